@@ -1,0 +1,1 @@
+"""Ways out: targets, code generators, memory planning."""

@@ -1,0 +1,1 @@
+"""Ways in: importers to the IR."""

@@ -1,0 +1,43 @@
+"""Constants: the one op that holds an array."""
+
+from __future__ import annotations
+
+from .op import Bounds, Cost, Draw, Instance, Op, op
+from .types import F32, I8, I32, Array, TensorType, type_of
+
+
+@op
+class Const(Op):
+    """A constant tensor. Text form: `const @name`, the array itself lies in a sidecar."""
+
+    data: Array
+
+    def __post_init__(self) -> None:
+        self.data.setflags(write=False)
+
+    def infer(self) -> TensorType:
+        return type_of(self.data)
+
+    def ref(self) -> Array:
+        return self.data
+
+    def cost(self) -> Cost:
+        return Cost()
+
+    def bounds(self) -> Bounds:
+        return Bounds.exactly(self.data)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Const)
+            and self.data.dtype == other.data.dtype
+            and self.data.shape == other.data.shape
+            and self.data.tobytes() == other.data.tobytes()  # by bits: NaN equals itself, -0.0 is not 0.0
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.data.dtype.str, self.data.shape, self.data.tobytes()))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Const(draw.array(draw.shape(), draw.dtype(F32, I8, I32))))

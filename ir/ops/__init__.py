@@ -1,0 +1,42 @@
+"""All ops, listed by hand: text names, documentation and the generic tests read this list."""
+
+from __future__ import annotations
+
+from ..constant import Const
+from ..op import Op
+from .conv import Conv2d
+from .dense import Dense, Matmul
+from .elementwise import Add, Clip, Sub
+from .fused import Fused
+from .quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
+from .shape import Reshape, Transpose
+
+BUILT_IN: tuple[type[Op], ...] = (
+    Const, Fused,
+    Conv2d, Dense, Matmul,
+    Add, Sub, Clip,
+    Quantize, Dequantize, Rescale, RescaleAdd, Table,
+    Reshape, Transpose,
+)  # fmt: skip
+
+_registry: dict[str, type[Op]] = {}
+
+
+def register(op: type[Op]) -> None:
+    """Make an op known by its text name. Raises ValueError when the name is taken by another op."""
+    if _registry.setdefault(op.name, op) is not op:
+        raise ValueError(f"op name {op.name} is taken by {_registry[op.name].__module__}")
+
+
+def op_named(name: str) -> type[Op] | None:
+    """The op class with this text name, or None."""
+    return _registry.get(name)
+
+
+def all_ops() -> tuple[type[Op], ...]:
+    """All registered ops, in order of registration."""
+    return tuple(_registry.values())
+
+
+for _op in BUILT_IN:
+    register(_op)

@@ -1,0 +1,81 @@
+"""Sums of products: what convolution, dense and matmul share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..graph import Value, apply
+from ..op import Bounds, Op, expect, same_dtype
+from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..types import I32, Array, DType, Layout, TensorType
+
+INT32 = np.iinfo(np.int32)
+
+
+def accumulated(x: TensorType, w: TensorType, b: TensorType | None = None) -> DType:
+    """Dtype of a sum of products: a float dtype stays, integers of up to 16 bits accumulate in i32."""
+    if x.dtype.is_float:
+        return same_dtype(x, w, *([b] if b is not None else []))
+    expect(x.dtype.is_integer and w.dtype.is_integer, f"no product of {x.dtype} and {w.dtype}")
+    expect(max(x.dtype.bits, w.dtype.bits) <= 16, "integer operands have at most 16 bits")
+    expect(b is None or b.dtype == I32, "the bias of an integer op is i32")
+    return I32
+
+
+def contract(a: Array, b: Array) -> Array:
+    """Matrix product, through BLAS. Integers go through float64, exact below 2^53, which 16-bit operands never reach."""
+    if np.issubdtype(a.dtype, np.integer):
+        return np.rint(np.matmul(a.astype(np.float64), b.astype(np.float64))).astype(np.int64)
+    return np.matmul(a, b)
+
+
+def linear_bounds(x: Bounds, w: Bounds, b: Bounds, input_zero: int, padded: bool) -> tuple[Array, Array]:
+    """Bounds [O] of sum((x - input_zero) * w) + b over all but the first axis of w, exact in w and b where they are constant."""
+    lo, hi = x.lo.min() - input_zero, x.hi.max() - input_zero
+    if padded:
+        lo, hi = min(lo, 0), max(hi, 0)
+    outputs = int(w.type.shape[0])  # type: ignore[arg-type]
+    with np.errstate(all="ignore"):
+        rows_lo = np.broadcast_to(w.lo, w.type.shape).reshape(outputs, -1)  # type: ignore[arg-type]
+        rows_hi = np.broadcast_to(w.hi, w.type.shape).reshape(outputs, -1)  # type: ignore[arg-type]
+        corners = np.stack([rows_lo * lo, rows_lo * hi, rows_hi * lo, rows_hi * hi])
+        return corners.min(0).sum(1) + b.lo, corners.max(0).sum(1) + b.hi
+
+
+def quantized_linear(
+    op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult, layout: Layout | None
+) -> Value | Refusal:
+    """Integer form of op(x, w, b): rescale(op(x, w, round(b / (sx * sw)))), weights symmetric, per output channel or not."""
+    x, w, b = operands
+    if x.value is None or w.value is None:
+        return Refusal("input or weights are not quantized")
+    if not x.per_tensor:
+        return Refusal("the input is quantized per channel")
+    if np.any(w.zero != 0):
+        return Refusal("the weights have a zero point; symmetric weights are needed")
+    if b.real is None:
+        return Refusal("the bias is not a constant")
+    outputs = int(w.type.shape[0])  # type: ignore[arg-type]
+    scales = np.broadcast_to(w.scale, (outputs,) + (1,) * (w.type.rank - 1))
+    if w.scale.size not in (1, outputs):
+        return Refusal("the weights are quantized along another axis than the output channels")
+    step = float(x.scale.item()) * scales.reshape(outputs)
+    bias = np.rint(b.real.astype(np.float64) / step)
+    if np.any(np.abs(bias) > INT32.max):
+        return Refusal("the bias does not fit 32 bits at the scale of the products")
+    acc = apply(op.like(input_zero=int(x.zero.item())), x.value, w.value, _const(bias.astype(np.int32))).result
+    factor = step / result.scale
+    if factor.max() >= 2.0**29:
+        return Refusal("the output's scale is too small for the products")
+    if np.all(factor == factor[0]):
+        factor = factor[:1]
+        return result.rescaled(acc, factor.reshape(()))
+    return result.rescaled(acc, layout.per_channel(factor) if layout is not None else factor)
+
+
+def _const(array: Array) -> Value:
+    from ..builder import const_value
+
+    return const_value(array)

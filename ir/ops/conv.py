@@ -1,0 +1,99 @@
+"""Convolutions over images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..builder import builder
+from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, op, same_dtype, traffic
+from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..types import F32, I8, I32, NCHW, Array, Dim, Layout, Sym, TensorType
+from ..graph import Value
+from .contraction import accumulated, contract, linear_bounds, quantized_linear
+from .windows import Pads2, Size2, centred, pooled, to_layout, windows
+
+
+@op
+class Conv2d(Op):
+    """Two-dimensional convolution (cross-correlation). ONNX Conv-22 with a bias.
+
+    x: [N,C,H,W], w: [O,C/groups,kh,kw] in layout NCHW; x: [N,H,W,C], w: [O,kh,kw,C/groups] in NHWC; b: [O].
+    Floats give their own dtype. Integers give i32: the sum of (x - input_zero) * w over the window, plus b (i32), padding
+    counting as input_zero.
+    """
+
+    strides: Size2 = (1, 1)
+    pads: Pads2 = (0, 0, 0, 0)
+    dilations: Size2 = (1, 1)
+    groups: int = 1
+    input_zero: int = 0
+    layout: Layout = NCHW
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType) -> TensorType:
+        expect(x.rank == 4 and w.rank == 4, "image and weights have rank 4")
+        expect(min(*self.strides, *self.dilations, self.groups) >= 1, "strides, dilations and groups are at least 1")
+        channels, outputs = x.shape[self.layout.channel], w.shape[0]
+        taken = w.shape[self.layout.channel]
+        expect(not isinstance(taken, Sym) and taken * self.groups == channels, f"weights {w} do not fit the image {x}")
+        expect(isinstance(outputs, int) and outputs % self.groups == 0, "groups do not divide the output channels")
+        expect(b.shape == (outputs,), f"bias {b} is not [{outputs}]")
+        height, width = pooled([x.shape[i] for i in self.layout.spatial], self._window(w), self)
+        return TensorType(self.layout.shape(x.shape[0], outputs, height, width), accumulated(x, w, b))
+
+    def _window(self, w: TensorType | Array) -> tuple[int, int]:
+        i, j = self.layout.spatial
+        return int(w.shape[i]), int(w.shape[j])  # type: ignore[arg-type]
+
+    def ref(self, x: Array, w: Array, b: Array) -> Array:
+        image = to_layout(centred(x, self.input_zero), self.layout)
+        kernel = to_layout(w, self.layout)  # O, kh, kw, C/groups
+        outputs, depth = kernel.shape[0], int(np.prod(kernel.shape[1:]))
+        patches = windows(image, kernel.shape[1:3], self, fill=0)  # N, OH, OW, C, kh, kw
+        n, oh, ow, _, kh, kw = patches.shape
+        columns = patches.reshape(n * oh * ow, self.groups, -1, kh, kw).transpose(1, 0, 3, 4, 2)
+        columns = columns.reshape(self.groups, n * oh * ow, depth)
+        rows = kernel.reshape(self.groups, outputs // self.groups, depth).transpose(0, 2, 1)
+        product = contract(columns, rows).transpose(1, 0, 2).reshape(n, oh, ow, outputs)
+        result = product + b
+        return result if self.layout is not NCHW else result.transpose(0, 3, 1, 2)
+
+    def cost(self, x: TensorType, w: TensorType, b: TensorType) -> Cost:
+        return traffic(self, (x, w, b), macs=self.infer(x, w, b).size * (w.size // int(b.size)))
+
+    def bounds(self, x: Bounds, w: Bounds, b: Bounds) -> Bounds:
+        result = self.infer(x.type, w.type, b.type)
+        lo, hi = linear_bounds(x, w, b, self.input_zero, padded=any(self.pads))
+        return Bounds(result, self.layout.per_channel(lo), self.layout.per_channel(hi))
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        return quantized_linear(self, operands, result, self.layout)
+
+    def permuted(
+        self, perm: Perm, operands: Sequence[TensorType]
+    ) -> tuple[Conv2d, tuple[Perm | None, ...], Perm] | None:
+        # transpose(x, perm) is an image in self.layout; x itself is one in the other layout.
+        other = self.layout.other
+        if perm != other.to(self.layout):
+            return None
+        return self.like(layout=other), (None, self.layout.to(other), None), other.to(self.layout)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        layout, window = draw.layout(), draw.size2(1, 3)
+        groups, per_group, multiplier = draw.choice([(1, 3, 4), (1, 4, 2), (4, 1, 1), (2, 2, 3), (1, 1, 5)])
+        dilations, strides = draw.size2(1, 2), draw.size2(1, 2)
+        pads = tuple(draw.integer(0, window[i % 2] - 1) for i in range(4))
+        height, width = (draw.integer(1 + (k - 1) * d, 7) for k, d in zip(window, dilations, strict=True))
+        integer = draw.boolean()
+        zero = draw.integer(-128, 127) if integer else 0
+        image = layout.shape(draw.integer(1, 2), groups * per_group, height, width)
+        kernel = layout.shape(groups * multiplier, per_group, *window)
+        op = Conv2d(strides, pads, dilations, groups, zero, layout)  # type: ignore[arg-type]
+        x, w = (draw.array(s, I8 if integer else F32) for s in (image, kernel))  # type: ignore[arg-type]
+        b = draw.array((groups * multiplier,), I32 if integer else F32, -1000, 1000)
+        return Instance.of(op, x, w, b, constants=(1, 2))
+
+
+conv2d = builder(Conv2d)

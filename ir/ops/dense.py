@@ -1,0 +1,90 @@
+"""Fully connected layers and matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..builder import builder
+from ..graph import Value
+from ..op import Bounds, Cost, Draw, Instance, Op, expect, op, traffic
+from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..types import F32, I8, I32, Array, TensorType
+from .contraction import accumulated, contract, linear_bounds, quantized_linear
+from .windows import centred
+
+
+@op
+class Dense(Op):
+    """Fully connected layer. x: [..., K], w: [O, K], b: [O] -> [..., O]. ONNX Gemm-13 with transB and a bias.
+
+    Floats give their own dtype; integers give i32: sum((x - input_zero) * w) + b.
+    """
+
+    input_zero: int = 0
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType) -> TensorType:
+        expect(x.rank >= 1 and w.rank == 2 and x.shape[-1] == w.shape[1], f"weights {w} do not fit {x}")
+        expect(b.shape == w.shape[:1], f"bias {b} is not [{w.shape[0]}]")
+        return TensorType((*x.shape[:-1], w.shape[0]), accumulated(x, w, b))
+
+    def ref(self, x: Array, w: Array, b: Array) -> Array:
+        return contract(centred(x, self.input_zero), w.T) + b
+
+    def cost(self, x: TensorType, w: TensorType, b: TensorType) -> Cost:
+        return traffic(self, (x, w, b), macs=x.size * b.size)
+
+    def bounds(self, x: Bounds, w: Bounds, b: Bounds) -> Bounds:
+        result = self.infer(x.type, w.type, b.type)
+        return Bounds(result, *linear_bounds(x, w, b, self.input_zero, padded=False))
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        return quantized_linear(self, operands, result, None)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        k, outputs, integer = draw.integer(1, 9), draw.integer(1, 7), draw.boolean()
+        dtype = I8 if integer else F32
+        x = draw.array((*draw.shape(0, 2, 3), k), dtype)
+        w, b = draw.array((outputs, k), dtype), draw.array((outputs,), I32 if integer else F32, -1000, 1000)
+        return Instance.of(Dense(draw.integer(-128, 127) if integer else 0), x, w, b, constants=(1, 2))
+
+
+dense = builder(Dense)
+
+
+@op
+class Matmul(Op):
+    """Matrix product of two activations, batched by broadcasting. a: [..., M, K], b: [..., K, N]. ONNX MatMul-13.
+
+    Floats give their own dtype; integers (symmetric) give i32.
+    """
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        from ..types import broadcast
+
+        expect(a.rank >= 2 and b.rank >= 2 and a.shape[-1] == b.shape[-2], f"{a} and {b} do not multiply")
+        batch = broadcast(a.shape[:-2], b.shape[:-2])
+        return TensorType((*batch, a.shape[-2], b.shape[-1]), accumulated(a, b))
+
+    def ref(self, a: Array, b: Array) -> Array:
+        return contract(a, b)
+
+    def cost(self, a: TensorType, b: TensorType) -> Cost:
+        return traffic(self, (a, b), macs=self.infer(a, b).size * int(a.shape[-1]))  # type: ignore[arg-type]
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        a, b = operands
+        if a.value is None or b.value is None or not (a.per_tensor and b.per_tensor):
+            return Refusal("an operand is not quantized per tensor")
+        if a.zero.item() or b.zero.item():
+            return Refusal("a product of two activations needs both symmetric (zero point 0)")
+        return result.rescaled(matmul(a.value, b.value), float(a.scale * b.scale) / result.scale)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        batch, (m, n), k = draw.shape(0, 2, 3), draw.size2(1, 5), draw.integer(1, 6)
+        dtype = draw.dtype(F32, I8)
+        return Instance.of(Matmul(), draw.array((*batch, m, k), dtype), draw.array((*batch, k, n), dtype))
+
+
+matmul = builder(Matmul)

@@ -1,0 +1,57 @@
+"""Grouping: nodes that one kernel executes together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+from ..evaluate import evaluate
+from ..graph import Graph
+from ..op import Bounds, Cost, Draw, Instance, Op, expect, op
+from ..types import F32, Array, TensorType
+
+
+@op
+class Fused(Op):
+    """The body's nodes, executed as one. Adds no semantics: all hooks follow from the body's.
+
+    Operand i is the body's input i. The body is not changed once it is in a node.
+    """
+
+    body: Graph
+
+    def bodies(self) -> tuple[Graph, ...]:
+        return (self.body,)
+
+    def infer(self, *operands: TensorType) -> Any:
+        expect([t.bare for t in operands] == [v.type.bare for v in self.body.inputs], "operands do not fit the body's inputs")
+        types = tuple(v.type for v in self.body.outputs)
+        return types if len(types) > 1 else types[0]
+
+    def ref(self, *operands: Array) -> Any:
+        results = tuple(evaluate(self.body, operands))
+        return results if len(results) > 1 else results[0]
+
+    def cost(self, *operands: TensorType) -> Cost:
+        macs = sum(n.op.cost(*(v.type for v in n.operands)).macs for n in self.body.nodes)
+        types = self.infer(*operands)
+        results = types if isinstance(types, tuple) else (types,)
+        return Cost(macs, sum(t.nbytes for t in operands), sum(t.nbytes for t in results))
+
+    def bounds(self, *operands: Bounds) -> Any:
+        from ..ranges import body_bounds
+
+        results = body_bounds(self.body, operands)
+        return results if len(results) > 1 else results[0]
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        from ..graph import graph_input
+        from .elementwise import add, relu
+
+        shape = draw.shape(1)
+        x, y = (graph_input(n, TensorType(shape, F32)) for n in "xy")
+        body = Graph([x, y], [relu(add(x, y))], ["r"], "body")
+        return Instance.of(Fused(body), draw.array(shape, F32), draw.array(shape, F32))
+
+

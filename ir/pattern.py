@@ -1,0 +1,171 @@
+"""Patterns: what a rewrite rule looks for, written with the op builders.
+
+A pattern is matched from its root (the last op) towards its operands. An attribute that is not given matches any value;
+operands of commutative ops match in either order. A failed match says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .types import Array
+
+if TYPE_CHECKING:
+    from .graph import Node, Value
+    from .op import Op
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Base: matches a value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Variable(Pattern):
+    """Any value; bound under `name`. The same variable twice must be the same value."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Pattern):
+    """A constant; its array is bound under `name`."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Literal(Pattern):
+    """A constant all of whose elements equal this array's, after broadcasting."""
+
+    array: Array
+
+
+@dataclass(frozen=True, eq=False)
+class OpPattern(Pattern):
+    """The first result of an op with these operands and (some of) these attributes."""
+
+    op: type[Op]
+    operands: tuple[Pattern, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    single_use: bool = False
+
+
+def match_op(op: type[Op], operands: Sequence[Any], attributes: dict[str, Any], name: str) -> OpPattern:
+    """What a builder makes of patterns; plain arrays and numbers among the operands become literals."""
+    known = set(op.__dataclass_fields__)
+    if unknown := set(attributes) - known:
+        raise TypeError(f"{op.name} has no attribute {', '.join(sorted(unknown))}")
+    parts = tuple(p if isinstance(p, Pattern) else Literal(np.asarray(p)) for p in operands)
+    return OpPattern(op, parts, attributes, name or op.name)
+
+
+def const(pattern: Any) -> Pattern:
+    """In a pattern: this variable is a constant, and the rewrite gets its array."""
+    if isinstance(pattern, Variable):
+        return Constant(pattern.name)
+    raise TypeError("const() takes a pattern variable")
+
+
+def only_use(pattern: Any) -> Pattern:
+    """In a pattern: nothing else uses this result (and it is no output of the graph)."""
+    if isinstance(pattern, OpPattern):
+        return replace(pattern, single_use=True)
+    raise TypeError("only_use() takes an op in a pattern")
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Why a pattern did not match; `depth` counts the ops that had matched by then: the deepest reason is the one to tell."""
+
+    reason: str
+    depth: int
+
+
+@dataclass(frozen=True)
+class Bindings:
+    """What a match has found so far: values and arrays by variable name, nodes by pattern name."""
+
+    values: dict[str, Value | Array] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+
+def match(pattern: Pattern, value: Value) -> Bindings | Mismatch:
+    """Match the pattern against a value and what computes it."""
+    deepest = Mismatch("", -1)
+    for attempt in _match(pattern, value, Bindings()):
+        if isinstance(attempt, Bindings):
+            return attempt
+        if attempt.depth > deepest.depth:
+            deepest = attempt
+    return deepest
+
+
+def _match(pattern: Pattern, value: Value, found: Bindings) -> Iterator[Bindings | Mismatch]:
+    """All ways to match, interleaved with the reasons of those that fail."""
+    match pattern:
+        case Variable(name):
+            bound = found.values.get(name, value)
+            if bound is value:
+                yield replace(found, values={**found.values, name: value})
+            else:
+                yield Mismatch(f"{name} would be two different values", len(found.nodes))
+        case Constant(name):
+            if (array := value.const) is None:
+                yield Mismatch(f"{name} is not a constant", len(found.nodes))
+            else:
+                yield replace(found, values={**found.values, name: array})
+        case Literal(array):
+            if value.const is not None and _equals(value.const, array):
+                yield found
+            else:
+                yield Mismatch(f"an operand is not the constant {array.tolist()}", len(found.nodes))
+        case OpPattern():
+            yield from _match_op(pattern, value, found)
+
+
+def _match_op(pattern: OpPattern, value: Value, found: Bindings) -> Iterator[Bindings | Mismatch]:
+    depth, node = len(found.nodes), value.producer
+    if node is None or not isinstance(node.op, pattern.op) or value.index:
+        actual = node.op.name if node is not None else "an input"
+        yield Mismatch(f"expected {pattern.op.name}, found {actual}", depth)
+        return
+    if pattern.single_use and (len(value.uses) != 1 or (node.graph is not None and node.graph.is_output(value))):
+        yield Mismatch(f"the result of {pattern.op.name} has other uses", depth + 1)
+        return
+    for name, wanted in pattern.attributes.items():
+        if (actual := getattr(node.op, name)) != wanted:
+            yield Mismatch(f"{pattern.op.name} has {name}={actual}, expected {wanted}", depth + 1)
+            return
+    if len(pattern.operands) != len(node.operands):
+        yield Mismatch(f"{pattern.op.name} has {len(node.operands)} operands, expected {len(pattern.operands)}", depth + 1)
+        return
+    entered = replace(found, nodes={**found.nodes, pattern.name: node})
+    orders = [pattern.operands]
+    if node.op.commutative and len(pattern.operands) == 2:
+        orders.append(pattern.operands[::-1])
+    for operands in orders:
+        yield from _match_all(operands, node.operands, entered)
+
+
+def _match_all(patterns: Sequence[Pattern], values: Sequence[Value], found: Bindings) -> Iterator[Bindings | Mismatch]:
+    if not patterns:
+        yield found
+        return
+    for attempt in _match(patterns[0], values[0], found):
+        if isinstance(attempt, Mismatch):
+            yield attempt
+        else:
+            yield from _match_all(patterns[1:], values[1:], attempt)
+
+
+def _equals(value: Array, literal: Array) -> bool:
+    try:
+        return bool(np.all(value == np.broadcast_to(literal.astype(value.dtype), value.shape)))
+    except ValueError:
+        return False

@@ -1,0 +1,207 @@
+"""Rewrite rules and the worklist driver that applies them.
+
+    class FoldDoubleNeg(Rule):
+        def pattern(self, x): return neg(neg(x))
+        def rewrite(self, m, x): return x
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .builder import as_value
+from .constant import Const
+from .errors import InvalidGraphError
+from .graph import Graph, Loc, Node, Value, apply
+from .op import Op
+from .pattern import Bindings, Mismatch, OpPattern, Variable, match
+from .types import Array, DType
+
+
+@dataclass(frozen=True)
+class NoMatch:
+    """A rewrite declined; the reason is kept and can be asked for."""
+
+    reason: str
+
+
+def no_match(reason: str) -> NoMatch:
+    """Decline a rewrite from within `Rule.rewrite`, with the reason."""
+    return NoMatch(reason)
+
+
+class Matched:
+    """A matched node as rewrites see it: its op's attributes, its dtype, and `like` to build a variant of it."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    @property
+    def op(self) -> Any:
+        return self.node.op
+
+    @property
+    def value(self) -> Value:
+        return self.node.results[0]
+
+    @property
+    def dtype(self) -> DType:
+        return self.value.type.dtype
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.node.op.attributes()[name]
+        except KeyError:
+            raise AttributeError(f"{self.node.op.name} has no attribute {name}") from None
+
+    def like(self, *operands: Value | Array, **changes: Any) -> Value:
+        """The same op (with some attributes changed) on other operands; keeps the source location."""
+        return apply(self.node.op.like(**changes), *map(as_value, operands), loc=self.node.loc).results[0]
+
+
+class Match:
+    """All matched nodes, by op name or by the `as_` name given in the pattern: `m.conv2d`."""
+
+    def __init__(self, nodes: dict[str, Node]) -> None:
+        self.nodes = nodes
+
+    def __getattr__(self, name: str) -> Matched:
+        try:
+            return Matched(self.nodes[name])
+        except KeyError:
+            raise AttributeError(f"the pattern names no {name}; it names {', '.join(self.nodes)}") from None
+
+
+class Rule:
+    """Base of rewrite rules: `pattern` says what to look for, `rewrite` builds the replacement of the pattern's root.
+
+    The parameters of `pattern` are its variables; `rewrite` gets the match and then the same variables by name. It returns a
+    value (or array) of the root's type, or `no_match(reason)`.
+    """
+
+    def pattern(self, *variables: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} does not define pattern")
+
+    def rewrite(self, m: Any, *variables: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} does not define rewrite")
+
+    @cached_property
+    def compiled(self) -> OpPattern:
+        """The pattern as data."""
+        variables = [Variable(name) for name in inspect.signature(self.pattern).parameters]
+        pattern = self.pattern(*variables)
+        if not isinstance(pattern, OpPattern):
+            raise TypeError(f"the pattern of {type(self).__name__} has no op at its root")
+        return pattern
+
+    def attempt(self, node: Node) -> Value | NoMatch:
+        """Match at this node and build the replacement, detached."""
+        found = match(self.compiled, node.results[0])
+        if isinstance(found, Mismatch):
+            return NoMatch(found.reason)
+        result = self.rewrite(Match(found.nodes), **self._arguments(found))
+        if isinstance(result, NoMatch):
+            return result
+        return as_value(result)
+
+    def _arguments(self, found: Bindings) -> dict[str, Any]:
+        return {name: found.values[name] for name in inspect.signature(self.pattern).parameters}
+
+
+@dataclass
+class RewriteLog:
+    """What rules did and why they did not: counts by rule, and the last reason per (rule, node)."""
+
+    applied: Counter[str] = field(default_factory=Counter)
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.applied)
+
+
+def rewrite(graph: Graph, rules: Sequence[Rule], log: RewriteLog | None = None) -> RewriteLog:
+    """Apply rules until none fires, in place. Work grows linearly with the graph and the number of rewrites.
+
+    Raises InvalidGraphError when a rule changes the type of a value, or when rules undo each other for ever.
+    """
+    log = log or RewriteLog()
+    by_root: dict[type[Op], list[Rule]] = {}
+    for rule in rules:
+        by_root.setdefault(rule.compiled.op, []).append(rule)
+    work = deque(graph.nodes)
+    queued = set(work)
+    budget = 100 * (len(graph) + 100)
+    while work:
+        node = work.popleft()
+        queued.discard(node)
+        for rule in by_root.get(type(node.op), ()):
+            if node.graph is not graph:
+                break
+            touched = _fire(graph, rule, node, log)
+            budget -= len(touched)
+            if budget < 0:
+                raise InvalidGraphError(f"rule {type(rule).__name__} does not come to an end", node.describe())
+            fresh = [n for n in touched if n not in queued and n.graph is graph]
+            work.extend(fresh)
+            queued.update(fresh)
+    return log
+
+
+def _fire(graph: Graph, rule: Rule, node: Node, log: RewriteLog) -> list[Node]:
+    """Try one rule at one node; returns the nodes to look at again."""
+    name, old = type(rule).__name__, node.results[0]
+    outcome = rule.attempt(node)
+    if isinstance(outcome, NoMatch):
+        log.refused[name, old.name or str(node.loc)] = outcome.reason
+        return []
+    replace_value(graph, old, outcome, because=name)
+    log.applied[name] += 1
+    fresh = [n for n in outcome.users if n.graph is graph]
+    if outcome.producer is not None and outcome.producer.graph is graph:
+        fresh.append(outcome.producer)
+        fresh.extend(v.producer for v in outcome.producer.operands if v.producer is not None)
+    return [n for n in fresh if not isinstance(n.op, Const)]
+
+
+def replace_value(graph: Graph, old: Value, new: Value, because: str) -> None:
+    """Put a (detached) value in the place of `old`, which goes with everything that only it needed.
+
+    New nodes without a location get that of the nodes they replace. Raises InvalidGraphError when the types differ.
+    """
+    root = old.producer
+    if root is None or new is old:
+        raise InvalidGraphError(f"{because} replaces an input or a value by itself", repr(old))
+    if new.type.bare != old.type.bare:
+        raise InvalidGraphError(f"{because} changes the type {old.type} to {new.type}", root.describe())
+    adopted = graph.adopt(new, before=root)
+    if new.type.quant is None:
+        new.type = new.type.with_quant(old.type.quant)
+    if adopted and not new.name:
+        new.name = old.name
+    graph.replace(old, new)
+    dying = _only_for(graph, root)
+    loc = Loc()
+    for node in reversed(dying):
+        loc |= node.loc
+    for node in adopted:
+        if not isinstance(node.op, Const):
+            node.loc = node.loc | loc if node.results[0] is new else node.loc or loc
+    graph.prune_from([root])
+
+
+def _only_for(graph: Graph, root: Node) -> list[Node]:
+    """The root and the nodes that nothing but the root needs: their source locations pass on to the replacement."""
+    result, stack = [root], [root]
+    while stack:
+        for value in stack.pop().operands:
+            producer = value.producer
+            if producer is not None and graph.only_user(value) in result and producer not in result:
+                result.append(producer)
+                stack.append(producer)
+    return result

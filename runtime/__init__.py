@@ -1,0 +1,1 @@
+"""The truth: interpreter, oracle, contracts, data, cost, and the abstract Target."""

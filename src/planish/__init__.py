@@ -1,0 +1,1 @@
+"""planish: a compiler for neural networks that must fit small machines."""
