@@ -8,15 +8,22 @@ from .conv import Conv2d
 from .dense import Dense, Matmul
 from .elementwise import Add, Clip, Sub
 from .fused import Fused
+from .norm import BatchNorm
+from .pool import AvgPool2d, MaxPool2d, SumPool2d
 from .quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from .shape import Reshape, Transpose
+from .reduce import ReduceMax, ReduceMean, ReduceSum
+from .shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
+from .softmax import IntegerSoftmax, Softmax
 
 BUILT_IN: tuple[type[Op], ...] = (
     Const, Fused,
     Conv2d, Dense, Matmul,
+    MaxPool2d, AvgPool2d, SumPool2d,
+    BatchNorm, Softmax, IntegerSoftmax,
+    ReduceMean, ReduceSum, ReduceMax,
     Add, Sub, Clip,
     Quantize, Dequantize, Rescale, RescaleAdd, Table,
-    Reshape, Transpose,
+    Reshape, Transpose, Concat, Slice, Pad, DepthToSpace,
 )  # fmt: skip
 
 _registry: dict[str, type[Op]] = {}

@@ -1,0 +1,125 @@
+"""Reductions over axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from ..builder import builder
+from ..graph import Value
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, op
+from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..types import F32, I8, I32, Array, Shape, TensorType, static
+from .windows import centred
+
+Axes = tuple[int, ...]  # ascending, not negative
+
+
+class Reduction(Op):
+    """Base: attributes `axes` (ascending, not negative) and `keepdims`."""
+
+    def infer(self, x: TensorType) -> TensorType:
+        return TensorType(reduced(self, x), x.dtype)
+
+    def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
+        this: Any = self
+        axes = tuple(sorted(perm[i] for i in this.axes))
+        if this.keepdims:
+            return self.like(axes=axes), (None,), perm
+        kept = [i for i in perm if i not in axes]
+        return self.like(axes=axes), (None,), tuple(sorted(kept).index(i) for i in kept)
+
+
+def reduced(op: Any, x: TensorType) -> Shape:
+    """The shape after a reduction."""
+    expect(list(op.axes) == sorted(set(op.axes)) and all(0 <= a < x.rank for a in op.axes), f"axes {list(op.axes)} of {x}")
+    if op.keepdims:
+        return tuple(1 if i in op.axes else d for i, d in enumerate(x.shape))
+    return tuple(d for i, d in enumerate(x.shape) if i not in op.axes)
+
+
+def _examples(cls: Any, draw: Draw, dtype: Any, **attributes: Any) -> Instance:
+    shape = draw.shape(1)
+    axes = tuple(i for i in range(len(shape)) if draw.boolean())
+    return Instance.of(cls(axes, draw.boolean(), **attributes), draw.array(shape, dtype))
+
+
+@op
+class ReduceMean(Reduction):
+    """Mean over axes. Floats only. ONNX ReduceMean-18, GlobalAveragePool."""
+
+    axes: Axes
+    keepdims: bool = True
+
+    def ref(self, x: Array) -> Array:
+        return x.mean(axis=self.axes, keepdims=self.keepdims)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        (x,) = operands
+        if x.value is None or not x.per_tensor:
+            return Refusal("the input is not quantized per tensor")
+        elements = math.prod(static(x.type.shape)[a] for a in self.axes)
+        total = reduce_sum(x.value, axes=self.axes, keepdims=self.keepdims, input_zero=int(x.zero.item()))
+        return result.rescaled(total, float(x.scale.item()) / (result.scale * elements))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return _examples(ReduceMean, draw, F32)
+
+
+@op
+class ReduceSum(Reduction):
+    """Sum of (x - input_zero) over axes. Floats give their dtype, integers of up to 16 bits give i32. ONNX ReduceSum-13."""
+
+    axes: Axes
+    keepdims: bool = True
+    input_zero: int = 0
+
+    def infer(self, x: TensorType) -> TensorType:
+        narrow = x.dtype.is_integer and x.dtype.bits <= 16
+        return TensorType(reduced(self, x), I32 if narrow else x.dtype)
+
+    def ref(self, x: Array) -> Array:
+        return centred(x, self.input_zero).sum(axis=self.axes, keepdims=self.keepdims)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        size = math.prod(static(x.type.shape)[a] for a in self.axes)
+        lo, hi = size * (x.lo.min() - self.input_zero), size * (x.hi.max() - self.input_zero)
+        return Bounds(self.infer(x.type), np.asarray(lo), np.asarray(hi))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        integer = draw.boolean()
+        return _examples(ReduceSum, draw, I8 if integer else F32, input_zero=draw.integer(-128, 127) if integer else 0)
+
+
+@op
+class ReduceMax(Reduction):
+    """Maximum over axes. ONNX ReduceMax-20."""
+
+    axes: Axes
+    keepdims: bool = True
+
+    def ref(self, x: Array) -> Array:
+        return x.max(axis=self.axes, keepdims=self.keepdims)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        from ..quantized import moved
+
+        return moved(self, operands, result)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return _examples(ReduceMax, draw, draw.dtype(F32, I8))
+
+
+reduce_mean, reduce_sum, reduce_max = builder(ReduceMean), builder(ReduceSum), builder(ReduceMax)

@@ -1,0 +1,74 @@
+"""Softmax, on reals and on integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..builder import builder
+from ..graph import Value
+from ..op import Bounds, Draw, Instance, Op, expect, op
+from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..types import F32, I8, I32, Array, Quant, TensorType
+
+
+@op
+class Softmax(Op):
+    """exp(x - max) / sum(exp(x - max)) along the last axis. Floats only. ONNX Softmax-13."""
+
+    def infer(self, x: TensorType) -> TensorType:
+        expect(x.dtype.is_float and x.rank >= 1, "softmax takes floats of rank 1 or more")
+        return x
+
+    def ref(self, x: Array) -> Array:
+        e = np.exp(x - x.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.array(0.0), np.array(1.0))
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        (x,) = operands
+        if x.value is None or not x.per_tensor or x.value.type.dtype != I8:
+            return Refusal("the input is not an int8 tensor with one scale")
+        value: Value = integer_softmax(x.value, exp_table(float(x.scale.item())))
+        value.type = value.type.with_quant(Quant.of(1 / 256, -128))
+        if (np.float32(result.scale), result.zero, result.dtype, result.clamps) == (np.float32(1 / 256), -128, I8, False):
+            return value
+        return result.rescaled(value, 1 / 256 / result.scale, input_zero=-128)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Softmax(), draw.array(draw.shape(1), F32, -10, 10))
+
+
+@op
+class IntegerSoftmax(Op):
+    """Softmax of i8 along the last axis, result i8 with scale 1/256 and zero point -128.
+
+    e = table[max - x] (Q15, i32[256]), R = (2^31 - 1) // sum(e), q = min(-128 + ((e * R + 2^22) >> 23), 127).
+    """
+
+    def infer(self, x: TensorType, table: TensorType) -> TensorType:
+        expect(x.dtype == I8 and x.rank >= 1, f"integer_softmax takes i8 of rank 1 or more, not {x}")
+        expect(table.shape == (256,) and table.dtype == I32, "the table is i32[256]")
+        return x
+
+    def ref(self, x: Array, table: Array) -> Array:
+        wide = x.astype(np.int64)
+        e = table[wide.max(axis=-1, keepdims=True) - wide].astype(np.int64)
+        reciprocal = (2**31 - 1) // e.sum(axis=-1, keepdims=True)
+        return np.minimum(-128 + ((e * reciprocal + 2**22) >> 23), 127)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(IntegerSoftmax(), draw.array(draw.shape(1), I8), exp_table(draw.real(0.01, 0.5)), constants=(1,))
+
+
+def exp_table(scale: float) -> Array:
+    """round(2^15 * exp(-scale * d)) for d = 0..255, i32."""
+    return np.rint(2.0**15 * np.exp(-scale * np.arange(256))).astype(np.int32)
+
+
+softmax, integer_softmax = builder(Softmax), builder(IntegerSoftmax)
