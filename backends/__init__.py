@@ -1,0 +1,1 @@
+"""The ways out: memory planning and one package per family of targets."""

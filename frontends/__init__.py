@@ -1,0 +1,1 @@
+"""The ways in: one package or module per source of models."""

@@ -1,0 +1,1 @@
+"""The language: types, graph, ops, constant evaluation, ranges, text, verifier and rewriting."""

@@ -1,0 +1,1 @@
+"""The ways through: one file per idea, pipelines and translation validation."""

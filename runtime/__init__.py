@@ -1,0 +1,1 @@
+"""The truth: interpreter, oracle, contracts, data and the abstract target."""
