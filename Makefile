@@ -1,0 +1,61 @@
+# The whole project in a few words: make setup | demo | test | proof | lint | clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test proof lint format clean
+
+help:
+	@echo "make demo    compile and check a small model, on this machine alone"
+	@echo "make test    linters and the quick tests (installs the cross compiler and the emulator where it may)"
+	@echo "make proof   the same tests with many more generated cases"
+	@echo "make lint    ruff, mypy, and pyright where node exists"
+	@echo "make format  let ruff put the code in order"
+
+# Two stamps: the demo needs the core alone, which installs in half the time.
+.venv/core: pyproject.toml
+	@$(PYTHON) -c 'import ensurepip' || { echo "make: $(PYTHON) cannot create environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip --disable-pip-version-check install --quiet --editable .
+	@touch $@
+
+.venv/full: .venv/core
+	$(BIN)/pip --disable-pip-version-check install --quiet --editable '.[test,dev]'
+	@touch $@
+
+setup: .venv/full
+
+# int8 C for this machine, then the compiled program against the reference interpreter on images that it has not seen.
+demo: .venv/core
+	$(BIN)/planish compile examples/digits/dscnn.onnx --target c --dim N=1 --quantize int8 \
+		--calib examples/digits/calib.npz -o build/demo
+	$(BIN)/planish verify build/demo --data examples/digits/eval.npz
+	$(BIN)/planish report build/demo
+
+test: setup
+	tools/install-cross-tools.sh
+	$(MAKE) --no-print-directory ruff mypy
+	$(BIN)/pytest -n 2
+
+proof: setup
+	PLANISH_PROFILE=proof $(BIN)/pytest -n 2
+
+.PHONY: ruff mypy pyright
+lint: ruff mypy pyright
+
+ruff: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+mypy: setup
+	$(BIN)/mypy -p planish
+	$(BIN)/mypy tests
+
+pyright: setup
+	@if command -v node >/dev/null; then $(BIN)/pyright; else echo "pyright: skipped, there is no node here"; fi
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf build dist .venv

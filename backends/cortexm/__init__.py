@@ -1,0 +1,1 @@
+"""Self-contained C for Cortex-M, and portable C for any host."""

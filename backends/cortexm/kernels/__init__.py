@@ -1,0 +1,1 @@
+"""The C kernels, each beside the op it implements."""

@@ -1,0 +1,51 @@
+"""What all tests share: how hard hypothesis works, and where models and tools come from."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import hypothesis
+import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
+
+# Neither profile has a deadline (the machine's mood is no property) or a database (a run depends on nothing before it).
+hypothesis.settings.register_profile("quick", max_examples=25, derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("proof", max_examples=2000, deadline=None, database=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("PLANISH_PROFILE", "quick"))
+
+# Hypothesis also caches what it reads from our sources; that has no place in the tree either.
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "planish-hypothesis")
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test, or fail it where PLANISH_REQUIRE_TOOLS=1 says that everything must be here."""
+    if os.environ.get("PLANISH_REQUIRE_TOOLS") == "1":
+        pytest.fail(f"{what} (PLANISH_REQUIRE_TOOLS=1)", pytrace=False)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The folder of trained models that PLANISH_MODELS names: too large for the repository."""
+    folder = os.environ.get("PLANISH_MODELS")
+    if not folder:
+        missing("PLANISH_MODELS is not set")
+    if not Path(folder).is_dir():
+        missing(f"PLANISH_MODELS={folder} is no folder")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def require_tool() -> Callable[[str], Path]:
+    """`require_tool("qemu-system-arm")` is the program's path; without the program the test is skipped, or fails."""
+
+    def find(name: str) -> Path:
+        path = shutil.which(name)
+        if path is None:
+            missing(f"{name} is not installed")
+        return Path(path)
+
+    return find
