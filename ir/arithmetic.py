@@ -23,7 +23,10 @@ def fixed_point(factor: Array | float) -> tuple[Array, Array]:
 
 
 def rescale(acc: Array, multiplier: Array, shift: Array) -> Array:
-    """(acc * 2^shift * multiplier + 2^31) >> 32, as int64; acc * 2^shift saturates at 32 bits, which no clamp to 16 bits sees."""
+    """(acc * 2^shift * multiplier + 2^31) >> 32, as int64.
+
+    acc * 2^shift saturates at 32 bits, which no clamp to 16 bits can see: a shifted multiplier is at least 2^29.
+    """
     shifted = np.clip(acc.astype(np.int64) << shift.astype(np.int64), -(2**31), 2**31 - 1)
     return (shifted * multiplier.astype(np.int64) + 2**31) >> 32
 

@@ -1,8 +1,8 @@
 """Builders: one function per op, for graphs and for patterns alike.
 
-    conv2d = builder(Conv2d)
-    y = conv2d(x, w, b, strides=(2, 2))          # on values and arrays: a detached node, its result is returned
-    p = relu(conv2d(x, const(w), const(b)))      # on pattern variables: a pattern; attributes not given match anything
+conv2d = builder(Conv2d)
+y = conv2d(x, w, b, strides=(2, 2))          # on values and arrays: a detached node, its result is returned
+p = relu(conv2d(x, const(w), const(b)))      # on pattern variables: a pattern; attributes not given match anything
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from .constant import Const
-from .graph import Loc, Value, apply
+from .graph import NOWHERE, Loc, Value, apply
 from .op import Op
 from .pattern import Pattern, match_op
 from .types import Array
@@ -28,7 +28,7 @@ class Builder(Generic[O]):
         self.op = op
         self.__doc__ = op.__doc__
 
-    def __call__(self, *operands: Any, loc: Loc = Loc(), named: str = "", as_: str = "", **attributes: Any) -> Any:
+    def __call__(self, *operands: Any, loc: Loc = NOWHERE, named: str = "", as_: str = "", **attributes: Any) -> Any:
         """The first result of a new detached node; or, with any pattern among the operands, a pattern.
 
         `named` names the result, `as_` names the match in a pattern that uses the op twice.
@@ -49,6 +49,6 @@ def as_value(operand: Value | Array) -> Value:
     return operand if isinstance(operand, Value) else const_value(np.asarray(operand))
 
 
-def const_value(array: Array, name: str = "", loc: Loc = Loc()) -> Value:
+def const_value(array: Array, name: str = "", loc: Loc = NOWHERE) -> Value:
     """The result of a new detached constant. The array is shared and becomes read-only."""
     return apply(Const(array), loc=loc, name=name).result

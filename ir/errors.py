@@ -61,7 +61,7 @@ class VerificationError(PlanishError):
 class InferenceError(PlanishError):
     """An op was given operands that it does not accept: shapes, dtypes or attributes disagree.
 
-    Raised by `Op.infer`; whoever builds the node adds the place and turns it into a ModelError where a file is to blame.
+    Raised by `Op.infer`; whoever builds the node adds the place, and makes it a ModelError where a file is to blame.
     """
 
 

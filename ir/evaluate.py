@@ -1,4 +1,4 @@
-"""Evaluate a graph with the ops' own reference semantics: constant folding, bodies and the interpreter use this one loop."""
+"""Evaluate a graph with the ops' own reference semantics: folding, bodies and the interpreter use this one loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def evaluate_node(node: Node, operands: Sequence[Array]) -> tuple[Array, ...]:
 def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = None) -> list[Array]:
     """Output arrays for input arrays given in order. Arrays are dropped after their last use.
 
-    `listener(node, results)` sees every node that is not a constant. Raises InferenceError when the number of inputs is wrong.
+    `listener(node, results)` sees every node that is not a constant. Raises InferenceError for a wrong count of inputs.
     """
     if len(inputs) != len(graph.inputs):
         raise InferenceError(f"{graph.name} has {len(graph.inputs)} inputs, {len(inputs)} were given")

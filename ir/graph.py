@@ -64,7 +64,7 @@ class Node:
 
     __slots__ = ("graph", "loc", "next", "op", "operands", "prev", "results")
 
-    def __init__(self, op: Op, operands: Sequence[Value], types: Sequence[TensorType], loc: Loc = Loc()) -> None:
+    def __init__(self, op: Op, operands: Sequence[Value], types: Sequence[TensorType], loc: Loc) -> None:
         self.op = op
         self.operands: tuple[Value, ...] = tuple(operands)
         self.results: tuple[Value, ...] = tuple(Value(t, producer=self, index=i) for i, t in enumerate(types))
@@ -88,6 +88,9 @@ class Node:
         return f"<{self.describe()}>"
 
 
+NOWHERE = Loc()
+
+
 def infer(op: Op, operands: Sequence[TensorType]) -> tuple[TensorType, ...]:
     """Result types of an op, always as a tuple. Quantization annotations of the operands are not seen by the op."""
     try:
@@ -99,7 +102,7 @@ def infer(op: Op, operands: Sequence[TensorType]) -> tuple[TensorType, ...]:
     return types if isinstance(types, tuple) else (types,)
 
 
-def apply(op: Op, *operands: Value, loc: Loc = Loc(), name: str = "") -> Node:
+def apply(op: Op, *operands: Value, loc: Loc = NOWHERE, name: str = "") -> Node:
     """A detached node. Raises InferenceError, with the place, when the op refuses the operands.
 
     A data movement whose operands all carry the same quantization annotation hands it on.
@@ -166,7 +169,7 @@ class Graph:
         return any(v is value for v in self.outputs)
 
     def only_user(self, value: Value) -> Node | None:
-        """The node that is the value's only use (one operand of it), else None; an output of the graph has no only user."""
+        """The node that is the value's only use (one operand of it), else None; an output has no only user."""
         if len(value.uses) != 1 or self.is_output(value):
             return None
         return next(iter(value.uses))[0]
@@ -192,7 +195,7 @@ class Graph:
             operand.uses[node, i] = None
 
     def adopt(self, value: Value, before: Node | None = None) -> list[Node]:
-        """Insert all detached nodes that `value` depends on, operands first; returns them. No recursion: chains are long."""
+        """Insert the detached nodes that `value` needs, operands first; returns them. No recursion: chains are long."""
         adopted: list[Node] = []
         path: set[Node] = set()  # nodes whose operands are being visited
         stack = [(value.producer, False)]
@@ -279,4 +282,3 @@ class Graph:
 def graph_input(name: str, type: TensorType) -> Value:
     """A value to be used as an input of a graph that is about to be built."""
     return Value(type, name)
-

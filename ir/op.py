@@ -145,9 +145,9 @@ class Op:
         if "name" not in cls.__dict__:
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         for key, member in cls.__dict__.items():
-            if not key.startswith("_") and (callable(member) or isinstance(member, staticmethod | classmethod)):
-                if key not in cls.HOOKS:
-                    raise TypeError(f"{cls.__name__}.{key} is no hook of Op; hooks are {', '.join(sorted(cls.HOOKS))}")
+            is_method = callable(member) or isinstance(member, staticmethod | classmethod)
+            if is_method and not key.startswith("_") and key not in cls.HOOKS:
+                raise TypeError(f"{cls.__name__}.{key} is no hook of Op; hooks are {', '.join(sorted(cls.HOOKS))}")
 
     def infer(self, *operands: Any) -> Any:
         """Result type or types from operand types and attributes alone. Raises InferenceError."""
@@ -158,11 +158,11 @@ class Op:
         raise TypeError(f"{type(self).__name__} does not define ref")
 
     def cost(self, *operands: Any) -> Cost:
-        """Work of one application to operands of these (static) types. Default: every operand read, every result written."""
+        """Work of one application to operands of these (static) types. Default: operands are read, results written."""
         return traffic(self, operands)
 
     def bounds(self, *operands: Any) -> Any:
-        """Bounds of the result from those of the operands. Default: those of a data movement, else the dtype's range."""
+        """Bounds of the result from those of the operands. Default: of a data movement the same, else the dtype's."""
         result = self.infer(*(b.type for b in operands))
         if self.moves_data and not isinstance(result, tuple) and operands:
             lo = np.min([b.lo.min() for b in operands if b.lo.size] or [0])

@@ -81,7 +81,7 @@ def only_use(pattern: Any) -> Pattern:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Why a pattern did not match; `depth` counts the ops that had matched by then: the deepest reason is the one to tell."""
+    """Why a pattern did not match; `depth` counts the ops that had matched: the deepest reason is the one to tell."""
 
     reason: str
     depth: int
@@ -143,7 +143,9 @@ def _match_op(pattern: OpPattern, value: Value, found: Bindings) -> Iterator[Bin
             yield Mismatch(f"{pattern.op.name} has {name}={actual}, expected {wanted}", depth + 1)
             return
     if len(pattern.operands) != len(node.operands):
-        yield Mismatch(f"{pattern.op.name} has {len(node.operands)} operands, expected {len(pattern.operands)}", depth + 1)
+        yield Mismatch(
+            f"{pattern.op.name} has {len(node.operands)} operands, expected {len(pattern.operands)}", depth + 1
+        )
         return
     entered = replace(found, nodes={**found.nodes, pattern.name: node})
     orders = [pattern.operands]

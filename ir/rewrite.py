@@ -1,8 +1,8 @@
 """Rewrite rules and the worklist driver that applies them.
 
-    class FoldDoubleNeg(Rule):
-        def pattern(self, x): return neg(neg(x))
-        def rewrite(self, m, x): return x
+class FoldDoubleNeg(Rule):
+    def pattern(self, x): return neg(neg(x))
+    def rewrite(self, m, x): return x
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from .builder import as_value
 from .constant import Const
 from .errors import InvalidGraphError
-from .graph import Graph, Loc, Node, Value, apply
+from .graph import NOWHERE, Graph, Node, Value, apply
 from .op import Op
 from .pattern import Bindings, Mismatch, OpPattern, Variable, match
 from .types import Array, DType
@@ -80,8 +80,8 @@ class Match:
 class Rule:
     """Base of rewrite rules: `pattern` says what to look for, `rewrite` builds the replacement of the pattern's root.
 
-    The parameters of `pattern` are its variables; `rewrite` gets the match and then the same variables by name. It returns a
-    value (or array) of the root's type, or `no_match(reason)`.
+    The parameters of `pattern` are its variables; `rewrite` gets the match and then the same variables by name. It
+    returns a value (or array) of the root's type, or `no_match(reason)`.
     """
 
     def pattern(self, *variables: Any) -> Any:
@@ -186,7 +186,7 @@ def replace_value(graph: Graph, old: Value, new: Value, because: str) -> None:
         new.name = old.name
     graph.replace(old, new)
     dying = _only_for(graph, root)
-    loc = Loc()
+    loc = NOWHERE
     for node in reversed(dying):
         loc |= node.loc
     for node in adopted:

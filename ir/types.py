@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class DType:
-    """An element type. `name` is its text form (`f32`, `i8`), `bits` its width in memory, `numpy` what the interpreter uses."""
+    """An element type. `name` is its text form (`f32`), `bits` its width in memory, `numpy` its array dtype."""
 
     name: str
     bits: int

@@ -25,14 +25,14 @@ def accumulated(x: TensorType, w: TensorType, b: TensorType | None = None) -> DT
 
 
 def contract(a: Array, b: Array) -> Array:
-    """Matrix product, through BLAS. Integers go through float64, exact below 2^53, which 16-bit operands never reach."""
+    """Matrix product, through BLAS; integers as float64: exact below 2^53, which 16-bit operands never reach."""
     if np.issubdtype(a.dtype, np.integer):
         return np.rint(np.matmul(a.astype(np.float64), b.astype(np.float64))).astype(np.int64)
     return np.matmul(a, b)
 
 
 def linear_bounds(x: Bounds, w: Bounds, b: Bounds, input_zero: int, padded: bool) -> tuple[Array, Array]:
-    """Bounds [O] of sum((x - input_zero) * w) + b over all but the first axis of w, exact in w and b where they are constant."""
+    """Bounds [O] of sum((x - input_zero) * w) + b over all but the first axis of w; exact in constant w and b."""
     lo, hi = x.lo.min() - input_zero, x.hi.max() - input_zero
     if padded:
         lo, hi = min(lo, 0), max(hi, 0)
@@ -47,7 +47,7 @@ def linear_bounds(x: Bounds, w: Bounds, b: Bounds, input_zero: int, padded: bool
 def quantized_linear(
     op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult, layout: Layout | None
 ) -> Value | Refusal:
-    """Integer form of op(x, w, b): rescale(op(x, w, round(b / (sx * sw)))), weights symmetric, per output channel or not."""
+    """Integer form of op(x, w, b): rescale(op(x, w, round(b / (sx * sw)))); weights symmetric, per channel or not."""
     x, w, b = operands
     if x.value is None or w.value is None:
         return Refusal("input or weights are not quantized")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..builder import builder
-from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, op, same_dtype, traffic
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
-from ..types import F32, I8, I32, NCHW, Array, Dim, Layout, Sym, TensorType
 from ..graph import Value
+from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, op, traffic
+from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..types import F32, I8, I32, NCHW, Array, Layout, Sym, TensorType
 from .contraction import accumulated, contract, linear_bounds, quantized_linear
 from .windows import Pads2, Size2, centred, pooled, to_layout, windows
 
@@ -20,8 +20,8 @@ class Conv2d(Op):
     """Two-dimensional convolution (cross-correlation). ONNX Conv-22 with a bias.
 
     x: [N,C,H,W], w: [O,C/groups,kh,kw] in layout NCHW; x: [N,H,W,C], w: [O,kh,kw,C/groups] in NHWC; b: [O].
-    Floats give their own dtype. Integers give i32: the sum of (x - input_zero) * w over the window, plus b (i32), padding
-    counting as input_zero.
+    Floats give their own dtype. Integers give i32: the sum of (x - input_zero) * w over the window, plus b (i32);
+    padding counts as input_zero.
     """
 
     strides: Size2 = (1, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from ..evaluate import evaluate
 from ..graph import Graph
 from ..op import Bounds, Cost, Draw, Instance, Op, expect, op
@@ -24,7 +23,10 @@ class Fused(Op):
         return (self.body,)
 
     def infer(self, *operands: TensorType) -> Any:
-        expect([t.bare for t in operands] == [v.type.bare for v in self.body.inputs], "operands do not fit the body's inputs")
+        expect(
+            [t.bare for t in operands] == [v.type.bare for v in self.body.inputs],
+            "operands do not fit the body's inputs",
+        )
         types = tuple(v.type for v in self.body.outputs)
         return types if len(types) > 1 else types[0]
 
@@ -53,5 +55,3 @@ class Fused(Op):
         x, y = (graph_input(n, TensorType(shape, F32)) for n in "xy")
         body = Graph([x, y], [relu(add(x, y))], ["r"], "body")
         return Instance.of(Fused(body), draw.array(shape, F32), draw.array(shape, F32))
-
-

@@ -19,7 +19,9 @@ class BatchNorm(Op):
     epsilon: float = 1e-5
     layout: Layout = NCHW
 
-    def infer(self, x: TensorType, scale: TensorType, shift: TensorType, mean: TensorType, var: TensorType) -> TensorType:
+    def infer(
+        self, x: TensorType, scale: TensorType, shift: TensorType, mean: TensorType, var: TensorType
+    ) -> TensorType:
         expect(x.rank >= 2, f"batch_norm takes rank 2 or more, not {x}")
         channels = x.shape[1 if self.layout is NCHW else -1]
         for t in (scale, shift, mean, var):

@@ -74,7 +74,7 @@ class MaxPool2d(Pooling):
 
 @op
 class AvgPool2d(Pooling):
-    """Mean over each window; padding counts as zeros or not at all. Floats only. ONNX AveragePool-22 (without ceil_mode)."""
+    """Mean over each window; padding counts as zeros or not at all. Floats only. ONNX AveragePool-22."""
 
     window: Size2
     strides: Size2 = (1, 1)
@@ -94,7 +94,9 @@ class AvgPool2d(Pooling):
 
     def bounds(self, x: Bounds) -> Bounds:
         lo, hi = x.lo.min(), x.hi.max()
-        return Bounds(self.infer(x.type), *((min(lo, 0), max(hi, 0)) if self.count_pads and any(self.pads) else (lo, hi)))  # type: ignore[arg-type]
+        return Bounds(
+            self.infer(x.type), *((min(lo, 0), max(hi, 0)) if self.count_pads and any(self.pads) else (lo, hi))
+        )
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         (x,) = operands
@@ -121,7 +123,7 @@ def window_counts(op: AvgPool2d, spatial: tuple[int, ...]) -> Array:
 
 @op
 class SumPool2d(Pooling):
-    """Sum of (x - input_zero) over each window, padding counting as input_zero. Integers of up to 16 bits; gives i32."""
+    """Sum of (x - input_zero) over each window, padding counts as input_zero. Integers up to 16 bits; gives i32."""
 
     window: Size2
     strides: Size2 = (1, 1)

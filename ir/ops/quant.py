@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import arithmetic
 from ..builder import builder
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, product
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, op
 from ..types import F32, I8, I16, I32, U8, Array, DType, TensorType, broadcast
 from .elementwise import elementwise_permuted
 
@@ -29,7 +29,10 @@ def _fits(x: TensorType, *others: TensorType) -> None:
 
 @op
 class Quantize(QuantOp):
-    """q = clamp(round_half_even(x / scale) + zero, lo, hi). ONNX QuantizeLinear-21; x and scale f32, zero of the result's dtype."""
+    """q = clamp(round_half_even(x / scale) + zero, lo, hi). ONNX QuantizeLinear-21.
+
+    x and scale are f32, zero has the result's dtype; both broadcast to x.
+    """
 
     dtype: DType = I8
     lo: int = -128
@@ -39,7 +42,10 @@ class Quantize(QuantOp):
         expect(x.dtype.is_float and scale.dtype.is_float, "quantize takes floats")
         expect(zero.dtype == self.dtype, f"the zero point is {zero.dtype}, the result {self.dtype}")
         expect(self.dtype.is_integer and self.dtype.bits <= 16, f"cannot quantize to {self.dtype}")
-        expect(self.dtype.min <= self.lo <= self.hi <= self.dtype.max, f"clamp [{self.lo}, {self.hi}] is not in {self.dtype}")
+        expect(
+            self.dtype.min <= self.lo <= self.hi <= self.dtype.max,
+            f"clamp [{self.lo}, {self.hi}] is not in {self.dtype}",
+        )
         _fits(x, scale, zero)
         return TensorType(x.shape, self.dtype)
 
@@ -54,7 +60,9 @@ class Quantize(QuantOp):
         dtype, shape = draw.choice([I8, U8, I16]), draw.shape()
         scale = np.array(draw.real(0.01, 2), np.float32)
         zero = np.array(draw.integer(-5 if dtype.min else 0, 100), dtype.numpy)
-        return Instance.of(Quantize(dtype, dtype.min, dtype.max), draw.array(shape, F32, -300, 300), scale, zero, constants=(1, 2))
+        return Instance.of(
+            Quantize(dtype, dtype.min, dtype.max), draw.array(shape, F32, -300, 300), scale, zero, constants=(1, 2)
+        )
 
 
 @op
@@ -62,7 +70,9 @@ class Dequantize(QuantOp):
     """(x - zero) * scale, in float32. ONNX DequantizeLinear-21; zero has x's dtype."""
 
     def infer(self, x: TensorType, scale: TensorType, zero: TensorType) -> TensorType:
-        expect(x.dtype.is_integer and zero.dtype == x.dtype, f"dequantize takes integers and a zero point of their dtype")
+        expect(
+            x.dtype.is_integer and zero.dtype == x.dtype, "dequantize takes integers and a zero point of their dtype"
+        )
         expect(scale.dtype.is_float, "the scale is a float")
         _fits(x, scale, zero)
         return TensorType(x.shape, scale.dtype)
@@ -86,8 +96,8 @@ class Dequantize(QuantOp):
 class Rescale(QuantOp):
     """Change of scale: clamp(zero + ((x - input_zero) * 2^shift * multiplier + 2^31 >> 32), lo, hi).
 
-    x: integers (i32 accumulators, or quantized values); multiplier i32 (even, >= 0) and shift i8 are constants that broadcast
-    to x: [1] or per channel. (x - input_zero) * 2^shift saturates at 32 bits, which the clamp hides.
+    x: integers (i32 accumulators, or quantized values); multiplier i32 (even, >= 0) and shift i8 are constants that
+    broadcast to x: [1] or per channel. (x - input_zero) * 2^shift saturates at 32 bits, which the clamp hides.
     """
 
     input_zero: int = 0
@@ -100,7 +110,10 @@ class Rescale(QuantOp):
         expect(x.dtype.is_integer and x.dtype.bits <= 32, f"rescale takes integers of up to 32 bits, not {x.dtype}")
         expect(multiplier.dtype == I32 and shift.dtype == I8, "multiplier is i32, shift is i8")
         expect(self.dtype.is_integer and self.dtype.bits <= 16, f"the result has up to 16 bits, not {self.dtype}")
-        expect(self.dtype.min <= self.lo <= self.hi <= self.dtype.max, f"clamp [{self.lo}, {self.hi}] is not in {self.dtype}")
+        expect(
+            self.dtype.min <= self.lo <= self.hi <= self.dtype.max,
+            f"clamp [{self.lo}, {self.hi}] is not in {self.dtype}",
+        )
         _fits(x, multiplier, shift)
         return TensorType(x.shape, self.dtype)
 
@@ -144,7 +157,10 @@ class RescaleAdd(QuantOp):
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         expect(a.dtype.is_integer and b.dtype.is_integer, "rescale_add takes integers")
         expect(max(a.dtype.bits, b.dtype.bits, self.dtype.bits) <= 16, "operands and result have up to 16 bits")
-        expect(0 <= self.shift <= 23 and max(abs(self.a_multiplier), abs(self.b_multiplier)) <= 32767, "factors out of range")
+        expect(
+            0 <= self.shift <= 23 and max(abs(self.a_multiplier), abs(self.b_multiplier)) <= 32767,
+            "factors out of range",
+        )
         return TensorType(broadcast(a.shape, b.shape), self.dtype)
 
     def ref(self, a: Array, b: Array) -> Array:
@@ -160,7 +176,9 @@ class RescaleAdd(QuantOp):
         attributes = sum_factors([draw.real(0.01, 2), draw.real(-2, 2)], zeros, draw.integer(-128, 127))
         assert attributes is not None
         shape = draw.shape(1)
-        return Instance.of(RescaleAdd(**attributes, lo=draw.choice([-128, -7])), draw.array(shape, I8), draw.array(shape, I8))
+        return Instance.of(
+            RescaleAdd(**attributes, lo=draw.choice([-128, -7])), draw.array(shape, I8), draw.array(shape, I8)
+        )
 
 
 def sum_factors(factors: Sequence[float], zeros: Sequence[int], zero: int) -> dict[str, Any] | None:
@@ -197,7 +215,9 @@ class Table(QuantOp):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return Instance.of(Table(), draw.array(draw.shape(), draw.choice([I8, U8])), draw.array((256,), I8), constants=(1,))
+        return Instance.of(
+            Table(), draw.array(draw.shape(), draw.choice([I8, U8])), draw.array((256,), I8), constants=(1,)
+        )
 
 
 quantize, dequantize = builder(Quantize), builder(Dequantize)

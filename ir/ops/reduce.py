@@ -35,7 +35,9 @@ class Reduction(Op):
 
 def reduced(op: Any, x: TensorType) -> Shape:
     """The shape after a reduction."""
-    expect(list(op.axes) == sorted(set(op.axes)) and all(0 <= a < x.rank for a in op.axes), f"axes {list(op.axes)} of {x}")
+    expect(
+        list(op.axes) == sorted(set(op.axes)) and all(0 <= a < x.rank for a in op.axes), f"axes {list(op.axes)} of {x}"
+    )
     if op.keepdims:
         return tuple(1 if i in op.axes else d for i, d in enumerate(x.shape))
     return tuple(d for i, d in enumerate(x.shape) if i not in op.axes)
@@ -75,7 +77,7 @@ class ReduceMean(Reduction):
 
 @op
 class ReduceSum(Reduction):
-    """Sum of (x - input_zero) over axes. Floats give their dtype, integers of up to 16 bits give i32. ONNX ReduceSum-13."""
+    """Sum of (x - input_zero) over axes. Integers of up to 16 bits give i32. ONNX ReduceSum-13."""
 
     axes: Axes
     keepdims: bool = True

@@ -70,7 +70,10 @@ class Concat(Op):
         first, i = operands[0], self.axis
         expect(0 <= i < first.rank, f"{first} has no axis {i}")
         for t in operands:
-            same = t.rank == first.rank and (*t.shape[:i], *t.shape[i + 1 :]) == (*first.shape[:i], *first.shape[i + 1 :])
+            same = t.rank == first.rank and (*t.shape[:i], *t.shape[i + 1 :]) == (
+                *first.shape[:i],
+                *first.shape[i + 1 :],
+            )
             expect(same and t.dtype == first.dtype, f"{t} and {first} do not concatenate along axis {i}")
         dims = [t.shape[i] for t in operands]
         expect(len(dims) == 1 or all(isinstance(d, int) for d in dims), "the concatenated dimensions must be known")
@@ -136,7 +139,7 @@ class Slice(Op):
 
 @op
 class Pad(Op):
-    """Constant padding by `before[i]` and `after[i]` (>= 0) elements of `value` on axis i. ONNX Pad-21, mode constant."""
+    """`before[i]` and `after[i]` (>= 0) elements of `value` around axis i. ONNX Pad-21, mode constant."""
 
     moves_data: ClassVar[bool] = True
     before: tuple[int, ...]

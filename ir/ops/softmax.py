@@ -34,7 +34,12 @@ class Softmax(Op):
             return Refusal("the input is not an int8 tensor with one scale")
         value: Value = integer_softmax(x.value, exp_table(float(x.scale.item())))
         value.type = value.type.with_quant(Quant.of(1 / 256, -128))
-        if (np.float32(result.scale), result.zero, result.dtype, result.clamps) == (np.float32(1 / 256), -128, I8, False):
+        if (np.float32(result.scale), result.zero, result.dtype, result.clamps) == (
+            np.float32(1 / 256),
+            -128,
+            I8,
+            False,
+        ):
             return value
         return result.rescaled(value, 1 / 256 / result.scale, input_zero=-128)
 
@@ -63,7 +68,9 @@ class IntegerSoftmax(Op):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return Instance.of(IntegerSoftmax(), draw.array(draw.shape(1), I8), exp_table(draw.real(0.01, 0.5)), constants=(1,))
+        return Instance.of(
+            IntegerSoftmax(), draw.array(draw.shape(1), I8), exp_table(draw.real(0.01, 0.5)), constants=(1,)
+        )
 
 
 def exp_table(scale: float) -> Array:

@@ -52,14 +52,16 @@ def from_nhwc(image: Array, layout: Layout) -> Array:
 
 
 def centred(x: Array, zero: int) -> Array:
-    """x - zero, wide enough not to wrap; floats pass."""
+    """X - zero, wide enough not to wrap; floats pass."""
     return x.astype(np.int64) - zero if np.issubdtype(x.dtype, np.integer) else x
 
 
 def windows(image: Array, window: Size2, op: Windowed, fill: Any) -> Array:
     """All windows of a channels-last image padded with `fill`: [N, OH, OW, C, kh, kw], a read-only view."""
     top, left, bottom, right = op.pads
-    padded = np.pad(image, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill) if any(op.pads) else image
+    padded = (
+        np.pad(image, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill) if any(op.pads) else image
+    )
     (dh, dw), (sh, sw) = op.dilations, op.strides
     extent = ((window[0] - 1) * dh + 1, (window[1] - 1) * dw + 1)
     view = np.lib.stride_tricks.sliding_window_view(padded, extent, axis=(1, 2))

@@ -1,0 +1,103 @@
+"""What a pass is.
+
+    @dataclass(frozen=True)
+    class Equalize(Pass):
+        '''Balance channel ranges.'''
+        contract = REASSOCIATING
+        iterations: int = 3
+
+        def run(self, graph, context): ...
+
+Its fields are its options, its class name is its text form (`equalize{iterations=5}`). It changes the graph in place;
+the pipeline hands it a copy, so a pass that fails leaves the user's graph as it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ..ir.graph import Graph
+from ..ir.rewrite import RewriteLog, Rule, rewrite
+from ..ir.types import Array
+from ..runtime.contracts import EXACT, Contract
+from ..runtime.target import Target
+
+#: Calibration samples: each a mapping from input name to one input array (batch axis included).
+Samples = Iterable[Mapping[str, Array]]
+
+
+@dataclass
+class Changes:
+    """What a pass did: counts by rule or action, reasons why patterns did not match, and facts for the report."""
+
+    applied: Counter[str] = field(default_factory=Counter)
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, log: RewriteLog) -> None:
+        self.applied.update(log.applied)
+        self.refused.update(log.refused)
+
+    def __bool__(self) -> bool:
+        return bool(self.applied)
+
+
+@dataclass
+class Context:
+    """What a pass may ask for beside the graph.
+
+    calibration: a function that starts a new iteration over the samples (passes may need several), or None.
+    notes: remarks for the report and the terminal, such as assumptions that were made.
+    """
+
+    calibration: Callable[[], Samples] | None = None
+    target: Target | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Base of all passes. Subclasses are frozen dataclasses, listed in `passes/__init__.py`."""
+
+    name: ClassVar[str] = "pass"
+    contract: ClassVar[Contract] = EXACT
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+
+    def run(self, graph: Graph, context: Context) -> Changes:
+        """Transform the graph in place; say what was done. Raises UsageError when the context lacks what it needs."""
+        raise TypeError(f"{type(self).__name__} does not define run")
+
+    def check(self, graph: Graph) -> None:
+        """Postcondition on the result, beyond the verifier's. Raises InvalidGraphError."""
+
+    def __str__(self) -> str:
+        def text(value: Any) -> str:
+            return str(value).lower() if isinstance(value, bool) else str(value)
+
+        changed = [
+            f"{f.name}={text(getattr(self, f.name))}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        ]
+        return f"{self.name}{{{','.join(changed)}}}" if changed else self.name
+
+
+@dataclass(frozen=True)
+class RulePass(Pass):
+    """A pass that is a set of rewrite rules, applied until none fires."""
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    def run(self, graph: Graph, context: Context) -> Changes:
+        changes = Changes()
+        changes.add(rewrite(graph, self.rules))
+        return changes

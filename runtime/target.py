@@ -1,0 +1,118 @@
+"""The abstract Target: what passes and the command line may ask of a backend, and nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..ir.graph import Graph, Node
+from ..ir.types import Array
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """Why a target does not take a node, and what would help."""
+
+    reason: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something a target wants on this machine: a tool or a package, whether it is here, and how to get it."""
+
+    name: str
+    present: bool
+    fix: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the device offers, in bytes; None is unlimited."""
+
+    ram: int | None = None
+    flash: int | None = None
+
+
+@dataclass
+class Layer:
+    """One row of a report: a node of the lowered graph as the artifact executes it."""
+
+    name: str
+    op: str
+    source: str
+    shape: str
+    macs: int = 0
+    kernel: str = ""
+    flash_bytes: int = 0
+    instructions: int | None = None
+
+
+@dataclass
+class Execution:
+    """What running an artifact gave: outputs by name, stacked over samples, and what was measured (None: cannot be)."""
+
+    outputs: dict[str, Array]
+    samples: int
+    instructions: int | None = None
+    cycles: int | None = None
+    stack_bytes: int | None = None
+    layers: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Artifact:
+    """A compiled model on disk.
+
+    graph: the lowered graph that it implements; the interpreter on this graph decides what is right.
+    facts: figures for the report, JSON-able: arena_bytes, flash_bytes, flags, ...
+    """
+
+    target: str
+    path: Path
+    graph: Graph
+    layers: list[Layer]
+    facts: dict[str, Any]
+
+
+class Target(ABC):
+    """A way out. Passes see costs and legality through this class only."""
+
+    #: As the user writes it: `cortex-m4`.
+    name: str
+    #: Pipeline that turns any legal graph into the form that `emit` takes.
+    lowering: str = ""
+
+    @abstractmethod
+    def supports(self, node: Node) -> Unsupported | None:
+        """None when the target takes this node of a lowered graph."""
+
+    @abstractmethod
+    def emit(self, graph: Graph, out: Path, name: str, limits: Limits) -> Artifact:
+        """Write the artifact of a lowered graph into the folder `out`, which exists and is empty.
+
+        Raises UnsupportedError naming every node that is not supported, DoesNotFitError beyond the limits.
+        """
+
+    @abstractmethod
+    def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:
+        """The artifact that `emit` wrote earlier."""
+
+    @abstractmethod
+    def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
+        """Execute the artifact on a batch: arrays by input name, samples stacked along a new first axis."""
+
+    def needs(self) -> Sequence[Need]:
+        """Tools and packages that compiling or running wants."""
+        return ()
+
+    def scratch(self, node: Node) -> int:
+        """Bytes of the arena that the node's kernel needs beside operands and results."""
+        return 0
+
+    def in_place(self, node: Node) -> tuple[int, ...]:
+        """Operands whose memory the result may take, as the kernel reads each element before it is overwritten."""
+        return ()
