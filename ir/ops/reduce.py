@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, op
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, Array, Shape, TensorType, static
 from .windows import centred
 
@@ -68,6 +68,8 @@ class ReduceMean(Reduction):
             return Refusal("the input is not quantized per tensor")
         elements = math.prod(static(x.type.shape)[a] for a in self.axes)
         total = reduce_sum(x.value, axes=self.axes, keepdims=self.keepdims, input_zero=int(x.zero.item()))
+        if overflow(total) > 1:
+            return Refusal(NOT_PROVEN)
         return result.rescaled(total, float(x.scale.item()) / (result.scale * elements))
 
     @staticmethod
@@ -105,6 +107,7 @@ class ReduceSum(Reduction):
 class ReduceMax(Reduction):
     """Maximum over axes. ONNX ReduceMax-20."""
 
+    selects: ClassVar[bool] = True
     axes: Axes
     keepdims: bool = True
 
@@ -113,11 +116,6 @@ class ReduceMax(Reduction):
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
-
-    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        from ..quantized import moved
-
-        return moved(self, operands, result)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
