@@ -1,0 +1,1 @@
+"""Code generators and the machines that run what they generate."""

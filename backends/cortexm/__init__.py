@@ -1,0 +1,1 @@
+"""C for Cortex-M cores and for any host."""

@@ -1,0 +1,81 @@
+/* Vectors, reset and faults of a bare Cortex-M. */
+#include "harness.h"
+#include "semihosting.h"
+
+#define REGISTER(address) (*(volatile uint32_t *)(address))
+#define CCR 0xE000ED14u
+#define CFSR 0xE000ED28u
+#define HFSR 0xE000ED2Cu
+#define BFAR 0xE000ED38u
+#define CPACR 0xE000ED88u
+
+#define CCR_UNALIGN_TRP (1u << 3)
+#define CCR_LOB (1u << 19)
+#define CPACR_FPU_MVE (0xFu << 20)
+
+/* From sections.ld. */
+extern uint32_t _stack_limit[], _stack_top[], _data_start[], _data_end[], _data_load[], _bss_start[], _bss_end[];
+
+int main(void);
+void Reset_Handler(void) __attribute__((noreturn));
+void Fault_Handler(void);
+void report_fault(const uint32_t *frame) __attribute__((noreturn, used));
+
+/* The model's stack may be what overflowed: faults are reported on a stack of their own. */
+uint64_t fault_stack[64] __attribute__((used));
+
+__attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
+    _stack_top,    Reset_Handler, Fault_Handler, Fault_Handler, Fault_Handler, Fault_Handler, Fault_Handler, NULL,
+    NULL,          NULL,          NULL,          Fault_Handler, Fault_Handler, NULL,          Fault_Handler, Fault_Handler,
+};
+
+__attribute__((naked)) void Fault_Handler(void)
+{
+    __asm volatile(".syntax unified\n"
+                   "mov r0, sp\n"
+                   "ldr r1, =fault_stack + 512\n"
+                   "mov sp, r1\n"
+                   "ldr r1, =report_fault\n"
+                   "bx r1\n"
+                   ".ltorg\n");
+}
+
+void report_fault(const uint32_t *frame)
+{
+    print_hex("cfsr", REGISTER(CFSR));
+    print_hex("hfsr", REGISTER(HFSR));
+    print_hex("bfar", REGISTER(BFAR));
+    if (frame < _stack_limit) {
+        report("overflow", 1);
+    } else if (frame + 8 <= _stack_top) {
+        print_hex("pc", frame[6]); /* r0-r3, r12, lr, pc, xpsr */
+    }
+    leave(STATUS_FAULT);
+}
+
+static void set_up_core(void)
+{
+#if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
+    REGISTER(CPACR) |= CPACR_FPU_MVE;
+#endif
+#if defined(__ARM_FEATURE_MVE)
+    REGISTER(CCR) |= CCR_LOB; /* low-overhead loops */
+#endif
+#if defined(__ARM_ARCH_6M__)
+    REGISTER(CCR) |= CCR_UNALIGN_TRP; /* emulated by an ARMv7-M core, which would forgive what ARMv6-M does not */
+#endif
+    __asm volatile("dsb\n isb" ::: "memory");
+}
+
+void Reset_Handler(void)
+{
+    set_up_core();
+    const uint32_t *load = _data_load;
+    for (uint32_t *word = _data_start; word < _data_end; word++) {
+        *word = *load++;
+    }
+    for (uint32_t *word = _bss_start; word < _bss_end; word++) {
+        *word = 0;
+    }
+    leave(main());
+}
