@@ -58,8 +58,8 @@ def run_on_qemu(
 ) -> Execution:
     """Compile the generated C sources for a core (a key of `CORES`) and run them on a batch.
 
-    The emulator is started once for the whole batch. `inputs` has one array [inferences, ...] per input of the model. Without `profile` no instructions are counted, and
-    compute-bound code runs several times faster. `timeout` is in seconds, for the run. Everything is written below
+    The emulator is started once for the whole batch. `inputs` has one array [inferences, ...] per input of the model.
+    Without `profile` no instructions are counted. `timeout` is in seconds, for the run. Everything is written below
     `build_dir`, which one call at a time may use.
     """
     target = cores.CORES[core]
@@ -95,7 +95,7 @@ def _build(core: cores.Core, directory: Path, sources: Sequence[Path], spec: Spe
     model = compile_objects(compiler, model_flags, sources, directory, "model")
     harness = compile_objects(compiler, harness_flags, harness_sources, directory, "harness")
     link = ["-nostartfiles", "-specs=nano.specs", f"-L{BOARDS}", "-T", core.linker_script]
-    options = ["-Wl,--gc-sections", "-Wl,--no-warn-rwx-segments", f"-Wl,-Map={_MAP}"]
+    options = ["-Wl,--gc-sections", f"-Wl,-Map={_MAP}"]
     build_step([compiler, *machine, *link, *options, *model, *harness, "-lm", "-o", _ELF], directory)
     return read_size((directory / _MAP).read_text(encoding="utf-8", errors="replace"), model)
 
@@ -103,7 +103,8 @@ def _build(core: cores.Core, directory: Path, sources: Sequence[Path], spec: Spe
 def _emulator(core: cores.Core, symbols: Symbols, plugin_fallback: Path | None) -> list[str]:
     """The command that runs the program; with the counting plugin where there is a place to build it."""
     command = [find_tool("qemu-system-arm"), "-M", core.board, "-kernel", _ELF]
-    command += "-display none -monitor none -serial none -semihosting-config enable=on,target=native".split()
+    command += ["-display", "none", "-monitor", "none", "-serial", "none"]
+    command += ["-semihosting-config", "enable=on,target=native"]
     if plugin_fallback is not None:
         library = str(build_plugin(plugin_fallback)).replace(",", ",,")  # how QEMU's options write a comma
         arguments = [f"{key}={symbols.addresses[symbol]:x}" for key, symbol in _PLUGIN_ARGUMENTS.items()]
