@@ -37,8 +37,8 @@ from .toolchain import (
 
 _HARNESS = ("startup.c", "semihosting.c", "measure.c", "harness.c")
 _PLUGIN_ARGUMENTS = {
-    "begin": "measure_begin",
-    "end": "measure_end",
+    "begin": "harness_measure_begin",
+    "end": "harness_measure_end",
     "skip_from": "_harness_start",
     "skip_to": "_harness_end",
 }

@@ -152,7 +152,7 @@ class Size:
         return self.text + self.rodata + self.data + self.library
 
 
-# A long section name stands on a line of its own; a section without address has no line break that matters.
+# Where a section has a long name, a line break follows it.
 _MAP_ROW = re.compile(r"^ (\.[\w.$-]+|COMMON)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) (\S.*)$", re.MULTILINE)
 
 

@@ -6,6 +6,7 @@
  *
  * All numbers are little endian. main.c (rendered from main.c.j2) knows the model's types, harness.c the loop; the machine
  * is startup.c, semihosting.c and measure.c on a board, host.c on a desktop.
+ * What is visible to the linker starts with harness_, so that it meets no name of a model's.
  */
 #ifndef PLANISH_HARNESS_H
 #define PLANISH_HARNESS_H
@@ -49,29 +50,30 @@ typedef struct {
     uint8_t *before;
     uint8_t *after;
     int broken; /* the exit status that says that a guard of this buffer was overwritten */
-} buffer;
+} harness_buffer;
 
 /* The model, from main.c. */
-extern const buffer model_buffers[]; /* the arena, then inputs, then outputs */
-extern const size_t model_inputs;
-extern const size_t model_outputs;
-int model_init(void);
-int model_run(void);
+extern const harness_buffer harness_buffers[]; /* the arena, then inputs, then outputs */
+extern const size_t harness_inputs;
+extern const size_t harness_outputs;
+int harness_model_init(void);
+int harness_model_run(void);
 
 /* The machine. */
-bool io_open(void);
-bool io_read(void *data, size_t bytes);
-bool io_write(const void *data, size_t bytes);
-bool io_close(void);
-void report(const char *key, uint32_t value);
+bool harness_open(void);
+bool harness_read(void *data, size_t bytes);
+bool harness_write(const void *data, size_t bytes);
+bool harness_close(void);
+void harness_report(const char *key, uint32_t value);
+void harness_exit(int status) __attribute__((noreturn)); /* on a board only */
 
 /* Guards that must not even be read; a host build with AddressSanitizer enforces it. */
-void forbid(const void *data, size_t bytes);
-void allow(const void *data, size_t bytes);
+void harness_forbid(const void *data, size_t bytes);
+void harness_allow(const void *data, size_t bytes);
 
 /* Brackets one call of the model: instructions and stack between the two are the model's. */
-void measure_begin(void);
-void measure_end(void);
-bool measured_stack(uint32_t *bytes); /* the deepest so far; false where it is not measured */
+void harness_measure_begin(void);
+void harness_measure_end(void);
+bool harness_measured_stack(uint32_t *bytes); /* the deepest so far; false where it is not measured */
 
 #endif

@@ -18,36 +18,36 @@
 
 static FILE *input_file, *output_file;
 
-bool io_open(void)
+bool harness_open(void)
 {
     input_file = fopen("inputs.bin", "rb");
     output_file = fopen("outputs.bin", "wb");
     return input_file != NULL && output_file != NULL;
 }
 
-bool io_read(void *data, size_t bytes)
+bool harness_read(void *data, size_t bytes)
 {
     return fread(data, 1, bytes, input_file) == bytes;
 }
 
-bool io_write(const void *data, size_t bytes)
+bool harness_write(const void *data, size_t bytes)
 {
     return fwrite(data, 1, bytes, output_file) == bytes;
 }
 
-bool io_close(void)
+bool harness_close(void)
 {
     const int input_closed = fclose(input_file);
     const int output_closed = fclose(output_file);
     return input_closed == 0 && output_closed == 0;
 }
 
-void report(const char *key, uint32_t value)
+void harness_report(const char *key, uint32_t value)
 {
     fprintf(stderr, "planish: %s 0x%08" PRIx32 "\n", key, value);
 }
 
-void forbid(const void *data, size_t bytes)
+void harness_forbid(const void *data, size_t bytes)
 {
 #ifdef WITH_ASAN
     __asan_poison_memory_region(data, bytes);
@@ -57,7 +57,7 @@ void forbid(const void *data, size_t bytes)
 #endif
 }
 
-void allow(const void *data, size_t bytes)
+void harness_allow(const void *data, size_t bytes)
 {
 #ifdef WITH_ASAN
     __asan_unpoison_memory_region(data, bytes);
@@ -67,15 +67,15 @@ void allow(const void *data, size_t bytes)
 #endif
 }
 
-void measure_begin(void)
+void harness_measure_begin(void)
 {
 }
 
-void measure_end(void)
+void harness_measure_end(void)
 {
 }
 
-bool measured_stack(uint32_t *bytes)
+bool harness_measured_stack(uint32_t *bytes)
 {
     *bytes = 0;
     return false;

@@ -8,9 +8,9 @@
  *   R <region> <instructions>        for every region, in order
  *   P <address> <count>              for every address executed in region 0
  *
- * Only executions of translation blocks are counted; an address was executed as often as the blocks that contain it. That is exact
- * because a block is left early only by an exception, of which a model has none. A predicated instruction in an IT block counts
- * whether its condition holds or not.
+ * Only executions of translation blocks are counted; an address was executed as often as the blocks that contain it. That
+ * is exact because a block is left early only by an exception, of which a model has none. A predicated instruction in an
+ * IT block counts whether its condition holds or not.
  */
 #include "qplug.h"
 

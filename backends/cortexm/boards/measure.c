@@ -1,17 +1,17 @@
 /* Region markers and the stack's high-water mark.
  *
- * The profiler opens a region where measure_begin starts and closes it where measure_end starts. Both, and the function that
- * calls them, lie in .text.harness, which it leaves out: what remains is the model's, to the instruction.
+ * The profiler opens a region where harness_measure_begin starts and closes it where harness_measure_end starts. Both, and
+ * the function that calls them, lie in .text.harness, which it leaves out: what remains is the model's, to the instruction.
  *
  * Both are written in assembly, for ARMv6-M and up, because they must not use the stack themselves: sp is here what the
  * model finds when it is called, and all below it is free to be painted.
  */
 #include "harness.h"
 
-uint32_t deepest_stack __attribute__((used)); /* bytes */
+uint32_t harness_deepest_stack __attribute__((used)); /* bytes */
 
 /* Paint from _stack_limit (the lowest word of the stack, see sections.ld) up to sp. */
-__attribute__((naked)) NOT_COUNTED void measure_begin(void)
+__attribute__((naked)) NOT_COUNTED void harness_measure_begin(void)
 {
     __asm volatile(".syntax unified\n"
                    "    ldr r0, =_stack_limit\n"
@@ -26,7 +26,7 @@ __attribute__((naked)) NOT_COUNTED void measure_begin(void)
 }
 
 /* Look for the lowest word that lost its paint. */
-__attribute__((naked)) NOT_COUNTED void measure_end(void)
+__attribute__((naked)) NOT_COUNTED void harness_measure_end(void)
 {
     __asm volatile(".syntax unified\n"
                    "    ldr r0, =_stack_limit\n"
@@ -40,7 +40,7 @@ __attribute__((naked)) NOT_COUNTED void measure_end(void)
                    "    adds r0, r0, #4\n"
                    "    b 1b\n"
                    "2:  subs r2, r2, r0\n"
-                   "    ldr r1, =deepest_stack\n"
+                   "    ldr r1, =harness_deepest_stack\n"
                    "    ldr r0, [r1]\n"
                    "    cmp r2, r0\n"
                    "    bls 3f\n"
@@ -49,8 +49,8 @@ __attribute__((naked)) NOT_COUNTED void measure_end(void)
                    "    .ltorg\n");
 }
 
-bool measured_stack(uint32_t *bytes)
+bool harness_measured_stack(uint32_t *bytes)
 {
-    *bytes = deepest_stack;
+    *bytes = harness_deepest_stack;
     return true;
 }

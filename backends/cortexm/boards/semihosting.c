@@ -1,5 +1,4 @@
 /* Files and console of the harness on a board (Arm IHI 0069, "Semihosting for AArch32 and AArch64"). */
-#include "semihosting.h"
 #include "harness.h"
 
 enum {
@@ -24,12 +23,12 @@ static uint32_t ask(uint32_t operation, const void *arguments)
     return r0;
 }
 
-void print(const char *text)
+static void print(const char *text)
 {
     ask(SYS_WRITE0, text);
 }
 
-void print_hex(const char *key, uint32_t value)
+void harness_report(const char *key, uint32_t value)
 {
     char text[9];
     for (int i = 0; i < 8; i++) {
@@ -43,17 +42,12 @@ void print_hex(const char *key, uint32_t value)
     print("\n");
 }
 
-void leave(int status)
+void harness_exit(int status)
 {
     const uint32_t arguments[2] = {STOPPED_APPLICATION_EXIT, (uint32_t)status};
     ask(SYS_EXIT_EXTENDED, arguments);
     for (;;) {
     }
-}
-
-void report(const char *key, uint32_t value)
-{
-    print_hex(key, value);
 }
 
 static bool open_file(const char *name, uint32_t length, uint32_t mode, uint32_t *file)
@@ -64,7 +58,7 @@ static bool open_file(const char *name, uint32_t length, uint32_t mode, uint32_t
 }
 
 /* The names are relative: the emulator is started in the folder that holds the files. */
-bool io_open(void)
+bool harness_open(void)
 {
     static const char input_name[] = "inputs.bin", output_name[] = "outputs.bin";
     return open_file(input_name, sizeof input_name - 1, OPEN_READ, &input_file) &&
@@ -72,32 +66,32 @@ bool io_open(void)
 }
 
 /* SYS_READ and SYS_WRITE return how many bytes they did NOT transfer. */
-bool io_read(void *data, size_t bytes)
+bool harness_read(void *data, size_t bytes)
 {
     const uint32_t arguments[3] = {input_file, (uint32_t)data, bytes};
     return ask(SYS_READ, arguments) == 0;
 }
 
-bool io_write(const void *data, size_t bytes)
+bool harness_write(const void *data, size_t bytes)
 {
     const uint32_t arguments[3] = {output_file, (uint32_t)data, bytes};
     return ask(SYS_WRITE, arguments) == 0;
 }
 
-bool io_close(void)
+bool harness_close(void)
 {
     const uint32_t input_closed = ask(SYS_CLOSE, &input_file);
     const uint32_t output_closed = ask(SYS_CLOSE, &output_file);
     return input_closed == 0 && output_closed == 0;
 }
 
-void forbid(const void *data, size_t bytes)
+void harness_forbid(const void *data, size_t bytes)
 {
     (void)data;
     (void)bytes;
 }
 
-void allow(const void *data, size_t bytes)
+void harness_allow(const void *data, size_t bytes)
 {
     (void)data;
     (void)bytes;

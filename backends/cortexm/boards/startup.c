@@ -1,12 +1,9 @@
 /* Vectors, reset and faults of a bare Cortex-M. */
 #include "harness.h"
-#include "semihosting.h"
 
 #define REGISTER(address) (*(volatile uint32_t *)(address))
 #define CCR 0xE000ED14u
 #define CFSR 0xE000ED28u
-#define HFSR 0xE000ED2Cu
-#define BFAR 0xE000ED38u
 #define CPACR 0xE000ED88u
 #define MPU_CTRL 0xE000ED94u
 #define MPU_RBAR 0xE000ED9Cu
@@ -28,10 +25,10 @@ extern uint32_t _stack_limit[], _stack_top[], _data_start[], _data_end[], _data_
 int main(void);
 void Reset_Handler(void) __attribute__((noreturn));
 void Fault_Handler(void);
-void report_fault(const uint32_t *frame) __attribute__((noreturn, used));
+void harness_report_fault(const uint32_t *frame) __attribute__((noreturn, used));
 
 /* The model's stack may be what overflowed: faults are reported on a stack of their own. */
-uint64_t fault_stack[64] __attribute__((used));
+uint64_t harness_fault_stack[64] __attribute__((used));
 
 __attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
     _stack_top,    Reset_Handler, Fault_Handler, Fault_Handler, Fault_Handler, Fault_Handler, Fault_Handler, NULL,
@@ -42,28 +39,26 @@ __attribute__((naked)) void Fault_Handler(void)
 {
     __asm volatile(".syntax unified\n"
                    "mov r0, sp\n"
-                   "ldr r1, =fault_stack + 512\n"
+                   "ldr r1, =harness_fault_stack + 512\n"
                    "mov sp, r1\n"
-                   "ldr r1, =report_fault\n"
+                   "ldr r1, =harness_report_fault\n"
                    "bx r1\n"
                    ".ltorg\n");
 }
 
-void report_fault(const uint32_t *frame)
+void harness_report_fault(const uint32_t *frame)
 {
-    print_hex("cfsr", REGISTER(CFSR));
-    print_hex("hfsr", REGISTER(HFSR));
-    print_hex("bfar", REGISTER(BFAR));
+    harness_report("cfsr", REGISTER(CFSR));
     if (frame < _stack_limit) {
-        report("overflow", 1);
+        harness_report("overflow", 1);
     } else if (frame + 8 <= _stack_top) {
-        print_hex("pc", frame[6]); /* r0-r3, r12, lr, pc, xpsr */
+        harness_report("pc", frame[6]); /* r0-r3, r12, lr, pc, xpsr */
     }
-    leave(STATUS_FAULT);
+    harness_exit(STATUS_FAULT);
 }
 
-/* The MPS2 boards ignore what is written below their RAM, and keep code in RAM: make a stack overflow, and a write to constants,
-   the faults that they are on a product. (The boards with ARMv8-M cores do fault below their RAM.) */
+/* The MPS2 boards ignore what is written below their RAM, and keep code in RAM: make a stack overflow, and a write to
+   constants, the faults that they are on a product. (The boards with ARMv8-M cores do fault below their RAM.) */
 #if __ARM_ARCH < 8
 static void protect_memory(void)
 {
@@ -102,5 +97,5 @@ void Reset_Handler(void)
     for (uint32_t *word = _bss_start; word < _bss_end; word++) {
         *word = 0;
     }
-    leave(main());
+    harness_exit(main());
 }

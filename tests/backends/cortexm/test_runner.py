@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -28,7 +29,7 @@ from planish.backends.cortexm.runner import (
     run_on_host,
     run_on_qemu,
 )
-from planish.backends.cortexm.toolchain import run_program
+from planish.backends.cortexm.toolchain import read_symbols, run_program
 
 
 def require_tool(*tools: str) -> None:
@@ -182,6 +183,72 @@ def test_clones_count_for_their_function(tmp_path: Path) -> None:
     np.testing.assert_array_equal(execution.outputs[0], 2 * INPUTS.sum(axis=(1, 2), dtype=np.int32).reshape(5, 1))
     assert execution.layers is not None
     assert execution.layers.keys() == {"scale", "tiny_run"}
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_counts_agree_with_single_steps(tmp_path: Path, core: str) -> None:
+    """The emulator's own log of single steps is an independent way to count."""
+    layers = """
+        LAYER dot(int32_t *y, const int8_t *x)
+        {
+            for (int k = 0; k < 7; k++) {
+                for (int i = 0; i < 13; i++) {
+                    *y += x[i] * x[(i + k) & 15];
+                }
+            }
+        }
+        LAYER scale(int32_t *y, const int8_t *x)
+        {
+            float sum = 0.0f;
+            for (int i = 0; i < 16; i++) {
+                sum += (float)(x[i] > 100 ? 100 : x[i]) * 0.25f;
+            }
+            *y += (int32_t)sum;
+        }
+    """
+    sources = write_model(tmp_path, "*y0 = 0; dot(y0, x0); scale(y0, x0);", layers)
+    execution = run_on_qemu(core, tmp_path, sources, ONE_TO_ONE, [INPUTS])
+    assert execution.instructions == count_single_steps(core, tmp_path / core)
+
+
+def count_single_steps(core: str, directory: Path) -> list[int]:
+    version = run_program(["qemu-system-arm", "--version"], directory, 30.0).output.split()[3]
+    since_8_1 = tuple(int(number) for number in version.split(".")[:2]) >= (8, 1)
+    step = ["-accel", "tcg,one-insn-per-tb=on"] if since_8_1 else ["-singlestep"]
+    command = ["qemu-system-arm", "-M", CORES[core].board, "-kernel", "model.elf"]
+    command += ["-display", "none", "-monitor", "none", "-serial", "none"]
+    command += ["-semihosting-config", "enable=on,target=native"]
+    assert run_program([*command, *step, "-d", "exec,nochain", "-D", "log"], directory, 60.0).status == 0
+    addresses = read_symbols("model.elf", directory).addresses
+    counts: list[int] = []
+    inside = False
+    for line in (directory / "log").read_text().splitlines():
+        trace = re.match(r"Trace \d+: \S+ \[\w+/(\w+)/", line)
+        if trace is None:
+            continue
+        address = int(trace[1], 16)
+        if address == addresses["harness_measure_begin"]:
+            counts.append(0)
+            inside = True
+        elif address == addresses["harness_measure_end"]:
+            inside = False
+        elif inside and not addresses["_harness_start"] <= address < addresses["_harness_end"]:
+            counts[-1] += 1
+    return counts
+
+
+@pytest.mark.parametrize("name", ["model", "main", "print", "data", "buffer", "arena"])
+def test_names_do_not_meet_those_of_the_harness(tmp_path: Path, name: str) -> None:
+    (source,) = write_model(tmp_path, BODY, LAYERS)
+    header = (tmp_path / "tiny.h").read_text()
+    (tmp_path / f"{name}.h").write_text(header.replace("tiny", name).replace("TINY", name.upper()))
+    source.write_text(source.read_text().replace("tiny", name).replace("TINY", name.upper()))
+    spec = Spec(name, (INT8_16,), (INT32_1,))
+    for execution in (
+        run_on_host(tmp_path, [source], spec, [INPUTS]),
+        run_on_qemu("cortex-m4", tmp_path, [source], spec, [INPUTS]),
+    ):
+        np.testing.assert_array_equal(execution.outputs[0], EXPECTED)
 
 
 def test_without_profile(tmp_path: Path) -> None:
