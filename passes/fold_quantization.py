@@ -22,7 +22,7 @@ from ..ir.ops.quant import Dequantize, Quantize, dequantize, quantize, rescale
 from ..ir.pattern import const
 from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..ir.ranges import ranges
-from ..ir.rewrite import NoMatch, Rule, no_match
+from ..ir.rewrite import Matched, NoMatch, Rule, no_match
 from ..ir.types import DTYPES, I32, Array, DType, Quant
 from ..runtime.contracts import Contract, within
 from .base import Changes, Context, RulePass
@@ -39,7 +39,7 @@ def operand_of(value: Value) -> QuantizedOperand:
 def _integers(value: Value) -> QuantizedOperand | None:
     """`value` as dequantized integers, also through ops that keep the scale; None where it is something else."""
     node = value.producer
-    if node is None or node.op.keeps_scale and not node.operands:
+    if node is None or not node.operands:
         return None
     if isinstance(node.op, Dequantize):
         x, scale, zero = node.operands
@@ -69,10 +69,10 @@ def _integers(value: Value) -> QuantizedOperand | None:
 
 def _moved_constant(node: Node, x: QuantizedOperand) -> QuantizedOperand:
     """A quantized constant after a data movement; scales per axis move with it."""
-    assert x.value is not None and x.value.const is not None and x.real is not None
-    shape = x.value.const.shape
+    assert x.value is not None
+    integers = np.asarray(x.value.const)
     data, scale, zero, real = (
-        node.op.ref(np.broadcast_to(part, shape)) for part in (x.value.const, x.scale, x.zero, x.real)
+        node.op.ref(np.broadcast_to(np.asarray(part), integers.shape)) for part in (integers, x.scale, x.zero, x.real)
     )
     return QuantizedOperand(node.result.type, const_value(np.array(data)), _squeezed(scale), _squeezed(zero), real)
 
@@ -98,7 +98,7 @@ class FoldCluster(Rule):
             return no_match("it quantizes an input or a constant")
         if scale.size != 1 or zero.size != 1:
             return no_match("the result is quantized per channel")
-        result = result_of(m.quantize.node)
+        result = result_of(m.quantize)
         seen = _integers(x)
         if seen is not None and seen.per_tensor:
             return result.requantized(seen)
@@ -108,11 +108,12 @@ class FoldCluster(Rule):
         return no_match(out.reason) if isinstance(out, Refusal) else out
 
 
-def result_of(node: Node) -> QuantizedResult:
-    """What a `quantize` node (constant, per tensor) wants."""
-    op, (x, scale, zero) = node.op, node.operands
-    assert isinstance(op, Quantize) and scale.const is not None and zero.const is not None
-    return QuantizedResult(x.type, op.dtype, float(scale.const.item()), int(zero.const.item()), op.lo, op.hi)
+def result_of(q: Matched) -> QuantizedResult:
+    """What a matched `quantize` (constant, per tensor) wants."""
+    x, scale, zero = q.node.operands
+    return QuantizedResult(
+        x.type, q.dtype, float(np.asarray(scale.const).item()), int(np.asarray(zero.const).item()), q.lo, q.hi
+    )
 
 
 class NarrowClip(Rule):
@@ -126,7 +127,7 @@ class NarrowClip(Rule):
             return no_match("the result is quantized per channel")
         ends = np.array([m.clip.lo, m.clip.hi], x.type.dtype.numpy)
         lo, hi = arithmetic.quantize(ends, scale.reshape(()), zero.reshape(()), m.quantize.lo, m.quantize.hi)
-        return m.quantize.like(x, scale, zero, lo=int(min(lo, hi)), hi=int(hi))  # type: ignore[no-any-return]
+        return m.quantize.like(x, scale, zero, lo=int(min(lo, hi)), hi=int(hi))
 
 
 class HoistQuantize(Rule):
@@ -143,7 +144,7 @@ class HoistQuantize(Rule):
             return no_match("the result is quantized per channel")
         if node.graph is None or node.graph.only_user(x) is not m.quantize.node:
             return no_match(f"the float result of {node.op.name} has other uses")
-        result = result_of(m.quantize.node)
+        result = result_of(m.quantize)
         wide = {"lo": result.dtype.min, "hi": result.dtype.max}
         operands = [
             QuantizedOperand(
@@ -172,7 +173,7 @@ def signed(dtype: DType) -> DType:
 
 
 def shifted(x: Value, offset: int, dtype: DType) -> Value:
-    """x + offset in another dtype, as a rescale by one; the offset fits the dtypes."""
+    """The integers plus an offset, in another dtype, as a rescale by one; the offset fits the dtypes."""
     value: Value = rescale(x, *fixed_point(1.0), zero=offset, lo=dtype.min, hi=dtype.max, dtype=dtype)
     return value
 
@@ -204,7 +205,7 @@ class SignedDequantize(Rule):
             return no_match("the integers are signed")
         offset, dtype = 1 << (x.type.dtype.bits - 1), signed(x.type.dtype)
         twin = shifted(x, -offset, dtype) if x.const is None else const_value(_less(x.const, offset, dtype))
-        return m.dequantize.like(twin, scale, _less(zero, offset, dtype))  # type: ignore[no-any-return]
+        return m.dequantize.like(twin, scale, _less(zero, offset, dtype))
 
 
 def _less(array: Array, offset: int, dtype: DType) -> Array:
