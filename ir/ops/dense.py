@@ -11,7 +11,7 @@ from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, expect, op, traffic
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
-from ..types import F32, I8, I32, Array, TensorType
+from ..types import F32, I8, I32, Array, Sym, TensorType, broadcast
 from .contraction import accumulated, contract, linear_bounds, quantized_linear
 from .windows import centred
 
@@ -66,8 +66,6 @@ class Matmul(Op):
     symmetric: ClassVar[bool] = True
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        from ..types import broadcast
-
         expect(a.rank >= 2 and b.rank >= 2 and a.shape[-1] == b.shape[-2], f"{a} and {b} do not multiply")
         batch = broadcast(a.shape[:-2], b.shape[:-2])
         return TensorType((*batch, a.shape[-2], b.shape[-1]), accumulated(a, b))
@@ -79,9 +77,11 @@ class Matmul(Op):
         return traffic(self, (a, b), macs=self.infer(a, b).size * int(a.shape[-1]))  # type: ignore[arg-type]
 
     def bounds(self, a: Bounds, b: Bounds) -> Bounds:
-        corners = [float(x) * float(y) for x in (a.lo.min(), a.hi.max()) for y in (b.lo.min(), b.hi.max())]
-        products = (int(a.type.shape[-1]) * np.array([min(corners), max(corners)])).astype(a.lo.dtype)  # type: ignore[arg-type]
-        return Bounds(self.infer(a.type, b.type), *products)
+        result, terms = self.infer(a.type, b.type), a.type.shape[-1]
+        products = [x * y for x in (a.lo.min(), a.hi.max()) for y in (b.lo.min(), b.hi.max())]
+        if isinstance(terms, Sym) or not np.all(np.isfinite(products)):
+            return Bounds.top(result)
+        return Bounds(result, np.asarray(min(products) * terms), np.asarray(max(products) * terms))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         a, b = operands

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..builder import builder
-from ..op import Draw, Instance, Op, expect, op, same_dtype
+from ..op import Draw, Instance, Op, expect, gamma, op, same_dtype
 from ..types import F32, NCHW, Array, Layout, TensorType
 
 
@@ -35,6 +35,11 @@ class BatchNorm(Op):
 
         epsilon = x.dtype.type(self.epsilon)
         return (x - spread(mean)) / np.sqrt(spread(var) + epsilon) * spread(scale) + spread(shift)
+
+    def error(self, x: Array, scale: Array, shift: Array, mean: Array, var: Array) -> Array:
+        # Magnitudes add up, whatever the signs are: |x| + |mean|. Seven roundings stand between x and the result.
+        wide = [v.astype(np.float64) for v in (np.abs(x), np.abs(scale), np.abs(shift), -np.abs(mean), var)]
+        return gamma(7, (x,)) * self.ref(*wide)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

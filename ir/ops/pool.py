@@ -9,7 +9,7 @@ import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, NCHW, U8, Array, Layout, TensorType
 from .windows import Pads2, Size2, centred, from_nhwc, pooled, to_layout, windows
@@ -49,6 +49,7 @@ class MaxPool2d(Pooling):
     """Maximum over each window; padding never wins. x: [N,C,H,W] or [N,H,W,C], any real dtype. ONNX MaxPool-22."""
 
     selects: ClassVar[bool] = True
+    ulps: ClassVar[float] = 0
     window: Size2
     strides: Size2 = (1, 1)
     pads: Pads2 = (0, 0, 0, 0)
@@ -87,6 +88,9 @@ class AvgPool2d(Pooling):
         image = to_layout(x, self.layout)
         total = windows(image, self.window, self, fill=0).sum(axis=(4, 5))
         return from_nhwc(total / window_counts(self, image.shape[1:3]).astype(x.dtype), self.layout)
+
+    def error(self, x: Array) -> Array:
+        return rounding_error(self, (x,), terms=self.window[0] * self.window[1])
 
     def bounds(self, x: Bounds) -> Bounds:
         lo, hi = x.lo.min(), x.hi.max()

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, expect, op
+from ..op import Bounds, Draw, Instance, Op, expect, gamma, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import F32, I8, I32, Array, Quant, TensorType
 
@@ -19,6 +19,7 @@ class Softmax(Op):
     """exp(x - max) / sum(exp(x - max)) along the last axis. Floats only. ONNX Softmax-13."""
 
     natural_quant: ClassVar[Quant | None] = Quant.of(1 / 256, -128)
+    ulps: ClassVar[float] = 4  # of the exponential
 
     def infer(self, x: TensorType) -> TensorType:
         expect(x.dtype.is_float and x.rank >= 1, "softmax takes floats of rank 1 or more")
@@ -27,6 +28,13 @@ class Softmax(Op):
     def ref(self, x: Array) -> Array:
         e = np.exp(x - x.max(axis=-1, keepdims=True))
         return e / e.sum(axis=-1, keepdims=True)
+
+    def error(self, x: Array) -> Array:
+        # The rounding of x - max is absolute in the exponent: relative in its exponential.
+        wide = x.astype(np.float64)
+        distance = wide.max(axis=-1, keepdims=True) - wide
+        roundings = x.shape[-1] + 2 + 4 * self.ulps + distance + distance.max(axis=-1, keepdims=True)
+        return gamma(1, (x,)) * roundings * self.ref(wide)
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(x.type, np.array(0.0), np.array(1.0))
