@@ -69,7 +69,7 @@ def is_constant_expression(value: Value) -> bool:
 
 
 def moved_constant(value: Value, perm: Perm) -> Value | None:
-    """transpose(value at full rank, perm) as new constants and elementwise ops on them; None where it is none of that."""
+    """transpose(value at full rank, perm) as new constants and elementwise ops on them; None: it is none of that."""
     node = value.producer
     if node is None or not is_constant_expression(value):
         return None
@@ -90,7 +90,8 @@ def moved_constant(value: Value, perm: Perm) -> Value | None:
 
 def _moved_array(value: Value, perm: Perm) -> Value:
     array, node = value.const, value.producer
-    assert array is not None and node is not None
+    assert array is not None
+    assert node is not None
     moved = np.ascontiguousarray(array.reshape(full_rank(array.shape, len(perm))).transpose(perm))
     result = apply(Const(moved), loc=node.loc, name=value.name).result
     result.type = result.type.with_quant(moved_quant(value.type, perm))

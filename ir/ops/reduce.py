@@ -11,7 +11,7 @@ import numpy as np
 from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, Array, Shape, TensorType, static
 from .windows import centred
 
@@ -72,6 +72,8 @@ class ReduceMean(Reduction):
             return Refusal("the input is not quantized per tensor")
         elements = math.prod(static(x.type.shape)[a] for a in self.axes)
         total = reduce_sum(x.value, axes=self.axes, keepdims=self.keepdims, input_zero=int(x.zero.item()))
+        if overflow(total) > 1:
+            return Refusal(NOT_PROVEN)
         return result.rescaled(total, float(x.scale.item()) / (result.scale * elements))
 
     @staticmethod
@@ -110,6 +112,8 @@ class ReduceMax(Reduction):
     """Maximum over axes. ONNX ReduceMax-20."""
 
     ulps: ClassVar[float] = 0
+
+    selects: ClassVar[bool] = True
     axes: Axes
     keepdims: bool = True
 
@@ -121,11 +125,6 @@ class ReduceMax(Reduction):
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
-
-    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        from ..quantized import moved
-
-        return moved(self, operands, result)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

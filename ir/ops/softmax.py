@@ -20,6 +20,8 @@ class Softmax(Op):
 
     ulps: ClassVar[float] = 4  # of the exponential
 
+    natural_quant: ClassVar[Quant | None] = Quant.of(1 / 256, -128)
+
     def infer(self, x: TensorType) -> TensorType:
         expect(x.dtype.is_float and x.rank >= 1, "softmax takes floats of rank 1 or more")
         return x
@@ -43,15 +45,8 @@ class Softmax(Op):
         if x.value is None or not x.per_tensor or x.value.type.dtype != I8:
             return Refusal("the input is not an int8 tensor with one scale")
         value: Value = integer_softmax(x.value, exp_table(float(x.scale.item())))
-        value.type = value.type.with_quant(Quant.of(1 / 256, -128))
-        if (np.float32(result.scale), result.zero, result.dtype, result.clamps) == (
-            np.float32(1 / 256),
-            -128,
-            I8,
-            False,
-        ):
-            return value
-        return result.rescaled(value, 1 / 256 / result.scale, input_zero=-128)
+        value.type = value.type.with_quant(self.natural_quant)
+        return result.requantized(QuantizedOperand(x.type, value, np.array(1 / 256), np.array(-128)))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         return last_axis_permuted(self, perm, 1)
