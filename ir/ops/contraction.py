@@ -41,6 +41,8 @@ def linear_bounds(x: Bounds, w: Bounds, b: Bounds, input_zero: int, padded: bool
         rows_lo = np.broadcast_to(w.lo, w.type.shape).reshape(outputs, -1)  # type: ignore[arg-type]
         rows_hi = np.broadcast_to(w.hi, w.type.shape).reshape(outputs, -1)  # type: ignore[arg-type]
         corners = np.stack([rows_lo * lo, rows_lo * hi, rows_hi * lo, rows_hi * hi])
+        if corners.dtype.kind == "f":
+            corners[np.isnan(corners)] = 0  # weight 0 times an unbounded, but finite, input
         return corners.min(0).sum(1) + b.lo, corners.max(0).sum(1) + b.hi
 
 

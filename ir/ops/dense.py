@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Cost, Draw, Instance, Op, expect, op, traffic
+from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, last_axis_permuted, op, traffic
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
-from ..types import F32, I8, I32, Array, TensorType
+from ..types import F32, I8, I32, Array, Sym, TensorType, broadcast
 from .contraction import accumulated, contract, linear_bounds, quantized_linear
 from .windows import centred
 
@@ -40,6 +43,9 @@ class Dense(Op):
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_linear(self, operands, result, None)
 
+    def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
+        return last_axis_permuted(self, perm, 3)
+
     @staticmethod
     def examples(draw: Draw) -> Instance:
         k, outputs, integer = draw.integer(1, 9), draw.integer(1, 7), draw.boolean()
@@ -60,8 +66,6 @@ class Matmul(Op):
     """
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        from ..types import broadcast
-
         expect(a.rank >= 2 and b.rank >= 2 and a.shape[-1] == b.shape[-2], f"{a} and {b} do not multiply")
         batch = broadcast(a.shape[:-2], b.shape[:-2])
         return TensorType((*batch, a.shape[-2], b.shape[-1]), accumulated(a, b))
@@ -71,6 +75,13 @@ class Matmul(Op):
 
     def cost(self, a: TensorType, b: TensorType) -> Cost:
         return traffic(self, (a, b), macs=self.infer(a, b).size * int(a.shape[-1]))  # type: ignore[arg-type]
+
+    def bounds(self, a: Bounds, b: Bounds) -> Bounds:
+        result, terms = self.infer(a.type, b.type), a.type.shape[-1]
+        products = [x * y for x in (a.lo.min(), a.hi.max()) for y in (b.lo.min(), b.hi.max())]
+        if isinstance(terms, Sym) or not np.all(np.isfinite(products)):
+            return Bounds.top(result)
+        return Bounds(result, np.asarray(min(products) * terms), np.asarray(max(products) * terms))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         a, b = operands

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import F32, I8, I32, NCHW, U8, Array, Layout, TensorType
 from .windows import Pads2, Size2, centred, from_nhwc, pooled, to_layout, windows
@@ -48,6 +48,7 @@ def _examples(cls: Any, draw: Draw, x_dtype: Any, **attributes: Any) -> Instance
 class MaxPool2d(Pooling):
     """Maximum over each window; padding never wins. x: [N,C,H,W] or [N,H,W,C], any real dtype. ONNX MaxPool-22."""
 
+    ulps: ClassVar[float] = 0
     window: Size2
     strides: Size2 = (1, 1)
     pads: Pads2 = (0, 0, 0, 0)
@@ -91,6 +92,9 @@ class AvgPool2d(Pooling):
         image = to_layout(x, self.layout)
         total = windows(image, self.window, self, fill=0).sum(axis=(4, 5))
         return from_nhwc(total / window_counts(self, image.shape[1:3]).astype(x.dtype), self.layout)
+
+    def error(self, x: Array) -> Array:
+        return rounding_error(self, (x,), terms=self.window[0] * self.window[1])
 
     def bounds(self, x: Bounds) -> Bounds:
         lo, hi = x.lo.min(), x.hi.max()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import F32, I8, I32, Array, Shape, TensorType, static
 from .windows import centred
@@ -23,6 +23,10 @@ class Reduction(Op):
 
     def infer(self, x: TensorType) -> TensorType:
         return TensorType(reduced(self, x), x.dtype)
+
+    def error(self, x: Array) -> Array:
+        this: Any = self
+        return rounding_error(self, (x,), terms=math.prod(x.shape[a] for a in this.axes))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         this: Any = self
@@ -105,11 +109,15 @@ class ReduceSum(Reduction):
 class ReduceMax(Reduction):
     """Maximum over axes. ONNX ReduceMax-20."""
 
+    ulps: ClassVar[float] = 0
     axes: Axes
     keepdims: bool = True
 
     def ref(self, x: Array) -> Array:
         return x.max(axis=self.axes, keepdims=self.keepdims)
+
+    def error(self, x: Array) -> Array:
+        return rounding_error(self, (x,), terms=0)
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
