@@ -1,1 +1,1 @@
-"""Self-contained C for Cortex-M, and portable C for any host."""
+"""C for Cortex-M cores and for any host."""
