@@ -36,7 +36,7 @@ class Builder(Generic[O]):
         if any(isinstance(operand, Pattern) for operand in operands):
             return match_op(self.op, operands, attributes, as_)
         node = apply(self.op(**attributes), *(as_value(v) for v in operands), loc=loc, name=named)
-        return node.results if len(node.results) > 1 else node.results[0]
+        return node.results[0] if len(node.results) == 1 else node.results
 
 
 def builder(op: type[O]) -> Builder[O]:

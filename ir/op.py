@@ -149,19 +149,19 @@ class Op:
             if is_method and not key.startswith("_") and key not in cls.HOOKS:
                 raise TypeError(f"{cls.__name__}.{key} is no hook of Op; hooks are {', '.join(sorted(cls.HOOKS))}")
 
-    def infer(self, *operands: Any) -> Any:
+    def infer(self, *operands: Any, **_: Any) -> Any:
         """Result type or types from operand types and attributes alone. Raises InferenceError."""
         raise TypeError(f"{type(self).__name__} does not define infer")
 
-    def ref(self, *operands: Any) -> Any:
+    def ref(self, *operands: Any, **_: Any) -> Any:
         """The meaning of the op: result array or arrays, in NumPy. One definition serves every dtype."""
         raise TypeError(f"{type(self).__name__} does not define ref")
 
-    def cost(self, *operands: Any) -> Cost:
+    def cost(self, *operands: Any, **_: Any) -> Cost:
         """Work of one application to operands of these (static) types. Default: operands are read, results written."""
         return traffic(self, operands)
 
-    def bounds(self, *operands: Any) -> Any:
+    def bounds(self, *operands: Any, **_: Any) -> Any:
         """Bounds of the result from those of the operands. Default: of a data movement the same, else the dtype's."""
         result = self.infer(*(b.type for b in operands))
         if self.moves_data and not isinstance(result, tuple) and operands:

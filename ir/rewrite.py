@@ -84,10 +84,10 @@ class Rule:
     returns a value (or array) of the root's type, or `no_match(reason)`.
     """
 
-    def pattern(self, *variables: Any) -> Any:
+    def pattern(self, *variables: Any, **_: Any) -> Any:
         raise TypeError(f"{type(self).__name__} does not define pattern")
 
-    def rewrite(self, m: Any, *variables: Any) -> Any:
+    def rewrite(self, m: Any, *variables: Any, **_: Any) -> Any:
         raise TypeError(f"{type(self).__name__} does not define rewrite")
 
     @cached_property

@@ -28,11 +28,11 @@ class Fused(Op):
             "operands do not fit the body's inputs",
         )
         types = tuple(v.type for v in self.body.outputs)
-        return types if len(types) > 1 else types[0]
+        return types[0] if len(types) == 1 else types
 
     def ref(self, *operands: Array) -> Any:
         results = tuple(evaluate(self.body, operands))
-        return results if len(results) > 1 else results[0]
+        return results[0] if len(results) == 1 else results
 
     def cost(self, *operands: TensorType) -> Cost:
         macs = sum(n.op.cost(*(v.type for v in n.operands)).macs for n in self.body.nodes)
@@ -44,7 +44,7 @@ class Fused(Op):
         from ..ranges import body_bounds
 
         results = body_bounds(self.body, operands)
-        return results if len(results) > 1 else results[0]
+        return results[0] if len(results) == 1 else results
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

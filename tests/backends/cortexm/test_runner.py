@@ -2,129 +2,38 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from planish.backends.cortexm.harness import Array
-from planish.backends.cortexm.plugin import build_plugin
 from planish.backends.cortexm.runner import (
     CORES,
     Buffer,
-    BuildFailed,
-    DeviceFault,
     Execution,
-    GuardOverwritten,
-    RunFailed,
     Spec,
-    TimedOut,
-    ToolMissing,
     run_on_host,
     run_on_qemu,
 )
 from planish.backends.cortexm.toolchain import read_symbols, run_program
-
-
-def require_tool(*tools: str) -> None:
-    for tool in tools:
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+from tests.support.tiny_model import (
+    BODY,
+    EXPECTED,
+    INPUTS,
+    INT8_16,
+    INT32_1,
+    LAYERS,
+    ONE_TO_ONE,
+    write_model,
+)
 
 
 @pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tool("cc", "arm-none-eabi-gcc", "arm-none-eabi-nm", "qemu-system-arm")
-
-
-HEADER = """
-#ifndef TINY_H
-#define TINY_H
-#include <stddef.h>
-#include <stdint.h>
-#define TINY_ARENA_BYTES {arena_bytes}u
-typedef struct {{ int8_t *arena; }} tiny_context;
-int tiny_init(tiny_context *context, void *arena, size_t arena_bytes);
-int tiny_run(tiny_context *context{parameters});
-#endif
-"""
-
-SOURCE = """
-#include "tiny.h"
-#define LAYER static __attribute__((noinline)) void
-{layers}
-int tiny_init(tiny_context *context, void *arena, size_t arena_bytes)
-{{
-    context->arena = arena;
-    return arena_bytes == TINY_ARENA_BYTES ? 0 : 1;
-}}
-int tiny_run(tiny_context *context{parameters})
-{{
-    (void)context;
-    {unused}
-    {body}
-    return 0;
-}}
-"""
-
-INT8_16 = Buffer("int8_t", 16)
-INT32_1 = Buffer("int32_t", 1)
-ONE_TO_ONE = Spec("tiny", (INT8_16,), (INT32_1,))
-
-
-def write_model(
-    directory: Path, body: str, layers: str = "", spec: Spec = ONE_TO_ONE, arena_bytes: int = 16
-) -> list[Path]:
-    """A model whose tiny_run does `body` with x0, x1, ... and y0, y1, ..."""
-    inputs = [f", const {buffer.ctype} *x{i}" for i, buffer in enumerate(spec.inputs)]
-    outputs = [f", {buffer.ctype} *y{i}" for i, buffer in enumerate(spec.outputs)]
-    parameters = "".join(inputs + outputs)
-    (directory / "tiny.h").write_text(HEADER.format(arena_bytes=arena_bytes, parameters=parameters))
-    source = directory / "tiny.c"
-    unused = "".join(f"(void)x{i};" for i in range(len(spec.inputs)))
-    source.write_text(SOURCE.format(layers=layers, parameters=parameters, unused=unused, body=body))
-    return [source]
-
-
-# Halves into the arena, then their sum; and a loop of which every instruction is known.
-LAYERS = """
-LAYER halve(int8_t *y, const int8_t *x)
-{
-    for (int i = 0; i < 16; i++) {
-        y[i] = (int8_t)(x[i] / 2);
-    }
-}
-LAYER sum(int32_t *y, const int8_t *x)
-{
-    volatile int32_t partial[64];
-    for (int i = 0; i < 64; i++) {
-        partial[i] = 0;
-    }
-    for (int i = 0; i < 16; i++) {
-        partial[0] = partial[0] + x[i];
-    }
-    *y = partial[0];
-}
-#ifdef __arm__
-__attribute__((naked)) LAYER spin(void)
-{
-    __asm__ volatile(".syntax unified\\n movs r0, #100\\n 1: subs r0, r0, #1\\n bne 1b\\n bx lr\\n");
-}
-#else
-LAYER spin(void) {}
-#endif
-"""
-BODY = "halve(context->arena, x0); sum(y0, context->arena); spin();"
-INPUTS = np.random.default_rng(0).integers(-128, 128, (5, 4, 4), dtype=np.int8)
-HALVED = np.trunc(INPUTS / 2).astype(np.int32)
-EXPECTED = HALVED.sum(axis=(1, 2), keepdims=True).reshape(5, 1)
-ANY_INPUT = np.zeros((1, 16), np.int8)
+def _tools(require_tool):
+    for tool in ("cc", "arm-none-eabi-gcc", "arm-none-eabi-nm", "qemu-system-arm"):
+        require_tool(tool)
 
 
 @pytest.mark.parametrize("sanitize", [False, True])
@@ -156,7 +65,8 @@ def test_every_core(tmp_path: Path, core: str) -> None:
 
 
 def check_counts(execution: Execution) -> None:
-    assert execution.instructions is not None and execution.layers is not None
+    assert execution.instructions is not None
+    assert execution.layers is not None
     assert len(execution.instructions) == 5
     assert len(set(execution.instructions)) == 1  # no branch of this model depends on data
     assert execution.layers.keys() == {"halve", "sum", "spin", "tiny_run"}
@@ -297,7 +207,8 @@ def test_many_types_and_buffers(tmp_path: Path, core: str) -> None:
     np.testing.assert_array_equal(y2[:, 0], x1.astype(np.int64).prod(axis=1))
     np.testing.assert_array_equal(y3[:, 0], total / np.float32(3))
     if core == "cortex-m0":
-        assert execution.size is not None and execution.layers is not None
+        assert execution.size is not None
+        assert execution.layers is not None
         assert execution.size.library > 0
         assert any("mul" in function for function in execution.layers)
 
@@ -339,224 +250,3 @@ def test_an_output_left_unwritten_does_not_repeat_the_last_one(tmp_path: Path) -
     ):
         assert execution.outputs[0][0, 0] == 1
         assert execution.outputs[0][1, 0] not in (0, 1)
-
-
-# ------------------------------------------------------------------------------------------------------ broken models
-
-# `volatile` keeps gcc from seeing, and refusing, the index.
-OUT_OF_BOUNDS = {
-    "arena": "volatile int i = 16; context->arena[i] = 1; *y0 = x0[0];",
-    "output": "volatile int i = -1; ((int8_t *)y0)[i] = 1;",
-    "input": "volatile int i = 16; *(int8_t *)(uintptr_t)(x0 + i) = 1; *y0 = 0;",
-}
-
-
-@pytest.mark.parametrize("buffer", OUT_OF_BOUNDS)
-def test_writing_outside_of_a_buffer(tmp_path: Path, buffer: str) -> None:
-    body = f"if (x0[0] == 1) {{ {OUT_OF_BOUNDS[buffer]} }}"
-    sources = write_model(tmp_path, body)
-    inputs = np.repeat(np.array([[0], [1]], np.int8), 16, axis=1)
-    with pytest.raises(GuardOverwritten, match=f"inference 1 .* {buffer} buffer") as caught:
-        run_on_host(tmp_path, sources, ONE_TO_ONE, [inputs])
-    assert (caught.value.buffer, caught.value.inference) == (buffer, 1)
-    with pytest.raises(GuardOverwritten, match=f"inference 1 .* {buffer} buffer"):
-        run_on_qemu("cortex-m4", tmp_path, sources, ONE_TO_ONE, [inputs])
-    with pytest.raises(RunFailed, match="AddressSanitizer: use-after-poison"):
-        run_on_host(tmp_path, sources, ONE_TO_ONE, [inputs], sanitize=True)
-
-
-def test_reading_outside_of_a_buffer_is_seen_by_the_sanitizer(tmp_path: Path) -> None:
-    sources = write_model(tmp_path, "volatile int i = 16; *y0 = x0[i];")
-    with pytest.raises(RunFailed, match="AddressSanitizer: use-after-poison"):
-        run_on_host(tmp_path, sources, ONE_TO_ONE, [ANY_INPUT], sanitize=True)
-
-
-def test_undefined_behaviour_is_seen_by_the_sanitizer(tmp_path: Path) -> None:
-    sources = write_model(tmp_path, "*y0 = INT32_MAX - x0[0]; *y0 += 1;")
-    with pytest.raises(RunFailed, match="signed integer overflow"):
-        run_on_host(tmp_path, sources, ONE_TO_ONE, [ANY_INPUT], sanitize=True)
-
-
-def test_fault_names_the_function(tmp_path: Path) -> None:
-    layers = "LAYER wild(int32_t *y) { *y = *(volatile int32_t *)0x60000000u; }"
-    for core in ("cortex-m0", "cortex-m4", "cortex-m33"):
-        with pytest.raises(DeviceFault, match=r"fault in wild \(CFSR 0x00008200: precise data bus error\)") as caught:
-            run_on_qemu(core, tmp_path, write_model(tmp_path, "wild(y0);", layers), ONE_TO_ONE, [ANY_INPUT])
-        assert caught.value.cfsr == 0x8200
-        assert caught.value.function == "wild"
-
-
-@pytest.mark.parametrize("core", CORES)
-def test_stack_overflow(tmp_path: Path, core: str) -> None:
-    layers = """
-        LAYER deep(int32_t *y)
-        {
-            volatile char big[70000];
-            for (int i = 69999; i >= 0; i--) {
-                big[i] = 1;
-            }
-            *y = big[0];
-        }
-    """
-    sources = write_model(tmp_path, "deep(y0);", layers)
-    with pytest.raises(DeviceFault, match="stack overflow") as caught:
-        run_on_qemu(core, tmp_path, sources, ONE_TO_ONE, [ANY_INPUT])
-    assert caught.value.stack_overflow
-
-
-@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7"])
-def test_writing_constants(tmp_path: Path, core: str) -> None:
-    layers = "static const int8_t weights[4] = {1, 2, 3, 4};"
-    body = "volatile int8_t *w = (volatile int8_t *)(uintptr_t)(weights + x0[0]); *w = 1; *y0 = *w;"
-    with pytest.raises(DeviceFault, match=r"fault in tiny_run .*: data access violation"):
-        run_on_qemu(core, tmp_path, write_model(tmp_path, body, layers), ONE_TO_ONE, [ANY_INPUT])
-
-
-def test_cortex_m0_does_not_forgive_unaligned_access(tmp_path: Path) -> None:
-    layers = "LAYER load(int32_t *y, const int8_t *x) { *y = *(const volatile int32_t *)(const void *)(x + 1); }"
-    sources = write_model(tmp_path, "load(y0, x0);", layers)
-    assert run_on_qemu("cortex-m4", tmp_path, sources, ONE_TO_ONE, [ANY_INPUT]).outputs[0][0, 0] == 0
-    with pytest.raises(DeviceFault, match="unaligned access"):
-        run_on_qemu("cortex-m0", tmp_path, sources, ONE_TO_ONE, [ANY_INPUT])
-
-
-def test_models_that_refuse(tmp_path: Path) -> None:
-    sources = write_model(tmp_path, "*y0 = 0; if (x0[0] == 0) { return -5; }")
-    with pytest.raises(RunFailed, match="tiny_run returned -5 in inference 0"):
-        run_on_qemu("cortex-m4", tmp_path, sources, ONE_TO_ONE, [ANY_INPUT])
-    source = sources[0]
-    source.write_text(source.read_text().replace("? 0 : 1", "? 3 : 1"))
-    with pytest.raises(RunFailed, match="tiny_init returned 3"):
-        run_on_host(tmp_path, sources, ONE_TO_ONE, [ANY_INPUT])
-
-
-def test_compile_errors_show_the_compilers_first_lines(tmp_path: Path) -> None:
-    for body, message in (("*y0 = nothing;", "'nothing' undeclared"), ("*y0 = x0[0] * 0.5f;", "-Werror=.*conversion")):
-        sources = write_model(tmp_path, body)
-        with pytest.raises(BuildFailed, match=message) as caught:
-            run_on_qemu("cortex-m4", tmp_path, sources, ONE_TO_ONE, [ANY_INPUT])
-        assert "tiny.c" in str(caught.value)
-        assert len(str(caught.value).splitlines()) <= 2 + BuildFailed.SHOWN_LINES
-
-
-def test_a_model_that_needs_the_heap_does_not_link(tmp_path: Path) -> None:
-    sources = write_model(tmp_path, "int32_t *p = malloc((size_t)x0[0]); *y0 = p == NULL;", "#include <stdlib.h>")
-    with pytest.raises(BuildFailed, match="_sbrk"):
-        run_on_qemu("cortex-m4", tmp_path, sources, ONE_TO_ONE, [ANY_INPUT])
-
-
-def test_too_large_for_the_board(tmp_path: Path) -> None:
-    sources = write_model(tmp_path, "*y0 = 0;", arena_bytes=8 << 20)
-    with pytest.raises(BuildFailed, match=r"RAM.* overflowed"):
-        run_on_qemu("cortex-m4", tmp_path, sources, ONE_TO_ONE, [ANY_INPUT])
-
-
-def test_endless_models_are_stopped(tmp_path: Path) -> None:
-    sources = write_model(tmp_path, "volatile int run = 1; while (run) { } *y0 = 0;")
-    started = time.monotonic()
-    with pytest.raises(TimedOut, match=r"qemu-system-arm did not finish within 0\.5 s"):
-        run_on_qemu("cortex-m4", tmp_path, sources, ONE_TO_ONE, [ANY_INPUT], timeout=0.5)
-    with pytest.raises(TimedOut, match="model did not finish"):
-        run_on_host(tmp_path, sources, ONE_TO_ONE, [ANY_INPUT], timeout=0.5)
-    assert time.monotonic() - started < 60
-
-
-def test_a_stopped_program_takes_its_children_along(tmp_path: Path) -> None:
-    script = "sleep 600 & echo $! > child; wait"
-    with pytest.raises(TimedOut):
-        run_program(["sh", "-c", script], tmp_path, timeout=0.5)
-    child = int((tmp_path / "child").read_text())
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{child}").exists() and "Z (zombie)" not in Path(f"/proc/{child}/status").read_text():
-        assert time.monotonic() < deadline, "the child still runs"
-        time.sleep(0.05)
-
-
-@pytest.mark.parametrize(
-    ("present", "missing", "package"),
-    [
-        ((), "arm-none-eabi-gcc", "gcc-arm-none-eabi"),
-        (("arm-none-eabi-gcc", "arm-none-eabi-nm"), "qemu-system-arm", "qemu-system-arm"),
-        (("arm-none-eabi-gcc", "arm-none-eabi-nm", "qemu-system-arm"), "cc", "gcc"),
-    ],
-)
-def test_missing_tools(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, present: tuple[str, ...], missing: str, package: str
-) -> None:
-    sources = write_model(tmp_path, BODY, LAYERS)
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for tool in present:
-        found = shutil.which(tool)
-        assert found is not None
-        # A script, since gcc finds its parts from where its own file lies.
-        (tools / tool).write_text(f'#!/bin/sh\nPATH={os.environ["PATH"]} exec {found} "$@"\n')
-        (tools / tool).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tools))
-    with pytest.raises(ToolMissing, match="apt install") as caught:
-        run_on_qemu("cortex-m4", tmp_path, sources, ONE_TO_ONE, [INPUTS])
-    assert caught.value.tool == missing
-    assert caught.value.debian_package.split()[0] == package
-
-
-def test_missing_host_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(ToolMissing, match="cc is not on PATH"):
-        run_on_host(tmp_path, write_model(tmp_path, BODY, LAYERS), ONE_TO_ONE, [INPUTS])
-
-
-# -------------------------------------------------------------------------------------------------- inputs and plugin
-
-
-@pytest.mark.parametrize(
-    "inputs",
-    [
-        [],
-        [INPUTS, INPUTS],
-        [INPUTS.astype(np.int16)],
-        [INPUTS.view(np.uint8)],
-        [INPUTS[:, :3]],
-        [np.int8(1).reshape(())],
-    ],
-)
-def test_inputs_that_do_not_suit_the_model(tmp_path: Path, inputs: list[Array]) -> None:
-    with pytest.raises(ValueError, match="tiny"):
-        run_on_host(tmp_path, [], ONE_TO_ONE, inputs)
-
-
-def test_interfaces_that_do_not_exist() -> None:
-    for name in ("", "a-b", "1a", "a b", "a\n", "é"):
-        with pytest.raises(ValueError, match="identifier"):
-            Spec(name, (), ())
-    with pytest.raises(ValueError, match="element type"):
-        Buffer("int8_t; evil", 1)
-    with pytest.raises(ValueError, match="-1 elements"):
-        Buffer("int8_t", -1)
-
-
-def test_plugin_is_built_by_many_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache, with comma"))
-    with ThreadPoolExecutor(4) as pool:
-        libraries = set(pool.map(build_plugin, [tmp_path] * 4))
-    (library,) = libraries
-    assert sorted(library.parent.iterdir()) == [library]  # nothing half-built stays behind
-    execution = run_on_qemu("cortex-m4", tmp_path, write_model(tmp_path, BODY, LAYERS), ONE_TO_ONE, [INPUTS])
-    check_counts(execution)
-
-
-def test_plugin_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert build_plugin(tmp_path).parent == tmp_path
-
-
-@pytest.mark.parametrize("core", CORES)
-def test_harness_is_clean_with_every_warning(tmp_path: Path, core: str) -> None:
-    """The board's own sources hold to more than the warnings they are built with."""
-    sources = write_model(tmp_path, BODY, LAYERS)
-    run_on_qemu(core, tmp_path, sources, ONE_TO_ONE, [INPUTS], profile=False)
-    boards = Path(run_on_qemu.__code__.co_filename).parent / "boards"
-    for source in (tmp_path / core / "main.c", boards / "harness.c", boards / "startup.c", boards / "semihosting.c"):
-        command = ["arm-none-eabi-gcc", *CORES[core].flags, "-mthumb", "-std=gnu99", "-O2", "-fsyntax-only", "-Wall"]
-        command += ["-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Werror"]
-        subprocess.run([*command, f"-I{boards}", f"-I{tmp_path}", str(source)], check=True)
