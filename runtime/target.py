@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..ir.graph import Graph, Node
+from ..ir.ops.shape import Reshape
 from ..ir.types import Array
 
 
@@ -116,3 +117,7 @@ class Target(ABC):
     def in_place(self, node: Node) -> tuple[int, ...]:
         """Operands whose memory the result may take, as the kernel reads each element before it is overwritten."""
         return ()
+
+    def is_alias(self, node: Node) -> bool:
+        """Whether the result is operand 0's bytes as they are, so that nothing is executed and no memory is needed."""
+        return isinstance(node.op, Reshape)
