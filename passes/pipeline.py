@@ -53,10 +53,11 @@ def parse_pipeline(text: str) -> Pipeline:
     try:
         tree = _grammar().parse(text)
     except lark.UnexpectedCharacters as error:
-        raise _complaint(text, error.pos_in_stream, "this is not understood") from None
+        raise _complaint(text, error.pos_in_stream or 0, "this is not understood") from None
     except lark.UnexpectedToken as error:
-        at = len(text) if error.token.type == "$END" else error.pos_in_stream
-        raise _complaint(text, at or 0, "this is not understood" if at != len(text) else "something is missing") from None
+        ends = error.token.type == "$END"
+        at = len(text) if ends else error.token.start_pos or 0
+        raise _complaint(text, at, "something is missing" if ends else "this is not understood") from None
     return Pipeline(tuple(_pass(text, node) for node in tree.children if node is not None))
 
 
@@ -98,9 +99,7 @@ def _option(text: str, cls: type[Pass], key: Any, value: Any) -> Any:
     annotations = typing.get_type_hints(cls)
     names = [f.name for f in _options(cls)]
     if str(key) not in names:
-        raise _complaint(
-            text, key.start_pos, f"{cls.name} has no option {key}", f"{_nearest(key, names)}{_usage(cls)}"
-        )
+        raise _complaint(text, key.start_pos, f"{cls.name} has no option {key}", f"{_nearest(key, names)}{_usage(cls)}")
     (token,) = value.children
     try:
         raw = json.loads(token) if value.data == "quoted" else str(token)

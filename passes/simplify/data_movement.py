@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...ir.graph import Node, Value, apply
-from ...ir.ops.shape import Concat, Slice, concat, pad, reshape, slice_, transpose
+from ...ir.ops.shape import Concat, Slice, pad, reshape, slice_, transpose
 from ...ir.rewrite import NodeRule, NoMatch, Rule, no_match
 from ...ir.types import Shape
 from ..moving import is_reshape, moved_constant
