@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..ir.builder import const_value
 from ..ir.constant import Const
-from ..ir.graph import Value, apply
+from ..ir.graph import NOWHERE, Value, apply
 from ..ir.op import Op, Perm, invert
-from ..ir.types import Quant, Shape, TensorType
+from ..ir.types import Array, Quant, Shape, TensorType, static
 
 #: What `Op.permuted` answers: the op, the permutation of each operand (None: as it is), that of the result.
 Passage = tuple[Op, tuple[Perm | None, ...], Perm]
@@ -70,11 +71,14 @@ def is_constant_expression(value: Value) -> bool:
 
 def moved_constant(value: Value, perm: Perm) -> Value | None:
     """transpose(value at full rank, perm) as new constants and elementwise ops on them; None: it is none of that."""
+
+    """transpose(value at full rank, perm) as new constants and elementwise ops on them; None where it cannot be."""
     node = value.producer
     if node is None or not is_constant_expression(value):
         return None
     if isinstance(node.op, Const):
-        return _moved_array(value, perm)
+        full = node.op.data.reshape(static(full_rank(value.type.shape, len(perm))))
+        return replaced_constant(value, np.ascontiguousarray(full.transpose(perm)), moved_quant(value.type, perm))
     through = passage(node.op, invert(perm), [v.type for v in node.operands])
     if through is None or through[2] != invert(perm):
         return None
@@ -95,6 +99,12 @@ def _moved_array(value: Value, perm: Perm) -> Value:
     moved = np.ascontiguousarray(array.reshape(full_rank(array.shape, len(perm))).transpose(perm))
     result = apply(Const(moved), loc=node.loc, name=value.name).result
     result.type = result.type.with_quant(moved_quant(value.type, perm))
+
+def replaced_constant(value: Value, array: Array, quant: Quant | None) -> Value:
+    """A new constant with the name and the source of another."""
+    loc = value.producer.loc if value.producer is not None else NOWHERE
+    result = const_value(array, value.name, loc)
+    result.type = result.type.with_quant(quant)
     return result
 
 
