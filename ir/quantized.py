@@ -107,7 +107,8 @@ def overflow(acc: Value) -> Array:
     node = acc.producer
     assert node is not None
     known = [Bounds.top(v.type) if v.const is None else Bounds.exactly(v.const) for v in node.operands]
-    bounds = node.op.bounds(*known)
+    bounds = node.op.accumulator(*known)
+    assert bounds is not None
     return np.maximum(np.abs(bounds.lo), np.abs(bounds.hi)) / np.iinfo(np.int32).max
 
 

@@ -15,15 +15,13 @@ from ..ir import arithmetic
 from ..ir.arithmetic import fixed_point
 from ..ir.builder import const_value
 from ..ir.constant import Const
-from ..ir.errors import InvalidGraphError
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.elementwise import clip
 from ..ir.ops.quant import Dequantize, Quantize, dequantize, quantize, rescale
 from ..ir.pattern import const
 from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
-from ..ir.ranges import ranges
 from ..ir.rewrite import Matched, NoMatch, Rule, no_match
-from ..ir.types import DTYPES, I32, Array, DType, Quant
+from ..ir.types import DTYPES, Array, DType, Quant
 from ..runtime.contracts import Contract, within
 from .base import Changes, Context, RulePass
 
@@ -252,13 +250,6 @@ class FoldQuantization(RulePass):
         for (op, place), reason in changes.refused.items():
             context.notes.append(f"{op} stays float: {reason} (at {place})")
         return changes
-
-    def check(self, graph: Graph) -> None:
-        known = ranges(graph)
-        for value, bounds in known.items():
-            if value.type.dtype == I32 and (bounds.lo.min() < I32.min or bounds.hi.max() > I32.max):
-                where = value.producer.describe() if value.producer else repr(value)
-                raise InvalidGraphError("an accumulator is not proven to fit 32 bits", where)
 
 
 def _left(graph: Graph) -> Iterator[tuple[tuple[str, str], str]]:

@@ -137,10 +137,9 @@ def _integer_borders(graph: Graph, quants: Mapping[Value, Quant]) -> None:
             graph.adopt(reals := _dequantized(integers, quant), before=next(graph.nodes))
             graph.replace(value, reals)
     for k, value in enumerate(graph.outputs):
-        node = value.producer
-        if node is not None and isinstance(node.op, Dequantize):
-            graph.outputs[k] = node.operands[0]
-            graph.prune_from([node])
+        if (maker := value.producer) is not None and isinstance(maker.op, Dequantize):
+            graph.outputs[k] = maker.operands[0]
+            graph.prune_from([maker])
         elif value in quants:
             graph.adopt(integers := _quantized(value, quants[value]))
             graph.outputs[k] = integers

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
-import numpy as np
-
 from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, last_axis_permuted, op, traffic

@@ -51,6 +51,9 @@ class MaxPool2d(Pooling):
     ulps: ClassVar[float] = 0
 
     selects: ClassVar[bool] = True
+
+    selects: ClassVar[bool] = True
+    ulps: ClassVar[float] = 0
     window: Size2
     strides: Size2 = (1, 1)
     pads: Pads2 = (0, 0, 0, 0)

@@ -114,6 +114,9 @@ class ReduceMax(Reduction):
     ulps: ClassVar[float] = 0
 
     selects: ClassVar[bool] = True
+
+    selects: ClassVar[bool] = True
+    ulps: ClassVar[float] = 0
     axes: Axes
     keepdims: bool = True
 

@@ -22,6 +22,9 @@ class Softmax(Op):
 
     natural_quant: ClassVar[Quant | None] = Quant.of(1 / 256, -128)
 
+    natural_quant: ClassVar[Quant | None] = Quant.of(1 / 256, -128)
+    ulps: ClassVar[float] = 4  # of the exponential
+
     def infer(self, x: TensorType) -> TensorType:
         expect(x.dtype.is_float and x.rank >= 1, "softmax takes floats of rank 1 or more")
         return x
