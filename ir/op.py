@@ -298,6 +298,11 @@ def same_dtype(*types: TensorType) -> DType:
     return types[0].dtype
 
 
+def last_axis_permuted(op: T, perm: Perm, operands: int) -> tuple[T, tuple[Perm | None, ...], Perm] | None:
+    """`Op.permuted` of an op that works along the last axis of operand 0: a transpose of the others passes."""
+    return (op, (None,) * operands, perm) if perm[-1] == len(perm) - 1 else None
+
+
 def invert(perm: Perm) -> Perm:
     """The permutation that undoes `perm`."""
     return tuple(int(i) for i in np.argsort(perm))

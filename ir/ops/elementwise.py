@@ -31,10 +31,13 @@ class Elementwise(Op):
 def elementwise_permuted(
     op: Any, perm: Perm, operands: Sequence[TensorType]
 ) -> tuple[Any, tuple[Perm | None, ...], Perm] | None:
-    """`Op.permuted` of any op whose operands broadcast: all of full rank move alike, scalars stay."""
-    if any(t.rank not in (0, len(perm)) for t in operands):
+    """`Op.permuted` of any op whose operands broadcast: all of full rank move alike, single elements stay."""
+    if any(t.rank > len(perm) for t in operands):
         return None
-    return op, tuple(None if i == 0 or t.rank == 0 else invert(perm) for i, t in enumerate(operands)), perm
+    stays = [set(t.shape) <= {1} and t.rank < len(perm) for t in operands]
+    if any(t.rank != len(perm) and not stay for t, stay in zip(operands, stays, strict=True)):
+        return None
+    return op, tuple(None if i == 0 or stay else invert(perm) for i, stay in enumerate(stays)), perm
 
 
 def _sum_bounds(type: TensorType, lo: tuple[Array, Array], hi: tuple[Array, Array]) -> Bounds:
