@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .base import Pass
+from .fold_quantization import FoldQuantization
+from .quantize import Quantize
 from .simplify import Simplify
 
-PASSES: tuple[type[Pass], ...] = (Simplify,)
+PASSES: tuple[type[Pass], ...] = (Simplify, Quantize, FoldQuantization)
 
 _registry: dict[str, type[Pass]] = {}
 
