@@ -30,10 +30,23 @@ class Elementwise(Op):
 def elementwise_permuted(
     op: Any, perm: Perm, operands: Sequence[TensorType]
 ) -> tuple[Any, tuple[Perm | None, ...], Perm] | None:
-    """`Op.permuted` of any op whose operands broadcast: all of full rank move alike, scalars stay."""
-    if any(t.rank not in (0, len(perm)) for t in operands):
+    """`Op.permuted` of any op whose operands broadcast: all of full rank move alike, single elements stay."""
+    if any(t.rank > len(perm) for t in operands):
         return None
-    return op, tuple(None if i == 0 or t.rank == 0 else invert(perm) for i, t in enumerate(operands)), perm
+    stays = [set(t.shape) <= {1} and t.rank < len(perm) for t in operands]
+    if any(t.rank != len(perm) and not stay for t, stay in zip(operands, stays, strict=True)):
+        return None
+    return op, tuple(None if i == 0 or stay else invert(perm) for i, stay in enumerate(stays)), perm
+
+
+def _sum_bounds(type: TensorType, lo: tuple[Array, Array], hi: tuple[Array, Array]) -> Bounds:
+    """Bounds of a sum from the ends of its terms. Integers that may leave their dtype wrap: then nothing is known."""
+    bounds = Bounds(type, lo[0] + lo[1], hi[0] + hi[1])
+    if type.dtype.is_float or bounds.lo.size == 0:
+        return bounds
+    # As Python ints: int64 itself wraps.
+    lowest, highest = sum(int(x.min()) for x in lo), sum(int(x.max()) for x in hi)
+    return bounds if type.dtype.min <= lowest and highest <= type.dtype.max else Bounds.top(type)
 
 
 def _arithmetic_examples(cls: type[Op], draw: Draw) -> Instance:
@@ -52,7 +65,7 @@ class Add(Elementwise):
         return a + b
 
     def bounds(self, a: Bounds, b: Bounds) -> Bounds:
-        return Bounds(self.infer(a.type, b.type), a.lo + b.lo, a.hi + b.hi)
+        return _sum_bounds(self.infer(a.type, b.type), (a.lo, b.lo), (a.hi, b.hi))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_sum(operands, result, (1.0, 1.0))
@@ -70,7 +83,7 @@ class Sub(Elementwise):
         return a - b
 
     def bounds(self, a: Bounds, b: Bounds) -> Bounds:
-        return Bounds(self.infer(a.type, b.type), a.lo - b.hi, a.hi - b.lo)
+        return _sum_bounds(self.infer(a.type, b.type), (a.lo, -b.hi), (a.hi, -b.lo))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_sum(operands, result, (1.0, -1.0))
@@ -203,6 +216,7 @@ def _corner_bounds(result: TensorType, function: Any, a: Bounds, b: Bounds) -> B
 class Clip(Elementwise):
     """min(max(x, lo), hi); NaN stays NaN. Relu is clip with lo=0, Relu6 has hi=6 as well. ONNX Clip-13, Relu-14."""
 
+    ulps: ClassVar[float] = 0
     lo: float = -math.inf
     hi: float = math.inf
 
