@@ -111,10 +111,6 @@ class ReduceSum(Reduction):
 class ReduceMax(Reduction):
     """Maximum over axes. ONNX ReduceMax-20."""
 
-    ulps: ClassVar[float] = 0
-
-    selects: ClassVar[bool] = True
-
     selects: ClassVar[bool] = True
     ulps: ClassVar[float] = 0
     axes: Axes
