@@ -39,6 +39,16 @@ def elementwise_permuted(
     return op, tuple(None if i == 0 or stay else invert(perm) for i, stay in enumerate(stays)), perm
 
 
+def _sum_bounds(type: TensorType, lo: tuple[Array, Array], hi: tuple[Array, Array]) -> Bounds:
+    """Bounds of a sum from the ends of its terms. Integers that may leave their dtype wrap: then nothing is known."""
+    bounds = Bounds(type, lo[0] + lo[1], hi[0] + hi[1])
+    if type.dtype.is_float or bounds.lo.size == 0:
+        return bounds
+    # As Python ints: int64 itself wraps.
+    lowest, highest = sum(int(x.min()) for x in lo), sum(int(x.max()) for x in hi)
+    return bounds if type.dtype.min <= lowest and highest <= type.dtype.max else Bounds.top(type)
+
+
 def _arithmetic_examples(cls: type[Op], draw: Draw) -> Instance:
     dtype, shape = draw.dtype(F32, I32), draw.shape()
     other = tuple(d if draw.boolean() else 1 for d in shape)
@@ -55,7 +65,7 @@ class Add(Elementwise):
         return a + b
 
     def bounds(self, a: Bounds, b: Bounds) -> Bounds:
-        return Bounds(self.infer(a.type, b.type), a.lo + b.lo, a.hi + b.hi)
+        return _sum_bounds(self.infer(a.type, b.type), (a.lo, b.lo), (a.hi, b.hi))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_sum(operands, result, (1.0, 1.0))
@@ -73,7 +83,7 @@ class Sub(Elementwise):
         return a - b
 
     def bounds(self, a: Bounds, b: Bounds) -> Bounds:
-        return Bounds(self.infer(a.type, b.type), a.lo - b.hi, a.hi - b.lo)
+        return _sum_bounds(self.infer(a.type, b.type), (a.lo, -b.hi), (a.hi, -b.lo))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_sum(operands, result, (1.0, -1.0))
@@ -105,6 +115,7 @@ def quantized_sum(
 class Clip(Elementwise):
     """min(max(x, lo), hi); NaN stays NaN. Relu is clip with lo=0, Relu6 has hi=6 as well. ONNX Clip-13, Relu-14."""
 
+    ulps: ClassVar[float] = 0
     lo: float = -math.inf
     hi: float = math.inf
 

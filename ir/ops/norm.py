@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from ..builder import builder
-from ..op import Draw, Instance, Op, Perm, expect, op, same_dtype
+from ..op import Draw, Instance, Op, Perm, expect, gamma, op, same_dtype
 from ..types import F32, NCHW, NHWC, Array, Layout, TensorType
 
 
@@ -38,6 +38,11 @@ class BatchNorm(Op):
 
         epsilon = x.dtype.type(self.epsilon)
         return (x - spread(mean)) / np.sqrt(spread(var) + epsilon) * spread(scale) + spread(shift)
+
+    def error(self, x: Array, scale: Array, shift: Array, mean: Array, var: Array) -> Array:
+        # Magnitudes add up, whatever the signs are: |x| + |mean|. Seven roundings stand between x and the result.
+        wide = [v.astype(np.float64) for v in (np.abs(x), np.abs(scale), np.abs(shift), -np.abs(mean), var)]
+        return gamma(7, (x,)) * self.ref(*wide)
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         channel = perm[1 if self.layout is NCHW else -1]  # the axis of the untransposed image

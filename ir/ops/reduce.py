@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, Array, Shape, TensorType, static
 from .windows import centred
 
@@ -23,6 +23,10 @@ class Reduction(Op):
 
     def infer(self, x: TensorType) -> TensorType:
         return TensorType(reduced(self, x), x.dtype)
+
+    def error(self, x: Array) -> Array:
+        this: Any = self
+        return rounding_error(self, (x,), terms=math.prod(x.shape[a] for a in this.axes))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         this: Any = self
@@ -68,6 +72,8 @@ class ReduceMean(Reduction):
             return Refusal("the input is not quantized per tensor")
         elements = math.prod(static(x.type.shape)[a] for a in self.axes)
         total = reduce_sum(x.value, axes=self.axes, keepdims=self.keepdims, input_zero=int(x.zero.item()))
+        if overflow(total) > 1:
+            return Refusal(NOT_PROVEN)
         return result.rescaled(total, float(x.scale.item()) / (result.scale * elements))
 
     @staticmethod
@@ -105,19 +111,23 @@ class ReduceSum(Reduction):
 class ReduceMax(Reduction):
     """Maximum over axes. ONNX ReduceMax-20."""
 
+    ulps: ClassVar[float] = 0
+
+    selects: ClassVar[bool] = True
+
+    selects: ClassVar[bool] = True
+    ulps: ClassVar[float] = 0
     axes: Axes
     keepdims: bool = True
 
     def ref(self, x: Array) -> Array:
         return x.max(axis=self.axes, keepdims=self.keepdims)
 
+    def error(self, x: Array) -> Array:
+        return rounding_error(self, (x,), terms=0)
+
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
-
-    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        from ..quantized import moved
-
-        return moved(self, operands, result)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
