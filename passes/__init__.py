@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .base import Pass
+from .group import Group
+from .layout import Layout
 from .simplify import Simplify
 
-PASSES: tuple[type[Pass], ...] = (Simplify,)
+PASSES: tuple[type[Pass], ...] = (Simplify, Layout, Group)
 
 _registry: dict[str, type[Pass]] = {}
 
