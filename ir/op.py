@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 import numpy as np
 
 from .errors import InferenceError
-from .types import I32, Array, DType, Layout, Shape, TensorType, dtype_of, type_of
+from .types import I32, Array, DType, Layout, Quant, Shape, TensorType, dtype_of, type_of
 
 if TYPE_CHECKING:
     from .graph import Graph, Value
@@ -133,6 +133,14 @@ class Op:
     moves_data: ClassVar[bool] = False
     #: Result element i depends on operand elements i only (operands broadcast): fusable behind any producer.
     elementwise: ClassVar[bool] = False
+    #: As `moves_data`, but which elements is decided by comparing them (a maximum): the integer form is the op itself.
+    selects: ClassVar[bool] = False
+    #: Operands that are weights where they are constant: quantized symmetrically, a scale for each index of axis 0.
+    weights: ClassVar[tuple[int, ...]] = ()
+    #: The integer form wants operands with zero point 0.
+    symmetric: ClassVar[bool] = False
+    #: Scale and zero point (i8) that suit every result, because its range is known; None: the range is calibrated.
+    natural_quant: ClassVar[Quant | None] = None
     #: Operands may be swapped without changing the result.
     commutative: ClassVar[bool] = False
     #: Largest error of the op's own function in units in the last place: 0.5 is correctly rounded, 0 is exact, and what
@@ -194,11 +202,17 @@ class Op:
         return summed
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        """The integer graph that replaces dequantize -> self -> quantize. Default: refused, the node stays float."""
-        from .quantized import Refusal, moved
+        """The integer graph that replaces dequantize -> self -> quantize, proven not to overflow; or why there is none.
 
-        if self.moves_data:
+        Default: an op that keeps the scale is applied to the integers, an elementwise one becomes a table of its own
+        results; others are refused and stay float.
+        """
+        from .quantized import Refusal, moved, tabulated
+
+        if self.keeps_scale:
             return moved(self, operands, result)
+        if self.elementwise:
+            return tabulated(self, operands, result)
         return Refusal(f"{self.name} has no integer form")
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
@@ -218,6 +232,11 @@ class Op:
     def bodies(self) -> tuple[Graph, ...]:
         """Graphs that the op carries."""
         return ()
+
+    @property
+    def keeps_scale(self) -> bool:
+        """Result elements are operand elements (or constants): integers of one scale give integers of that scale."""
+        return self.moves_data or self.selects
 
     def attributes(self) -> dict[str, Any]:
         """Fields by name, in declaration order."""
@@ -277,6 +296,11 @@ def same_dtype(*types: TensorType) -> DType:
     dtypes = {t.dtype for t in types}
     expect(len(dtypes) == 1, f"dtypes differ: {', '.join(str(t) for t in types)}")
     return types[0].dtype
+
+
+def last_axis_permuted(op: T, perm: Perm, operands: int) -> tuple[T, tuple[Perm | None, ...], Perm] | None:
+    """`Op.permuted` of an op that works along the last axis of operand 0: a transpose of the others passes."""
+    return (op, (None,) * operands, perm) if perm[-1] == len(perm) - 1 else None
 
 
 def invert(perm: Perm) -> Perm:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..ir.graph import Graph, Node
+from ..ir.ops.shape import Reshape
 from ..ir.types import Array
 
 
@@ -39,7 +40,10 @@ class Limits:
 
 @dataclass
 class Layer:
-    """One row of a report: a node of the lowered graph as the artifact executes it."""
+    """One row of a report: a node of the lowered graph as the artifact executes it.
+
+    ram_bytes: what the arena holds while the layer runs, its scratch included. flash_bytes: its constants.
+    """
 
     name: str
     op: str
@@ -47,19 +51,24 @@ class Layer:
     shape: str
     macs: int = 0
     kernel: str = ""
+    ram_bytes: int = 0
     flash_bytes: int = 0
     instructions: int | None = None
 
 
 @dataclass
 class Execution:
-    """What running an artifact gave: outputs by name, stacked over samples, and what was measured (None: cannot be)."""
+    """What running an artifact gave: outputs by name, stacked over samples, and what was measured (None: cannot be).
+
+    instructions, cycles and layers (by the name of the `Layer`) are per inference, stack_bytes is the deepest.
+    """
 
     outputs: dict[str, Array]
     samples: int
     instructions: int | None = None
     cycles: int | None = None
     stack_bytes: int | None = None
+    flash_bytes: int | None = None
     layers: dict[str, int] = field(default_factory=dict)
 
 
@@ -68,7 +77,8 @@ class Artifact:
     """A compiled model on disk.
 
     graph: the lowered graph that it implements; the interpreter on this graph decides what is right.
-    facts: figures for the report, JSON-able: arena_bytes, flash_bytes, flags, ...
+    facts: figures for the report, JSON-able: arena_bytes, flash_bytes (constants and, where it is known, code),
+    flags, ... They hold no paths and no time stamps: same input, same bytes out.
     """
 
     target: str
@@ -83,8 +93,12 @@ class Target(ABC):
 
     #: As the user writes it: `cortex-m4`.
     name: str
+    #: One line for `planish targets`.
+    summary: str = ""
     #: Pipeline that turns any legal graph into the form that `emit` takes.
     lowering: str = ""
+    #: How many samples `planish verify` runs unless it is told; None is all of them. Emulators are slow.
+    sample_limit: int | None = None
 
     @abstractmethod
     def supports(self, node: Node) -> Unsupported | None:
@@ -116,3 +130,7 @@ class Target(ABC):
     def in_place(self, node: Node) -> tuple[int, ...]:
         """Operands whose memory the result may take, as the kernel reads each element before it is overwritten."""
         return ()
+
+    def is_alias(self, node: Node) -> bool:
+        """Whether the result is operand 0's bytes as they are, so that nothing is executed and no memory is needed."""
+        return isinstance(node.op, Reshape)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..builder import const_value
 from ..graph import Value, apply
 from ..op import Bounds, Op, expect, same_dtype
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import I32, Array, DType, Layout, TensorType
 
 INT32 = np.iinfo(np.int32)
@@ -66,8 +67,11 @@ def quantized_linear(
     step = float(x.scale.item()) * scales.reshape(outputs)
     bias = np.rint(b.real.astype(np.float64) / step)
     if np.any(np.abs(bias) > INT32.max):
-        return Refusal("the bias does not fit 32 bits at the scale of the products")
-    acc = apply(op.like(input_zero=int(x.zero.item())), x.value, w.value, _const(bias.astype(np.int32))).result
+        return Refusal("the bias does not fit 32 bits at the scale of the products", np.abs(bias) / INT32.max)
+    acc = apply(op.like(input_zero=int(x.zero.item())), x.value, w.value, const_value(bias.astype(np.int32))).result
+    excess = overflow(acc).reshape(-1)
+    if np.any(excess > 1):
+        return Refusal(NOT_PROVEN, np.broadcast_to(excess, (outputs,)))
     factor = step / result.scale
     if factor.max() >= 2.0**29:
         return Refusal("the output's scale is too small for the products")
@@ -75,9 +79,3 @@ def quantized_linear(
         factor = factor[:1]
         return result.rescaled(acc, factor.reshape(()))
     return result.rescaled(acc, layout.per_channel(factor) if layout is not None else factor)
-
-
-def _const(array: Array) -> Value:
-    from ..builder import const_value
-
-    return const_value(array)

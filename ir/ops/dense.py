@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, expect, op, traffic
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, Array, Sym, TensorType, broadcast
 from .contraction import accumulated, contract, linear_bounds, quantized_linear
 from .windows import centred
@@ -22,6 +23,7 @@ class Dense(Op):
     Floats give their own dtype; integers give i32: sum((x - input_zero) * w) + b.
     """
 
+    weights: ClassVar[tuple[int, ...]] = (1,)
     input_zero: int = 0
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType) -> TensorType:
@@ -61,6 +63,8 @@ class Matmul(Op):
     Floats give their own dtype; integers (symmetric) give i32.
     """
 
+    symmetric: ClassVar[bool] = True
+
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         expect(a.rank >= 2 and b.rank >= 2 and a.shape[-1] == b.shape[-2], f"{a} and {b} do not multiply")
         batch = broadcast(a.shape[:-2], b.shape[:-2])
@@ -85,7 +89,10 @@ class Matmul(Op):
             return Refusal("an operand is not quantized per tensor")
         if a.zero.item() or b.zero.item():
             return Refusal("a product of two activations needs both symmetric (zero point 0)")
-        return result.rescaled(matmul(a.value, b.value), float(a.scale * b.scale) / result.scale)
+        acc = matmul(a.value, b.value)
+        if overflow(acc) > 1:
+            return Refusal(NOT_PROVEN)
+        return result.rescaled(acc, float(a.scale.item() * b.scale.item()) / result.scale)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

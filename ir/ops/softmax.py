@@ -18,6 +18,7 @@ from ..types import F32, I8, I32, Array, Quant, TensorType
 class Softmax(Op):
     """exp(x - max) / sum(exp(x - max)) along the last axis. Floats only. ONNX Softmax-13."""
 
+    natural_quant: ClassVar[Quant | None] = Quant.of(1 / 256, -128)
     ulps: ClassVar[float] = 4  # of the exponential
 
     def infer(self, x: TensorType) -> TensorType:
@@ -43,15 +44,8 @@ class Softmax(Op):
         if x.value is None or not x.per_tensor or x.value.type.dtype != I8:
             return Refusal("the input is not an int8 tensor with one scale")
         value: Value = integer_softmax(x.value, exp_table(float(x.scale.item())))
-        value.type = value.type.with_quant(Quant.of(1 / 256, -128))
-        if (np.float32(result.scale), result.zero, result.dtype, result.clamps) == (
-            np.float32(1 / 256),
-            -128,
-            I8,
-            False,
-        ):
-            return value
-        return result.rescaled(value, 1 / 256 / result.scale, input_zero=-128)
+        value.type = value.type.with_quant(self.natural_quant)
+        return result.requantized(QuantizedOperand(x.type, value, np.array(1 / 256), np.array(-128)))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

@@ -1,1 +1,21 @@
-"""The C kernels, each beside the op it implements."""
+"""The C kernels, and which of them each target asks, in order: the first that accepts a group is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..kernel import Kernel
+from .elementwise import Elementwise
+from .linear import PortableConv2d
+
+PORTABLE: tuple[Kernel, ...] = (PortableConv2d(), Elementwise())
+
+KERNELS: Mapping[str, tuple[Kernel, ...]] = {
+    "c": PORTABLE,
+    "cortex-m0": PORTABLE,
+    "cortex-m3": PORTABLE,
+    "cortex-m4": PORTABLE,
+    "cortex-m7": PORTABLE,
+    "cortex-m33": PORTABLE,
+    "cortex-m55": PORTABLE,
+}

@@ -1,0 +1,144 @@
+"""C text: types, literals, and what the functions of one generated model share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from ...ir.types import BOOL, F32, I8, I16, I32, I64, U8, U16, U32, U64, Array, DType, dtype_of
+
+#: In memory.
+CTYPES: Mapping[DType, str] = {
+    I8: "int8_t", U8: "uint8_t", I16: "int16_t", U16: "uint16_t", I32: "int32_t", U32: "uint32_t",
+    I64: "int64_t", U64: "uint64_t", BOOL: "uint8_t", F32: "float",
+}  # fmt: skip
+
+KERNELS = Path(__file__).parent / "kernels"
+
+
+def scalar(dtype: DType) -> str:
+    """The C type that one element is computed in: integers of up to 16 bits are int32_t, the others themselves."""
+    return "int32_t" if dtype.bits <= 16 and not dtype.is_float else CTYPES[dtype]
+
+
+def literal(value: Any, dtype: DType) -> str:
+    """A C99 constant expression of exactly this value, in the type that `scalar` names. Needs <math.h> for inf, nan."""
+    if dtype.is_float:
+        number = float(value)
+        if math.isnan(number):
+            return "NAN"
+        if math.isinf(number):
+            return "INFINITY" if number > 0 else "(-INFINITY)"
+        text = np.format_float_scientific(dtype.numpy.type(number), trim="0") + "f"  # shortest that reads back
+        return f"({text})" if text.startswith("-") else text
+    number = int(value)
+    if dtype.bits == 64:
+        return "INT64_MIN" if number == I64.min else f"{'UINT64_C' if dtype == U64 else 'INT64_C'}({number})"
+    if dtype == U32:
+        return f"UINT32_C({number})"
+    if number == I32.min:
+        return "INT32_MIN"
+    return f"({number})" if number < 0 else str(number)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A constant array in flash."""
+
+    name: str
+    data: Array
+    align: int
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.data.size) * dtype_of(self.data).bits // 8
+
+
+@dataclass
+class Module:
+    """What the layers of one model share: constant tables and helper functions, each once, and headers."""
+
+    tables: dict[tuple[str, bytes], Table] = field(default_factory=dict)
+    helpers: dict[str, str] = field(default_factory=dict)
+    headers: set[str] = field(default_factory=set)
+
+
+class Code:
+    """What a kernel writes the function of one layer with. `name` is the function's; tables are named after it."""
+
+    def __init__(self, module: Module, name: str) -> None:
+        self.module = module
+        self.name = name
+        self.table_bytes = 0
+
+    def table(self, label: str, array: Array, align: int = 0) -> str:
+        """The name of a constant array with these elements, flattened in row-major order.
+
+        Equal arrays are stored once. `align`: bytes (a power of two), where the element's own alignment is too small.
+        """
+        flat = np.ascontiguousarray(array).reshape(-1)
+        key = (flat.dtype.str, flat.tobytes())
+        known = self.module.tables.get(key)
+        if known is None or known.align < align:
+            name = known.name if known else f"{self.name}_{label}"
+            self.module.tables[key] = Table(name, flat, align)
+            self.table_bytes += 0 if known else self.module.tables[key].nbytes
+        return self.module.tables[key].name
+
+    def helper(self, name: str, text: str) -> str:
+        """The name of a static function (or macro) that layers share; its C text stands in the file once."""
+        if self.module.helpers.setdefault(name, text) != text:
+            raise ValueError(f"two helpers are called {name}")
+        return name
+
+    def header(self, name: str) -> None:
+        """Include a standard header, such as `math.h`."""
+        self.module.headers.add(name)
+
+    def number(self, value: Any, dtype: DType) -> str:
+        """`literal`, with the header that it needs."""
+        if dtype.is_float and not math.isfinite(float(value)):
+            self.header("math.h")
+        return literal(value, dtype)
+
+    def render(self, template: str, **values: Any) -> str:
+        """A template of the `kernels` folder, filled. An unknown name in it is an error."""
+        return templates().get_template(template).render(**values)
+
+
+@cache
+def templates() -> jinja2.Environment:
+    """Templates beside the kernels. Blocks leave no blank lines; undefined names are errors."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(KERNELS),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+def tidy(text: str) -> str:
+    """C text indented by its braces and open parentheses; blank lines go, preprocessor lines stay at the margin.
+
+    So neither templates nor snippets that are put into others care about indentation.
+    """
+    lines, braces, parens = [], 0, 0
+    for raw in text.splitlines():
+        line = raw.strip()
+        if not line:
+            continue
+        closes = line.startswith("}")
+        depth = 0 if line.startswith("#") else max(0, braces - closes) + (parens > 0)
+        lines.append(" " * (4 * depth) + line)
+        braces += line.count("{") - line.count("}")
+        parens = max(0, parens + line.count("(") - line.count(")"))
+    return "\n".join(lines) + "\n" if lines else ""

@@ -1,0 +1,108 @@
+"""A node of the lowered graph as kernels see it: an anchor op, and elementwise ops on its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ...ir.constant import Const
+from ...ir.graph import Node, Value
+from ...ir.ops.fused import Fused
+from ...ir.types import Array, TensorType, static
+from ...runtime.target import Unsupported
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """One top-level node: a single op, or the body of a `fused`.
+
+    nodes: what it computes, in order, without constants. anchor: the node that is not elementwise; where all are, the
+    first. epilogue: the others. outer: the top-level value behind a value of the body.
+    """
+
+    node: Node
+    nodes: tuple[Node, ...]
+    outer: Mapping[Value, Value]
+
+    @staticmethod
+    def of(node: Node) -> Group:
+        if not isinstance(node.op, Fused):
+            return Group(node, (node,), {})
+        body = node.op.body
+        inner = tuple(n for n in body.nodes if not isinstance(n.op, Const))
+        return Group(node, inner, dict(zip(body.inputs, node.operands, strict=True)))
+
+    @cached_property
+    def anchor(self) -> Node:
+        return next((n for n in self.nodes if not n.op.elementwise), self.nodes[0])
+
+    @property
+    def op(self) -> Any:
+        """The anchor's op."""
+        return self.anchor.op
+
+    @cached_property
+    def epilogue(self) -> tuple[Node, ...]:
+        return tuple(n for n in self.nodes if n is not self.anchor)
+
+    @property
+    def is_elementwise(self) -> bool:
+        return self.anchor.op.elementwise
+
+    @cached_property
+    def result(self) -> Value:
+        """The only result, as the body knows it."""
+        return self.node.op.body.outputs[0] if isinstance(self.node.op, Fused) else self.node.results[0]
+
+    @cached_property
+    def parameters(self) -> tuple[Value, ...]:
+        """Top-level operands that the function takes as x0, x1, ...: those that are no constants, each once."""
+        return tuple(dict.fromkeys(v for v in self.node.operands if v.const is None))
+
+    def top(self, value: Value) -> Value:
+        """The top-level value of an operand; a value computed inside is itself."""
+        return self.outer.get(value, value)
+
+    def constant(self, value: Value) -> Array | None:
+        """The array behind an operand, where it is a constant."""
+        return self.top(value).const
+
+    def array(self, value: Value) -> Array:
+        """The array behind an operand that is known to be a constant: `accepts` has seen to that."""
+        array = self.constant(value)
+        if array is None:
+            raise ValueError(f"{value} is no constant")
+        return array
+
+    def parameter(self, value: Value) -> str | None:
+        """The C parameter that an operand comes in (`x0`); None for constants and for what is computed inside."""
+        top = self.top(value)
+        return f"x{self.parameters.index(top)}" if top in self.parameters else None
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        return static(value.type.shape)
+
+    @cached_property
+    def problem(self) -> Unsupported | None:
+        """Why no kernel can take the group, whatever its ops."""
+        if len(self.node.results) != 1:
+            return Unsupported(f"{self.node.op.name} has {len(self.node.results)} results; kernels have one")
+        others = [n for n in self.epilogue if not n.op.elementwise]
+        if others:
+            return Unsupported(f"{self.anchor.op.name} and {others[0].op.name} are in one group; one of them may be")
+        if any(self.top(v) is v and v.producer in self.nodes for v in self.anchor.operands):
+            return Unsupported(f"ops before {self.anchor.op.name} are in its group; only what follows it may be")
+        if self.result.type.shape != self.anchor.result.type.shape and not self.is_elementwise:
+            return Unsupported(f"what follows {self.anchor.op.name} changes its shape")
+        return None
+
+    def describe(self) -> str:
+        """For comments and errors: ops and result type."""
+        return f"{' + '.join(n.op.name for n in self.nodes)} -> {bare(self.node.results[0].type)}"
+
+
+def bare(type: TensorType) -> str:
+    """A type without its quantization annotation, as text."""
+    return str(type.bare)

@@ -1,0 +1,103 @@
+"""What a kernel is, and how one is chosen. docs/kernels.md is the guide."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...ir.graph import Node
+from ...ir.op import Op
+from ...ir.types import Sym, TensorType
+from ...runtime.target import Unsupported
+from .code import CTYPES, Code
+from .group import Group
+
+
+class Kernel(ABC):
+    """How one kind of group becomes one C function. Stateless; listed by target in `kernels/__init__.py`."""
+
+    #: As reports name it.
+    name: ClassVar[str]
+    #: Classes of the anchors that it is asked about.
+    ops: ClassVar[tuple[type[Op], ...]]
+
+    @abstractmethod
+    def accepts(self, group: Group) -> Unsupported | None:
+        """None when it implements this group exactly; else why not, for the report."""
+
+    @abstractmethod
+    def emit(self, group: Group, code: Code) -> str:
+        """The statements of the function, specialised to the group.
+
+        In scope: `const T *x0, *x1, ...` (`group.parameters`), `T *y` (the result) and, where `scratch` is not 0,
+        `uint8_t *scratch`, aligned to 8 bytes. Constants become tables by `code.table`.
+        """
+
+    def scratch(self, group: Group) -> int:
+        """Bytes of the arena that the function needs while it runs."""
+        return 0
+
+    def in_place(self, group: Group) -> tuple[int, ...]:
+        """Parameters (indices of `group.parameters`) that the result may overwrite.
+
+        Legal where every element is read for the last time before the result's elements at its place, or before it in
+        memory, are written.
+        """
+        return ()
+
+    def instructions(self, group: Group) -> int | None:
+        """Estimate of the instructions for one inference, for costs; None where nobody has measured."""
+        return None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The kernel of a group, or None; and the kernels before it in the list, with their reasons."""
+
+    group: Group
+    kernel: Kernel | None
+    refused: tuple[tuple[str, Unsupported], ...]
+
+    @property
+    def reason(self) -> Unsupported:
+        """Why there is no kernel: what the last, most general one said."""
+        return self.refused[-1][1]
+
+
+def choose(node: Node, kernels: Sequence[Kernel]) -> Choice:
+    """The first kernel of the list that accepts the node."""
+    group = Group.of(node)
+    problem = group.problem or _types(group)
+    if problem is not None:
+        return Choice(group, None, (("all", problem),))
+    refused: list[tuple[str, Unsupported]] = []
+    for kernel in kernels:
+        if not isinstance(group.op, kernel.ops):
+            continue
+        answer = kernel.accepts(group)
+        if answer is None:
+            return Choice(group, kernel, tuple(refused))
+        refused.append((kernel.name, answer))
+    if not refused:
+        refused.append(
+            ("all", Unsupported(f"there is no kernel for {group.op.name}", "rewrite it, or run it elsewhere"))
+        )
+    return Choice(group, None, tuple(refused))
+
+
+def _types(group: Group) -> Unsupported | None:
+    """Shapes must be known and dtypes be C's."""
+    values = [v for n in group.nodes for v in (*n.operands, *n.results)]
+    return next((problem for v in values if (problem := unfit(v.type))), None)
+
+
+def unfit(type: TensorType) -> Unsupported | None:
+    """Why C cannot hold a tensor of this type."""
+    unknown = [d for d in type.shape if isinstance(d, Sym)]
+    if unknown:
+        return Unsupported(f"dimension {unknown[0].symbol} is not known", f"give --dim {unknown[0].symbol}=...")
+    if type.dtype not in CTYPES:
+        return Unsupported(f"C99 has no {type.dtype}", "use f32, or integers of 8, 16 or 32 bits")
+    return None

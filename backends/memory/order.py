@@ -1,0 +1,126 @@
+"""The order of execution that needs the least memory.
+
+A state is the set of executed steps; what is live after it does not depend on the order within. The best order is the
+path from nothing to everything whose highest step is lowest, found by best-first search over states: exact within the
+budget. Beyond it the better of the graph's own order and a greedy one is taken.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .storage import Program, Space, Step, Storage
+
+BUDGET = 20_000
+"""States that are expanded at most."""
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """Steps in order; the largest sum of live bytes; whether no order has a smaller one."""
+
+    steps: tuple[Step, ...]
+    peak: int
+    optimal: bool
+
+
+def best_order(program: Program, budget: int = BUDGET) -> Ordered:
+    """The order with the smallest sum of live bytes at its worst step."""
+    search = _Search(program)
+    own = search.measure(program.steps)
+    if all(search.chained(i) for i in range(1, len(program.steps))):
+        return Ordered(tuple(program.steps), own, True)
+    if (found := search.best_first(budget)) is not None:
+        # The graph's own order reads best where it is as good.
+        return Ordered(tuple(program.steps), own, True) if own == found[1] else Ordered(*found, True)
+    greedy = search.greedy()
+    return min(Ordered(tuple(program.steps), own, False), Ordered(*greedy, False), key=lambda o: o.peak)
+
+
+class _Search:
+    """Bit sets over the steps of one program."""
+
+    def __init__(self, program: Program) -> None:
+        self.steps = program.steps
+        self.aligned = program.aligned
+        self.all = (1 << len(self.steps)) - 1
+        self.needs = [_mask(s.producer for s in step.reads if s.producer is not None) for step in self.steps]
+        self.readers = {s: _mask(s.readers) for step in self.steps for s in (*step.reads, *step.writes)}
+
+    def chained(self, i: int) -> bool:
+        """Whether step i cannot run before step i - 1."""
+        return bool(self.needs[i] >> (i - 1) & 1)
+
+    def arena(self, storage: Storage) -> int:
+        return self.aligned(storage.nbytes) if storage.space is Space.ARENA else 0
+
+    def dies(self, storage: Storage, done: int, step: Step) -> bool:
+        """Whether this step is the last reader, given the steps done before."""
+        return not self.readers[storage] & ~(done | 1 << step.index)
+
+    def effect(self, step: Step, done: int) -> tuple[int, int]:
+        """Bytes that the step adds while it runs, and bytes that it leaves behind (negative: frees)."""
+        written = sum(self.arena(s) for s in step.writes)
+        taken = written if any(self.dies(s, done, step) for s in step.takes) else 0
+        kept = sum(self.arena(s) for s in step.writes if self.readers[s])
+        freed = sum(self.arena(s) for s in step.reads if self.dies(s, done, step))
+        return written - taken + self.aligned(step.scratch), kept - freed
+
+    def ready(self, done: int) -> Iterator[Step]:
+        return (s for s in self.steps if not done >> s.index & 1 and not self.needs[s.index] & ~done)
+
+    def measure(self, order: Sequence[Step]) -> int:
+        """Peak of an order."""
+        peak = live = done = 0
+        for step in order:
+            during, after = self.effect(step, done)
+            peak, live, done = max(peak, live + during), live + after, done | 1 << step.index
+        return peak
+
+    def best_first(self, budget: int) -> tuple[tuple[Step, ...], int] | None:
+        """Optimal order and its peak, or None when the budget ends first."""
+        cheapest: dict[int, int] = {0: 0}
+        came_from: dict[int, tuple[int, Step]] = {}
+        heap = [(0, 0, 0, 0)]  # peak so far, minus the count of steps done, state, live bytes
+        while heap and budget:
+            peak, count, done, live = heapq.heappop(heap)
+            if done == self.all:
+                return self.path(came_from), peak
+            if peak > cheapest[done]:
+                continue
+            budget -= 1
+            options = [(step, *self.effect(step, done)) for step in self.ready(done)]
+            # A step that fits under the peak and leaves nothing behind can only help what comes later: take it now.
+            free = next((o for o in options if live + o[1] <= peak and o[2] <= 0), None)
+            for step, during, after in [free] if free else options:
+                state, height = done | 1 << step.index, max(peak, live + during)
+                if height < cheapest.get(state, height + 1):
+                    cheapest[state], came_from[state] = height, (done, step)
+                    heapq.heappush(heap, (height, count - 1, state, live + after))
+        return None
+
+    def path(self, came_from: dict[int, tuple[int, Step]]) -> tuple[Step, ...]:
+        order, state = [], self.all
+        while state:
+            state, step = came_from[state]
+            order.append(step)
+        return tuple(reversed(order))
+
+    def greedy(self) -> tuple[tuple[Step, ...], int]:
+        """Always the step that leaves the least behind."""
+        order: list[Step] = []
+        done = 0
+        while done != self.all:
+            step = min(self.ready(done), key=lambda s: (self.effect(s, done)[::-1], s.index))
+            order.append(step)
+            done |= 1 << step.index
+        return tuple(order), self.measure(order)
+
+
+def _mask(steps: Iterable[Step]) -> int:
+    mask = 0
+    for step in steps:
+        mask |= 1 << step.index
+    return mask
