@@ -152,7 +152,9 @@ def tabulated(op: Op, operands: Sequence[QuantizedOperand], result: QuantizedRes
     codes = np.arange(dtype.min, dtype.max + 1) - x.zero.item()
     reals = codes.astype(np.float32) * np.float32(x.scale.item())
     with np.errstate(all="ignore"):
-        outputs = op.ref(*(reals if o.real is None else o.real.reshape(()) for o in operands))
+        outputs = op.ref(
+            *(reals if o.real is None else o.real.reshape(()).astype(o.type.dtype.numpy) for o in operands)
+        )
     entries = result.of_reals(np.broadcast_to(outputs, (256,)))
     value: Value = table(x.value, entries)
     if value.type.shape != result.type.shape:

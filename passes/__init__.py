@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from .base import Pass
+from .fold_quantization import FoldQuantization
 from .group import Group
 from .layout import Layout
+from .quantize import Quantize
 from .simplify import Simplify
 
-PASSES: tuple[type[Pass], ...] = (Simplify, Layout, Group)
+PASSES: tuple[type[Pass], ...] = (Simplify, Quantize, FoldQuantization, Layout, Group)
 
 _registry: dict[str, type[Pass]] = {}
 

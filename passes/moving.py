@@ -70,8 +70,6 @@ def is_constant_expression(value: Value) -> bool:
 
 
 def moved_constant(value: Value, perm: Perm) -> Value | None:
-    """transpose(value at full rank, perm) as new constants and elementwise ops on them; None: it is none of that."""
-
     """transpose(value at full rank, perm) as new constants and elementwise ops on them; None where it cannot be."""
     node = value.producer
     if node is None or not is_constant_expression(value):
@@ -91,14 +89,6 @@ def moved_constant(value: Value, perm: Perm) -> Value | None:
     result.type = result.type.with_quant(moved_quant(value.type, perm))
     return result
 
-
-def _moved_array(value: Value, perm: Perm) -> Value:
-    array, node = value.const, value.producer
-    assert array is not None
-    assert node is not None
-    moved = np.ascontiguousarray(array.reshape(full_rank(array.shape, len(perm))).transpose(perm))
-    result = apply(Const(moved), loc=node.loc, name=value.name).result
-    result.type = result.type.with_quant(moved_quant(value.type, perm))
 
 def replaced_constant(value: Value, array: Array, quant: Quant | None) -> Value:
     """A new constant with the name and the source of another."""

@@ -55,11 +55,6 @@ def parse_pipeline(text: str) -> Pipeline:
     except lark.UnexpectedCharacters as error:
         raise _complaint(text, error.pos_in_stream or 0, "this is not understood") from None
     except lark.UnexpectedToken as error:
-        at = len(text) if error.token.type == "$END" else error.pos_in_stream
-        raise _complaint(
-            text, at or 0, "this is not understood" if at != len(text) else "something is missing"
-        ) from None
-
         ends = error.token.type == "$END"
         at = len(text) if ends else error.token.start_pos or 0
         raise _complaint(text, at, "something is missing" if ends else "this is not understood") from None

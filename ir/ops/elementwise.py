@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ..builder import builder
+from ..builder import builder, const_value
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, invert, op, same_dtype
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..quantized import QuantizedOperand, QuantizedResult, Refusal, tabulated
 from ..types import F32, I32, Array, TensorType, broadcast
 
 
@@ -68,7 +69,7 @@ class Add(Elementwise):
         return _sum_bounds(self.infer(a.type, b.type), (a.lo, b.lo), (a.hi, b.hi))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        return quantized_sum(operands, result, (1.0, 1.0))
+        return quantized_sum(self, operands, result, (1.0, 1.0))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -86,7 +87,7 @@ class Sub(Elementwise):
         return _sum_bounds(self.infer(a.type, b.type), (a.lo, -b.hi), (a.hi, -b.lo))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        return quantized_sum(operands, result, (1.0, -1.0))
+        return quantized_sum(self, operands, result, (1.0, -1.0))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -94,12 +95,16 @@ class Sub(Elementwise):
 
 
 def quantized_sum(
-    operands: Sequence[QuantizedOperand], result: QuantizedResult, signs: tuple[float, float]
+    op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult, signs: tuple[float, float]
 ) -> Value | Refusal:
-    """Integer form of a sum of two tensors with scales of their own: one `rescale_add`."""
+    """Integer form of a sum of two tensors with scales of their own: one `rescale_add`; with a scalar, a table."""
     from .quant import rescale_add, sum_factors
 
-    a, b = operands
+    if any(x.real is not None and x.type.size == 1 for x in operands):
+        return tabulated(op, operands, result)
+    if any(x.real is not None and not x.is_integer and np.abs(x.real).max() > 127 * result.scale for x in operands):
+        return Refusal("a constant is too large for 8 bits at the result's scale")
+    a, b = (x if x.is_integer or x.real is None else _in_8_bits(x) for x in operands)
     if a.value is None or b.value is None or not (a.per_tensor and b.per_tensor):
         return Refusal("an operand is not quantized per tensor")
     factors = [sign * float(x.scale.item()) / result.scale for sign, x in zip(signs, (a, b), strict=True)]
@@ -109,6 +114,13 @@ def quantized_sum(
     value: Value = rescale_add(a.value, b.value, **attributes, lo=result.lo, hi=result.hi, dtype=result.dtype)
     value.type = value.type.with_quant(result.quant)
     return value
+
+
+def _in_8_bits(x: QuantizedOperand) -> QuantizedOperand:
+    """A float constant as symmetric int8."""
+    real = np.asarray(x.real, np.float64)
+    scale = max(float(np.abs(real).max()), float(np.finfo(np.float32).tiny)) / 127
+    return replace(x, value=const_value(np.rint(real / scale).astype(np.int8)), scale=np.array(scale))
 
 
 @op

@@ -67,14 +67,8 @@ class ReduceMean(Reduction):
         return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        (x,) = operands
-        if x.value is None or not x.per_tensor:
-            return Refusal("the input is not quantized per tensor")
-        elements = math.prod(static(x.type.shape)[a] for a in self.axes)
-        total = reduce_sum(x.value, axes=self.axes, keepdims=self.keepdims, input_zero=int(x.zero.item()))
-        if overflow(total) > 1:
-            return Refusal(NOT_PROVEN)
-        return result.rescaled(total, float(x.scale.item()) / (result.scale * elements))
+        elements = math.prod(static(operands[0].type.shape)[a] for a in self.axes)
+        return _quantized_sum(self, operands[0], result, elements)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -101,19 +95,28 @@ class ReduceSum(Reduction):
         lo, hi = size * (x.lo.min() - self.input_zero), size * (x.hi.max() - self.input_zero)
         return Bounds(self.infer(x.type), np.asarray(lo), np.asarray(hi))
 
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        return _quantized_sum(self, operands[0], result, 1)
+
     @staticmethod
     def examples(draw: Draw) -> Instance:
         integer = draw.boolean()
         return _examples(ReduceSum, draw, I8 if integer else F32, input_zero=draw.integer(-128, 127) if integer else 0)
 
 
+def _quantized_sum(op: Any, x: QuantizedOperand, result: QuantizedResult, divisor: int) -> Value | Refusal:
+    """Integer form of a sum over axes, divided: one rescale of the sum of integers."""
+    if x.value is None or not x.per_tensor:
+        return Refusal("the input is not quantized per tensor")
+    total = reduce_sum(x.value, axes=op.axes, keepdims=op.keepdims, input_zero=int(x.zero.item()))
+    if overflow(total) > 1:
+        return Refusal(NOT_PROVEN)
+    return result.rescaled(total, float(x.scale.item()) / (result.scale * divisor))
+
+
 @op
 class ReduceMax(Reduction):
     """Maximum over axes. ONNX ReduceMax-20."""
-
-    ulps: ClassVar[float] = 0
-
-    selects: ClassVar[bool] = True
 
     selects: ClassVar[bool] = True
     ulps: ClassVar[float] = 0
