@@ -22,7 +22,7 @@ from ..ir.ops.reduce import reduce_mean
 from ..ir.ops.shape import pad
 from ..ir.pattern import const, only_use
 from ..ir.rewrite import NoMatch, Rule, no_match, rewrite
-from ..ir.types import NCHW, Array, TensorType
+from ..ir.types import NCHW, Array, TensorType, static
 from ..runtime.contracts import REASSOCIATING, Contract
 from .base import Changes, Context, Pass
 from .moving import full_rank
@@ -50,10 +50,10 @@ def channel_axis(layer: Any) -> int:
 
 
 def along(axis: int, constant: Array, type: TensorType) -> Array | None:
-    """A constant that broadcasts to `type` as one float64 number per index of `axis`; None where it varies otherwise."""
+    """What broadcasts to `type`, as one float64 number per index of `axis`; None where it varies otherwise."""
     if constant.ndim > type.rank:
         return None
-    full = constant.reshape(full_rank(constant.shape, type.rank)).astype(np.float64)  # type: ignore[arg-type]
+    full: Array = constant.reshape(static(full_rank(constant.shape, type.rank))).astype(np.float64)
     if any(d != 1 for i, d in enumerate(full.shape) if i != axis):
         return None
     return np.broadcast_to(full.ravel(), (int(type.shape[axis]),))  # type: ignore[arg-type]
@@ -311,7 +311,8 @@ LAYERS = (conv2d, dense)
 INTO_NEIGHBOURS: tuple[Rule, ...] = (
     MatmulOfConstant(), AddZero(), AddOfAdd(),
     *(rule(layer) for layer in LAYERS for rule in (BatchNormAfterLayer, BatchNormBeforeLayer)),
-    *(rule(layer, op, sign) for layer in LAYERS for op, sign in ((add, 1), (sub, -1)) for rule in (AddIntoBias, AddBeforeLayer)),
-    PadIntoConv(), *(PadIntoPool(pool) for pool in (avg_pool2d, sum_pool2d, max_pool2d)), AveragePoolOfWholeImage(),
+    *(rule(layer, add, 1) for layer in LAYERS for rule in (AddIntoBias, AddBeforeLayer)),
+    *(rule(layer, sub, -1) for layer in LAYERS for rule in (AddIntoBias, AddBeforeLayer)),
+    PadIntoConv(), PadIntoPool(avg_pool2d), PadIntoPool(sum_pool2d), PadIntoPool(max_pool2d), AveragePoolOfWholeImage(),
 )  # fmt: skip
 ALONE: tuple[Rule, ...] = (BatchNormAlone(),)
