@@ -70,8 +70,6 @@ def is_constant_expression(value: Value) -> bool:
 
 
 def moved_constant(value: Value, perm: Perm) -> Value | None:
-    """transpose(value at full rank, perm) as new constants and elementwise ops on them; None: it is none of that."""
-
     """transpose(value at full rank, perm) as new constants and elementwise ops on them; None where it cannot be."""
     node = value.producer
     if node is None or not is_constant_expression(value):
@@ -92,14 +90,6 @@ def moved_constant(value: Value, perm: Perm) -> Value | None:
     return result
 
 
-def _moved_array(value: Value, perm: Perm) -> Value:
-    array, node = value.const, value.producer
-    assert array is not None
-    assert node is not None
-    moved = np.ascontiguousarray(array.reshape(full_rank(array.shape, len(perm))).transpose(perm))
-    result = apply(Const(moved), loc=node.loc, name=value.name).result
-    result.type = result.type.with_quant(moved_quant(value.type, perm))
-
 def replaced_constant(value: Value, array: Array, quant: Quant | None) -> Value:
     """A new constant with the name and the source of another."""
     loc = value.producer.loc if value.producer is not None else NOWHERE
@@ -114,3 +104,74 @@ def moved_quant(type: TensorType, perm: Perm) -> Quant | None:
     if quant is None or quant.axis is None:
         return quant
     return replace(quant, axis=perm.index(quant.axis + len(perm) - type.rank))
+
+
+def taken_constant(value: Value, order: Array) -> Value | None:
+    """A constant expression with the elements along its last axis in another order; None where it cannot be."""
+    node = value.producer
+    if node is None or not is_constant_expression(value):
+        return None
+    if isinstance(node.op, Const):
+        data = node.op.data
+        return replaced_constant(value, data if data.shape[-1] == 1 else data[..., order], value.type.quant)
+    rank = value.type.rank
+    through = passage(node.op, tuple(range(rank)), [v.type for v in node.operands])
+    if through is None:
+        return None
+    taken = [v if p is None else taken_constant(v, order) for v, p in zip(node.operands, through[1], strict=True)]
+    operands = [v for v in taken if v is not None]
+    if len(operands) < len(taken):
+        return None
+    result = apply(node.op, *operands, loc=node.loc, name=value.name).result
+    result.type = result.type.with_quant(value.type.quant)
+    return result
+
+
+def regrouped(shape: Shape, perm: Perm, wanted: Shape) -> tuple[Shape, Perm] | None:
+    """Swap a transpose and the reshape after it; `shape` is that of x.
+
+    Returns (s, p) such that reshape(transpose(x, perm), wanted) == transpose(reshape(x, s), p), or None where the
+    reshape merges or splits axes that do not lie together in x.
+    """
+    groups = _groups(tuple(shape[i] for i in perm), wanted)
+    if groups is None:
+        return None
+    longer = [i for i, d in enumerate(shape) if d != 1]
+    places: list[tuple[int, int, tuple[int, ...]]] = []  # where a group's axes lie in x, its number, its wanted axes
+    last = -1
+    for number, (before, after) in enumerate(groups):
+        axes = [longer.index(perm[i]) for i in before if shape[perm[i]] != 1]
+        if axes and axes != list(range(axes[0], axes[0] + len(axes))):
+            return None
+        last = axes[0] if axes else last
+        places.append((last, number, after))
+    order = [axis for _, _, after in sorted(places) for axis in after]
+    return tuple(wanted[i] for i in order), invert(tuple(order))
+
+
+def _groups(before: Shape, after: Shape) -> list[tuple[tuple[int, ...], tuple[int, ...]]] | None:
+    """Runs of axes of two shapes with equal products, as short as can be; axes of length 1 may stand alone."""
+    groups: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    i = j = 0
+    while i < len(before) or j < len(after):
+        if i < len(before) and (before[i] == 1 or (j < len(after) and before[i] == after[j])):
+            both = j < len(after) and before[i] == after[j]
+            groups.append(((i,), (j,) if both else ()))
+            i, j = i + 1, j + both
+            continue
+        if j < len(after) and after[j] == 1:
+            groups.append(((), (j,)))
+            j += 1
+            continue
+        start, left, right = (i, j), 1, 1
+        while left != right or left == 1:
+            shorter_is_left = left <= right
+            dims, at = (before, i) if shorter_is_left else (after, j)
+            if at >= len(dims) or not isinstance(dim := dims[at], int) or not dim:
+                return None
+            if shorter_is_left:
+                left, i = left * dim, i + 1
+            else:
+                right, j = right * dim, j + 1
+        groups.append((tuple(range(start[0], i)), tuple(range(start[1], j))))
+    return groups

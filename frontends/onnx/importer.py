@@ -224,7 +224,7 @@ def _unknown(domain: str, op_type: str) -> str:
 def _results(node: SourceNode, adapted: Adapted) -> list[Tensor]:
     """What an adapter returned, as a list; dims that are all known become constants."""
     tensors: Sequence[Tensor] = [adapted] if isinstance(adapted, Value | Dims) else adapted
-    if len([o for o in node.proto.output]) < len(tensors):
+    if len(node.proto.output) < len(tensors):
         raise node.broken(f"{len(tensors)} results, {len(node.proto.output)} are named")
     return [node.constant(t.elements.astype(np.int64)) if isinstance(t, Dims) and not t.symbols else t for t in tensors]
 

@@ -1,4 +1,4 @@
-"""What an adapter sees of an ONNX node: typed attributes and operands. What it does not read is an error, not ignored."""
+"""What an adapter sees of an ONNX node: typed attributes and operands. What it does not read is an error."""
 
 from __future__ import annotations
 

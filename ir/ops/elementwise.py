@@ -12,7 +12,7 @@ import numpy as np
 from ..builder import builder, const_value
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op, same_dtype
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal, tabulated
+from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved, tabulated
 from ..types import F32, I32, Array, TensorType, broadcast
 
 
@@ -21,7 +21,7 @@ class Elementwise(Op):
 
     elementwise = True
 
-    def infer(self, *operands: TensorType) -> TensorType:
+    def infer(self, *operands: Any) -> TensorType:
         return TensorType(broadcast(*(t.shape for t in operands)), same_dtype(*operands))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
@@ -166,6 +166,8 @@ class Div(Elementwise):
 class Minimum(Elementwise):
     """The smaller of a and b; NaN where either is. ONNX Min-13."""
 
+    ulps: ClassVar[float] = 0
+    selects: ClassVar[bool] = True
     commutative: ClassVar[bool] = True
 
     def ref(self, a: Array, b: Array) -> Array:
@@ -173,6 +175,9 @@ class Minimum(Elementwise):
 
     def bounds(self, a: Bounds, b: Bounds) -> Bounds:
         return Bounds(self.infer(a.type, b.type), np.minimum(a.lo, b.lo), np.minimum(a.hi, b.hi))
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        return _quantized_choice(self, operands, result)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -183,6 +188,8 @@ class Minimum(Elementwise):
 class Maximum(Elementwise):
     """The larger of a and b; NaN where either is. ONNX Max-13."""
 
+    ulps: ClassVar[float] = 0
+    selects: ClassVar[bool] = True
     commutative: ClassVar[bool] = True
 
     def ref(self, a: Array, b: Array) -> Array:
@@ -190,6 +197,9 @@ class Maximum(Elementwise):
 
     def bounds(self, a: Bounds, b: Bounds) -> Bounds:
         return Bounds(self.infer(a.type, b.type), np.maximum(a.lo, b.lo), np.maximum(a.hi, b.hi))
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        return _quantized_choice(self, operands, result)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -199,6 +209,8 @@ class Maximum(Elementwise):
 @op
 class Pow(Elementwise):
     """a to the power b. Floats only; NaN where a is negative and b no integer. ONNX Pow-15."""
+
+    ulps: ClassVar[float] = 4
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         expect(a.dtype.is_float, f"pow takes floats, not {a}")
@@ -211,6 +223,12 @@ class Pow(Elementwise):
     def examples(draw: Draw) -> Instance:
         shape = draw.shape()
         return Instance.of(Pow(), draw.array(shape, F32, 0.1, 4), draw.array(shape, F32, -3, 3))
+
+
+def _quantized_choice(op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+    """Integer form of an extremum: of two tensors the op itself, of a tensor and a constant a table."""
+    both = all(operand.is_integer for operand in operands)
+    return (moved if both else tabulated)(op, operands, result)
 
 
 def _corner_bounds(result: TensorType, function: Any, a: Bounds, b: Bounds) -> Bounds:
@@ -238,7 +256,8 @@ class Clip(Elementwise):
         return low if self.hi == math.inf else np.minimum(low, x.dtype.type(self.hi))
 
     def bounds(self, x: Bounds) -> Bounds:
-        return Bounds(x.type, np.clip(x.lo, self.lo, self.hi), np.clip(x.hi, self.lo, self.hi))
+        lo, hi = (x.type.dtype.numpy.type(v) if x.type.dtype.is_float else v for v in (self.lo, self.hi))
+        return Bounds(x.type, np.clip(x.lo, lo, hi), np.clip(x.hi, lo, hi))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

@@ -48,10 +48,6 @@ def _examples(cls: Any, draw: Draw, x_dtype: Any, **attributes: Any) -> Instance
 class MaxPool2d(Pooling):
     """Maximum over each window; padding never wins. x: [N,C,H,W] or [N,H,W,C], any real dtype. ONNX MaxPool-22."""
 
-    ulps: ClassVar[float] = 0
-
-    selects: ClassVar[bool] = True
-
     selects: ClassVar[bool] = True
     ulps: ClassVar[float] = 0
     window: Size2

@@ -118,10 +118,6 @@ def _quantized_sum(op: Any, x: QuantizedOperand, result: QuantizedResult, diviso
 class ReduceMax(Reduction):
     """Maximum over axes. ONNX ReduceMax-20."""
 
-    ulps: ClassVar[float] = 0
-
-    selects: ClassVar[bool] = True
-
     selects: ClassVar[bool] = True
     ulps: ClassVar[float] = 0
     axes: Axes

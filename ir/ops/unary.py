@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import arithmetic
 from ..builder import builder
-from ..graph import Value
-from ..op import Bounds, Draw, Instance, expect, op
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
-from ..types import BOOL, F32, I8, I32, U8, Array, DType, TensorType
+from ..op import Bounds, Draw, Instance, expect, gamma, op
+from ..types import BOOL, F32, I8, I32, U8, Array, DType, Quant, TensorType
 from .elementwise import Elementwise
 
 
 class Unary(Elementwise):
-    """Base: a function of floats. 8-bit integers are looked up in a table that holds the function's rounded values."""
+    """Base: a function of floats."""
+
+    #: What mathematical libraries promise for a transcendental function.
+    ulps: ClassVar[float] = 4
 
     def infer(self, x: TensorType) -> TensorType:
         expect(x.dtype.is_float, f"{self.name} takes floats, not {x}")
         return x
 
-    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        from .quant import table
-
-        (x,) = operands
-        if x.value is None or not x.per_tensor or x.value.type.dtype.bits != 8:
-            return Refusal("the input is not an 8-bit tensor with one scale")
-        dtype = x.value.type.dtype
-        integers = np.arange(dtype.min, dtype.max + 1)
-        reals = ((integers - x.zero.item()) * np.float32(x.scale.item())).astype(np.float32)
-        with np.errstate(all="ignore"):
-            values = np.asarray(self.ref(reals), np.float32)
-        entries = arithmetic.quantize(values, np.array(result.scale), np.array(result.zero), result.lo, result.hi)
-        value: Value = table(x.value, entries.astype(result.dtype.numpy))
-        value.type = value.type.with_quant(result.quant)
-        return value
+    def error(self, x: Array) -> Array:
+        exact = np.abs(self.ref(x.astype(np.float64)))
+        return gamma(2 * self.ulps, [x]) * exact + float(np.finfo(x.dtype).tiny)  # results below `tiny` may be flushed
 
 
 def _increasing(op: Any, x: Bounds) -> Bounds:
@@ -79,6 +66,8 @@ class Log(Unary):
 class Sqrt(Unary):
     """Square root, NaN below 0. ONNX Sqrt-13."""
 
+    ulps: ClassVar[float] = 0.5
+
     def ref(self, x: Array) -> Array:
         return np.sqrt(x)
 
@@ -106,6 +95,9 @@ class Erf(Unary):
 class Sigmoid(Unary):
     """1 / (1 + e^-x). ONNX Sigmoid-13."""
 
+    ulps: ClassVar[float] = 6  # of the exponential, a sum and a quotient
+    natural_quant: ClassVar[Quant | None] = Quant.of(1 / 256, -128)
+
     def ref(self, x: Array) -> Array:
         return 1 / (1 + np.exp(-x))  # e^-x overflows to infinity below -88, and the quotient is 0, as it should be
 
@@ -120,6 +112,8 @@ class Sigmoid(Unary):
 @op
 class Tanh(Unary):
     """Hyperbolic tangent. ONNX Tanh-13."""
+
+    natural_quant: ClassVar[Quant | None] = Quant.of(1 / 128, 0)
 
     def ref(self, x: Array) -> Array:
         return np.tanh(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def _on_dims(function: Callable[[SourceNode], Array]) -> Adapter:
 
 
 def _pairwise(function: Callable[[object, object], object]) -> Adapter:
-    ufunc = np.frompyfunc(function, 2, 1)
+    ufunc: Callable[..., Any] = np.frompyfunc(function, 2, 1)
     return _on_dims(lambda node: ufunc(node.elements(0), node.elements(1)))
 
 
