@@ -191,5 +191,7 @@ def _public(kind: str, index: int, name: str, type: TensorType) -> Public:
     described = f"[{shape}], {plain(name) or 'without a name'}"
     if type.quant is not None and len(type.quant.scale) == 1:
         scale, zero = type.quant.scale[0], type.quant.zero[0]
-        described += f"; real value = {scale!r} * (q - {zero})" if zero >= 0 else f"; real value = {scale!r} * (q + {-zero})"
+        described += (
+            f"; real value = {scale!r} * (q - {zero})" if zero >= 0 else f"; real value = {scale!r} * (q + {-zero})"
+        )
     return Public(CTYPES[type.dtype], f"{kind}{index}", type.size, described)

@@ -109,11 +109,9 @@ def refusal(group: Group) -> Unsupported | None:
             continue
         if type(node.op) not in EMITTERS:
             return Unsupported(f"there is no C for {node.op.name}")
-        if isinstance(node.op, Rescale) and None in (group.constant(v) for v in node.operands[1:]):
-            return Unsupported("the multipliers of rescale are no constants")
-        if isinstance(node.op, Rescale) and any(
-            s.min() < 0 for s in [group.constant(node.operands[2])] if s is not None
-        ):
+        if isinstance(node.op, Rescale | Table) and any(group.constant(v) is None for v in node.operands[1:]):
+            return Unsupported(f"the parameters of {node.op.name} are computed, not constant")
+        if isinstance(node.op, Rescale) and group.array(node.operands[2]).min() < 0:
             return Unsupported("rescale has a negative shift")
     return None
 
