@@ -105,7 +105,7 @@ def infer(op: Op, operands: Sequence[TensorType]) -> tuple[TensorType, ...]:
 def apply(op: Op, *operands: Value, loc: Loc = NOWHERE, name: str = "") -> Node:
     """A detached node. Raises InferenceError, with the place, when the op refuses the operands.
 
-    A data movement whose operands all carry the same quantization annotation hands it on.
+    A data movement whose operands all carry the same quantization annotation of whole tensors hands it on.
     """
     types = [v.type for v in operands]
     try:
@@ -113,8 +113,8 @@ def apply(op: Op, *operands: Value, loc: Loc = NOWHERE, name: str = "") -> Node:
     except InferenceError as error:
         error.where = error.where or f"{op.name}({', '.join(map(str, types))}) from {loc}"
         raise
-    if op.moves_data and len({t.quant for t in types}) == 1:
-        results = tuple(t.with_quant(types[0].quant) if t.dtype == types[0].dtype else t for t in results)
+    if op.moves_data and len({t.quant for t in types}) == 1 and (quant := types[0].quant) and quant.axis is None:
+        results = tuple(t.with_quant(quant) if t.dtype == types[0].dtype else t for t in results)
     node = Node(op, operands, results, loc)
     if name:
         node.results[0].name = name

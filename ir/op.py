@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 import numpy as np
 
 from .errors import InferenceError
-from .types import Array, DType, Layout, Shape, TensorType, type_of
+from .types import I32, Array, DType, Layout, Quant, Shape, TensorType, dtype_of, type_of
 
 if TYPE_CHECKING:
     from .graph import Graph, Value
@@ -133,11 +133,22 @@ class Op:
     moves_data: ClassVar[bool] = False
     #: Result element i depends on operand elements i only (operands broadcast): fusable behind any producer.
     elementwise: ClassVar[bool] = False
+    #: As `moves_data`, but which elements is decided by comparing them (a maximum): the integer form is the op itself.
+    selects: ClassVar[bool] = False
+    #: Operands that are weights where they are constant: quantized symmetrically, a scale for each index of axis 0.
+    weights: ClassVar[tuple[int, ...]] = ()
+    #: The integer form wants operands with zero point 0.
+    symmetric: ClassVar[bool] = False
+    #: Scale and zero point (i8) that suit every result, because its range is known; None: the range is calibrated.
+    natural_quant: ClassVar[Quant | None] = None
     #: Operands may be swapped without changing the result.
     commutative: ClassVar[bool] = False
+    #: Largest error of the op's own function in units in the last place: 0.5 is correctly rounded, 0 is exact, and what
+    #: mathematical libraries promise for a transcendental one.
+    ulps: ClassVar[float] = 0.5
 
     HOOKS: ClassVar[frozenset[str]] = frozenset(
-        {"infer", "ref", "cost", "bounds", "quantized", "permuted", "examples", "bodies"}
+        {"infer", "ref", "error", "cost", "bounds", "accumulator", "quantized", "permuted", "examples", "bodies"}
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -157,6 +168,16 @@ class Op:
         """The meaning of the op: result array or arrays, in NumPy. One definition serves every dtype."""
         raise TypeError(f"{type(self).__name__} does not define ref")
 
+    def error(self, *operands: Any) -> Any:
+        """Largest rounding error of each element of a float result, in float64, whatever the order of the sums.
+
+        Default: gamma_n * max(ref(|x|), |ref(x)|), where n is the multiply-accumulates per element and 2 per ulp.
+        """
+        types = [type_of(x) for x in operands]
+        macs, result = self.cost(*types).macs, self.infer(*types)
+        elements = 1 if isinstance(result, tuple) else max(1, result.size)
+        return rounding_error(self, operands, terms=macs // elements + 1 if macs else 0)
+
     def cost(self, *operands: Any, **_: Any) -> Cost:
         """Work of one application to operands of these (static) types. Default: operands are read, results written."""
         return traffic(self, operands)
@@ -170,12 +191,28 @@ class Op:
             return Bounds(result, lo, hi)
         return tuple(Bounds.top(t) for t in result) if isinstance(result, tuple) else Bounds.top(result)
 
-    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        """The integer graph that replaces dequantize -> self -> quantize. Default: refused, the node stays float."""
-        from .quantized import Refusal, moved
+    def accumulator(self, *operands: Any) -> Bounds | None:
+        """Bounds of the sum that executors hold in 32 bits, for the verifier; None where there is none.
 
-        if self.moves_data:
+        Default: the result, where narrower integers give an i32.
+        """
+        result = self.infer(*(b.type for b in operands))
+        narrow = bool(operands) and operands[0].type.dtype.is_integer and operands[0].type.dtype.bits < 32
+        summed: Bounds | None = self.bounds(*operands) if narrow and getattr(result, "dtype", None) == I32 else None
+        return summed
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        """The integer graph that replaces dequantize -> self -> quantize, proven not to overflow; or why there is none.
+
+        Default: an op that keeps the scale is applied to the integers, an elementwise one becomes a table of its own
+        results; others are refused and stay float.
+        """
+        from .quantized import Refusal, moved, tabulated
+
+        if self.keeps_scale:
             return moved(self, operands, result)
+        if self.elementwise:
+            return tabulated(self, operands, result)
         return Refusal(f"{self.name} has no integer form")
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
@@ -196,6 +233,11 @@ class Op:
         """Graphs that the op carries."""
         return ()
 
+    @property
+    def keeps_scale(self) -> bool:
+        """Result elements are operand elements (or constants): integers of one scale give integers of that scale."""
+        return self.moves_data or self.selects
+
     def attributes(self) -> dict[str, Any]:
         """Fields by name, in declaration order."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -210,6 +252,28 @@ def traffic(op: Op, operands: Sequence[TensorType], macs: int = 0) -> Cost:
     inferred = op.infer(*operands)
     results = inferred if isinstance(inferred, tuple) else (inferred,)
     return Cost(macs, sum(t.nbytes for t in operands), sum(t.nbytes for t in results))
+
+
+def rounding_error(op: Op, operands: Sequence[Array], terms: int) -> Any:
+    """gamma_n * max(ref(|x|), |ref(x)|), n = terms + 2 * ulps. Higham, Accuracy and Stability, 2nd ed., 3.1 and 3.5."""
+    wide = [x.astype(np.float64) if dtype_of(x).is_float else x for x in operands]
+    factor = gamma(0 if op.moves_data else terms + 2 * op.ulps, operands)
+
+    def scaled(upper: Array, exact: Array) -> Array:
+        return factor * np.maximum(upper, np.abs(exact)).astype(np.float64)
+
+    upper, exact = op.ref(*map(np.abs, wide)), op.ref(*wide)
+    return tuple(map(scaled, upper, exact)) if isinstance(exact, tuple) else scaled(upper, exact)
+
+
+def gamma(n: float, operands: Sequence[Array]) -> float:
+    """Higham's gamma_n: n * u / (1 - n * u), u the unit roundoff of the coarsest float operand; 0 without one."""
+    u = max((2.0 ** -_PRECISION[d.name] for x in operands if (d := dtype_of(x)).is_float), default=0.0)
+    return n * u / (1 - n * u)
+
+
+#: Bits of the significand, the hidden one included.
+_PRECISION = {"f64": 53, "f32": 24, "f16": 11, "bf16": 8}
 
 
 T = TypeVar("T", bound=Op)
@@ -232,6 +296,11 @@ def same_dtype(*types: TensorType) -> DType:
     dtypes = {t.dtype for t in types}
     expect(len(dtypes) == 1, f"dtypes differ: {', '.join(str(t) for t in types)}")
     return types[0].dtype
+
+
+def last_axis_permuted(op: T, perm: Perm, operands: int) -> tuple[T, tuple[Perm | None, ...], Perm] | None:
+    """`Op.permuted` of an op that works along the last axis of operand 0: a transpose of the others passes."""
+    return (op, (None,) * operands, perm) if perm[-1] == len(perm) - 1 else None
 
 
 def invert(perm: Perm) -> Perm:

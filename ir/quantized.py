@@ -10,17 +10,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import arithmetic
 from .arithmetic import fixed_point
+from .builder import const_value
 from .graph import Value, apply
-from .op import Op
+from .op import Bounds, Op
 from .types import Array, DType, Quant, TensorType
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """The op cannot be computed on integers here; the node stays float, and the reason is reported."""
+    """The op cannot be computed on integers here; the node stays float, and the reason is reported.
+
+    excess: where only the weights' scales are too small, how many times too large each output channel's integers are.
+    """
 
     reason: str
+    excess: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -80,17 +86,78 @@ class QuantizedResult:
         value.type = value.type.with_quant(self.quant)
         return value
 
+    def requantized(self, operand: QuantizedOperand) -> Value:
+        """An operand (per tensor) in the result's scale, zero point and clamp; itself where it has them already."""
+        assert operand.value is not None
+        scale, zero = float(operand.scale.item()), int(operand.zero.item())
+        same = operand.value.type.dtype == self.dtype and np.float32(scale) == np.float32(self.scale)
+        if same and zero == self.zero and not self.clamps:
+            return operand.value
+        return self.rescaled(operand.value, scale / self.scale, input_zero=zero)
+
+    def of_reals(self, x: Array) -> Array:
+        """Reals as integers of this result."""
+        return arithmetic.quantize(x, np.array(self.scale), np.array(self.zero), self.lo, self.hi).astype(
+            self.dtype.numpy
+        )
+
+
+def overflow(acc: Value) -> Array:
+    """How many times too large for i32 an accumulator of integers (and constants) may become: at most 1 is proven."""
+    node = acc.producer
+    assert node is not None
+    known = [Bounds.top(v.type) if v.const is None else Bounds.exactly(v.const) for v in node.operands]
+    bounds = node.op.accumulator(*known)
+    assert bounds is not None
+    return np.maximum(np.abs(bounds.lo), np.abs(bounds.hi)) / np.iinfo(np.int32).max
+
+
+NOT_PROVEN = "the sum is not proven to fit 32 bits"
+
 
 def moved(op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-    """Integer form of a data movement: rescale what has another scale, then move the integers."""
+    """Integer form of an op that keeps the scale: rescale operands that have another, then apply it to the integers.
+
+    Exact but for the rescaling: movements and comparisons commute with a monotone change of scale.
+    """
     values = []
     for operand in operands:
-        if operand.value is None or not operand.per_tensor:
-            return Refusal("an operand is not quantized per tensor")
-        scale, zero = float(operand.scale.item()), int(operand.zero.item())
-        same = operand.value.type.dtype == result.dtype and np.float32(scale) == np.float32(result.scale)
-        if same and zero == result.zero and not result.clamps:
-            values.append(operand.value)
+        if operand.value is not None and operand.per_tensor:
+            values.append(result.requantized(operand))
+        elif operand.real is not None:
+            values.append(const_value(result.of_reals(operand.real)))
         else:
-            values.append(result.rescaled(operand.value, scale / result.scale, input_zero=zero))
-    return apply(op, *values).result
+            return Refusal("an operand is not quantized per tensor")
+    value = apply(op, *values).result
+    value.type = value.type.with_quant(result.quant)
+    return value
+
+
+def tabulated(op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+    """Integer form of an elementwise op on one 8-bit tensor and scalar constants: a table of its 256 results.
+
+    Exact: each entry is what dequantize, the op and quantize give.
+    """
+    from .ops.quant import table
+
+    varying = [i for i, operand in enumerate(operands) if operand.real is None]
+    if len(varying) != 1:
+        return Refusal(f"{op.name} of {len(varying)} tensors has no integer form")
+    if any(i not in varying and operand.type.size != 1 for i, operand in enumerate(operands)):
+        return Refusal(f"{op.name} with a constant that is no scalar has no integer form")
+    x = operands[varying[0]]
+    if x.value is None or not x.per_tensor or x.value.type.dtype.bits != 8:
+        return Refusal("the operand is not an 8-bit tensor with one scale")
+    dtype = x.value.type.dtype
+    codes = np.arange(dtype.min, dtype.max + 1) - x.zero.item()
+    reals = codes.astype(np.float32) * np.float32(x.scale.item())
+    with np.errstate(all="ignore"):
+        outputs = op.ref(
+            *(reals if o.real is None else o.real.reshape(()).astype(o.type.dtype.numpy) for o in operands)
+        )
+    entries = result.of_reals(np.broadcast_to(outputs, (256,)))
+    value: Value = table(x.value, entries)
+    if value.type.shape != result.type.shape:
+        return Refusal(f"{op.name} broadcasts its operand")
+    value.type = value.type.with_quant(result.quant)
+    return value

@@ -113,6 +113,25 @@ class Rule:
         return {name: found.values[name] for name in inspect.signature(self.pattern).parameters}
 
 
+class NodeRule(Rule):
+    """A rule for one op whatever its operands are, where no pattern can say it (a concat of any number of parts)."""
+
+    root: type[Op] = Op
+
+    @cached_property
+    def compiled(self) -> OpPattern:
+        """Names the root alone."""
+        return OpPattern(self.root, ())
+
+    def attempt(self, node: Node) -> Value | NoMatch:
+        """The replacement of the node's first result."""
+        return self.replacement(node)
+
+    def replacement(self, node: Node) -> Value | NoMatch:
+        """What takes the place of `node.results[0]`, detached, or the reason why nothing does."""
+        raise TypeError(f"{type(self).__name__} does not define replacement")
+
+
 @dataclass
 class RewriteLog:
     """What rules did and why they did not: counts by rule, and the last reason per (rule, node)."""

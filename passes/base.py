@@ -15,6 +15,8 @@ the pipeline hands it a copy, so a pass that fails leaves the user's graph as it
 from __future__ import annotations
 
 import dataclasses
+import enum
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -38,6 +40,11 @@ class Changes:
     applied: Counter[str] = field(default_factory=Counter)
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def count(self, action: str, times: int) -> None:
+        """Note that something was done so many times; none is nothing."""
+        if times:
+            self.applied[action] += times
 
     def add(self, log: RewriteLog) -> None:
         self.applied.update(log.applied)
@@ -80,15 +87,25 @@ class Pass:
         """Postcondition on the result, beyond the verifier's. Raises InvalidGraphError."""
 
     def __str__(self) -> str:
-        def text(value: Any) -> str:
-            return str(value).lower() if isinstance(value, bool) else str(value)
-
+        """The pass in a pipeline: its name, and the options that differ from their defaults."""
         changed = [
-            f"{f.name}={text(getattr(self, f.name))}"
+            f"{f.name}={option_text(getattr(self, f.name))}"
             for f in dataclasses.fields(self)
             if getattr(self, f.name) != f.default
         ]
         return f"{self.name}{{{','.join(changed)}}}" if changed else self.name
+
+
+#: What may stand in a pipeline without quotation marks.
+PLAIN = re.compile(r'[^\s,{}="\\]+')
+
+
+def option_text(value: Any) -> str:
+    """An option's value as a pipeline writes it: `true`, `none`, `0.5`, `nhwc`, `"a b"`."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    text = str(value.value) if isinstance(value, enum.Enum) else str(value)
+    return text if PLAIN.fullmatch(text) else json.dumps(text)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,10 @@ class Limits:
 
 @dataclass
 class Layer:
-    """One row of a report: a node of the lowered graph as the artifact executes it."""
+    """One row of a report: a node of the lowered graph as the artifact executes it.
+
+    ram_bytes: what the arena holds while the layer runs, its scratch included. flash_bytes: its constants.
+    """
 
     name: str
     op: str
@@ -48,19 +51,24 @@ class Layer:
     shape: str
     macs: int = 0
     kernel: str = ""
+    ram_bytes: int = 0
     flash_bytes: int = 0
     instructions: int | None = None
 
 
 @dataclass
 class Execution:
-    """What running an artifact gave: outputs by name, stacked over samples, and what was measured (None: cannot be)."""
+    """What running an artifact gave: outputs by name, stacked over samples, and what was measured (None: cannot be).
+
+    instructions, cycles and layers (by the name of the `Layer`) are per inference, stack_bytes is the deepest.
+    """
 
     outputs: dict[str, Array]
     samples: int
     instructions: int | None = None
     cycles: int | None = None
     stack_bytes: int | None = None
+    flash_bytes: int | None = None
     layers: dict[str, int] = field(default_factory=dict)
 
 
@@ -69,7 +77,8 @@ class Artifact:
     """A compiled model on disk.
 
     graph: the lowered graph that it implements; the interpreter on this graph decides what is right.
-    facts: figures for the report, JSON-able: arena_bytes, flash_bytes, flags, ...
+    facts: figures for the report, JSON-able: arena_bytes, flash_bytes (constants and, where it is known, code),
+    flags, ... They hold no paths and no time stamps: same input, same bytes out.
     """
 
     target: str
@@ -84,8 +93,12 @@ class Target(ABC):
 
     #: As the user writes it: `cortex-m4`.
     name: str
+    #: One line for `planish targets`.
+    summary: str = ""
     #: Pipeline that turns any legal graph into the form that `emit` takes.
     lowering: str = ""
+    #: How many samples `planish verify` runs unless it is told; None is all of them. Emulators are slow.
+    sample_limit: int | None = None
 
     @abstractmethod
     def supports(self, node: Node) -> Unsupported | None:

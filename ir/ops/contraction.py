@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..builder import const_value
 from ..graph import Value, apply
 from ..op import Bounds, Op, expect, same_dtype
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import I32, Array, DType, Layout, TensorType
 
 INT32 = np.iinfo(np.int32)
@@ -41,6 +42,8 @@ def linear_bounds(x: Bounds, w: Bounds, b: Bounds, input_zero: int, padded: bool
         rows_lo = np.broadcast_to(w.lo, w.type.shape).reshape(outputs, -1)  # type: ignore[arg-type]
         rows_hi = np.broadcast_to(w.hi, w.type.shape).reshape(outputs, -1)  # type: ignore[arg-type]
         corners = np.stack([rows_lo * lo, rows_lo * hi, rows_hi * lo, rows_hi * hi])
+        if corners.dtype.kind == "f":
+            corners[np.isnan(corners)] = 0  # weight 0 times an unbounded, but finite, input
         return corners.min(0).sum(1) + b.lo, corners.max(0).sum(1) + b.hi
 
 
@@ -64,8 +67,11 @@ def quantized_linear(
     step = float(x.scale.item()) * scales.reshape(outputs)
     bias = np.rint(b.real.astype(np.float64) / step)
     if np.any(np.abs(bias) > INT32.max):
-        return Refusal("the bias does not fit 32 bits at the scale of the products")
-    acc = apply(op.like(input_zero=int(x.zero.item())), x.value, w.value, _const(bias.astype(np.int32))).result
+        return Refusal("the bias does not fit 32 bits at the scale of the products", np.abs(bias) / INT32.max)
+    acc = apply(op.like(input_zero=int(x.zero.item())), x.value, w.value, const_value(bias.astype(np.int32))).result
+    excess = overflow(acc).reshape(-1)
+    if np.any(excess > 1):
+        return Refusal(NOT_PROVEN, np.broadcast_to(excess, (outputs,)))
     factor = step / result.scale
     if factor.max() >= 2.0**29:
         return Refusal("the output's scale is too small for the products")
@@ -73,9 +79,3 @@ def quantized_linear(
         factor = factor[:1]
         return result.rescaled(acc, factor.reshape(()))
     return result.rescaled(acc, layout.per_channel(factor) if layout is not None else factor)
-
-
-def _const(array: Array) -> Value:
-    from ..builder import const_value
-
-    return const_value(array)

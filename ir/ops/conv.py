@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Conv2d(Op):
     padding counts as input_zero.
     """
 
+    weights: ClassVar[tuple[int, ...]] = (1,)
     strides: Size2 = (1, 1)
     pads: Pads2 = (0, 0, 0, 0)
     dilations: Size2 = (1, 1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
 
 from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, expect, op, traffic
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
-from ..types import F32, I8, I32, Array, TensorType
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
+from ..types import F32, I8, I32, Array, Sym, TensorType, broadcast
 from .contraction import accumulated, contract, linear_bounds, quantized_linear
 from .windows import centred
 
@@ -20,6 +23,7 @@ class Dense(Op):
     Floats give their own dtype; integers give i32: sum((x - input_zero) * w) + b.
     """
 
+    weights: ClassVar[tuple[int, ...]] = (1,)
     input_zero: int = 0
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType) -> TensorType:
@@ -59,9 +63,9 @@ class Matmul(Op):
     Floats give their own dtype; integers (symmetric) give i32.
     """
 
-    def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        from ..types import broadcast
+    symmetric: ClassVar[bool] = True
 
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
         expect(a.rank >= 2 and b.rank >= 2 and a.shape[-1] == b.shape[-2], f"{a} and {b} do not multiply")
         batch = broadcast(a.shape[:-2], b.shape[:-2])
         return TensorType((*batch, a.shape[-2], b.shape[-1]), accumulated(a, b))
@@ -72,13 +76,23 @@ class Matmul(Op):
     def cost(self, a: TensorType, b: TensorType) -> Cost:
         return traffic(self, (a, b), macs=self.infer(a, b).size * int(a.shape[-1]))  # type: ignore[arg-type]
 
+    def bounds(self, a: Bounds, b: Bounds) -> Bounds:
+        result, terms = self.infer(a.type, b.type), a.type.shape[-1]
+        products = [x * y for x in (a.lo.min(), a.hi.max()) for y in (b.lo.min(), b.hi.max())]
+        if isinstance(terms, Sym) or not np.all(np.isfinite(products)):
+            return Bounds.top(result)
+        return Bounds(result, np.asarray(min(products) * terms), np.asarray(max(products) * terms))
+
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         a, b = operands
         if a.value is None or b.value is None or not (a.per_tensor and b.per_tensor):
             return Refusal("an operand is not quantized per tensor")
         if a.zero.item() or b.zero.item():
             return Refusal("a product of two activations needs both symmetric (zero point 0)")
-        return result.rescaled(matmul(a.value, b.value), float(a.scale * b.scale) / result.scale)
+        acc = matmul(a.value, b.value)
+        if overflow(acc) > 1:
+            return Refusal(NOT_PROVEN)
+        return result.rescaled(acc, float(a.scale.item() * b.scale.item()) / result.scale)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

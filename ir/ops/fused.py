@@ -34,6 +34,12 @@ class Fused(Op):
         results = tuple(evaluate(self.body, operands))
         return results[0] if len(results) == 1 else results
 
+    def error(self, *operands: Array) -> Any:
+        from ..precision import body_error
+
+        errors = body_error(self.body, operands)
+        return errors if len(errors) > 1 else errors[0]
+
     def cost(self, *operands: TensorType) -> Cost:
         macs = sum(n.op.cost(*(v.type for v in n.operands)).macs for n in self.body.nodes)
         types = self.infer(*operands)

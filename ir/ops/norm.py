@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
+
 import numpy as np
 
 from ..builder import builder
-from ..op import Draw, Instance, Op, expect, op, same_dtype
-from ..types import F32, NCHW, Array, Layout, TensorType
+from ..op import Draw, Instance, Op, Perm, expect, gamma, op, same_dtype
+from ..types import F32, NCHW, NHWC, Array, Layout, TensorType
 
 
 @op
@@ -35,6 +38,17 @@ class BatchNorm(Op):
 
         epsilon = x.dtype.type(self.epsilon)
         return (x - spread(mean)) / np.sqrt(spread(var) + epsilon) * spread(scale) + spread(shift)
+
+    def error(self, x: Array, scale: Array, shift: Array, mean: Array, var: Array) -> Array:
+        # Magnitudes add up, whatever the signs are: |x| + |mean|. Seven roundings stand between x and the result.
+        wide = [v.astype(np.float64) for v in (np.abs(x), np.abs(scale), np.abs(shift), -np.abs(mean), var)]
+        return gamma(7, (x,)) * self.ref(*wide)
+
+    def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
+        channel = perm[1 if self.layout is NCHW else -1]  # the axis of the untransposed image
+        if channel not in (1, len(perm) - 1):
+            return None
+        return self.like(layout=NCHW if channel == 1 else NHWC), (None,) * 5, perm
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, NCHW, U8, Array, Layout, TensorType
 from .windows import Pads2, Size2, centred, from_nhwc, pooled, to_layout, windows
 
@@ -48,6 +48,8 @@ def _examples(cls: Any, draw: Draw, x_dtype: Any, **attributes: Any) -> Instance
 class MaxPool2d(Pooling):
     """Maximum over each window; padding never wins. x: [N,C,H,W] or [N,H,W,C], any real dtype. ONNX MaxPool-22."""
 
+    selects: ClassVar[bool] = True
+    ulps: ClassVar[float] = 0
     window: Size2
     strides: Size2 = (1, 1)
     pads: Pads2 = (0, 0, 0, 0)
@@ -61,11 +63,6 @@ class MaxPool2d(Pooling):
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
-
-    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        from ..quantized import moved
-
-        return moved(self, operands, result)  # the maximum commutes with any monotone change of scale
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -92,6 +89,9 @@ class AvgPool2d(Pooling):
         total = windows(image, self.window, self, fill=0).sum(axis=(4, 5))
         return from_nhwc(total / window_counts(self, image.shape[1:3]).astype(x.dtype), self.layout)
 
+    def error(self, x: Array) -> Array:
+        return rounding_error(self, (x,), terms=self.window[0] * self.window[1])
+
     def bounds(self, x: Bounds) -> Bounds:
         lo, hi = x.lo.min(), x.hi.max()
         return Bounds(
@@ -106,6 +106,8 @@ class AvgPool2d(Pooling):
             x.value, window=self.window, strides=self.strides, pads=self.pads, dilations=self.dilations,
             input_zero=int(x.zero.item()), layout=self.layout,
         )  # fmt: skip
+        if overflow(total) > 1:
+            return Refusal(NOT_PROVEN)
         counts = window_counts(self, tuple(int(x.type.shape[i]) for i in self.layout.spatial))  # type: ignore[arg-type]
         factor = float(x.scale.item()) / result.scale / from_nhwc(counts, self.layout)
         return result.rescaled(total, factor.flat[0] if np.ptp(counts) == 0 else factor)

@@ -170,6 +170,13 @@ class RescaleAdd(QuantOp):
     def bounds(self, a: Bounds, b: Bounds) -> Bounds:
         return Bounds(self.infer(a.type, b.type), np.array(self.lo), np.array(self.hi))
 
+    def accumulator(self, a: Bounds, b: Bounds) -> Bounds:
+        def ends(x: Bounds, factor: int) -> list[int]:
+            return sorted((factor * int(x.lo.min()), factor * int(x.hi.max())))
+
+        total = np.array([ends(a, self.a_multiplier), ends(b, self.b_multiplier)]).sum(0) + self.bias
+        return Bounds(TensorType((), I32), *total)
+
     @staticmethod
     def examples(draw: Draw) -> Instance:
         zeros = (draw.integer(-128, 127), draw.integer(-128, 127))

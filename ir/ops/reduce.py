@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, Array, Shape, TensorType, static
 from .windows import centred
 
@@ -23,6 +23,10 @@ class Reduction(Op):
 
     def infer(self, x: TensorType) -> TensorType:
         return TensorType(reduced(self, x), x.dtype)
+
+    def error(self, x: Array) -> Array:
+        this: Any = self
+        return rounding_error(self, (x,), terms=math.prod(x.shape[a] for a in this.axes))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         this: Any = self
@@ -63,12 +67,8 @@ class ReduceMean(Reduction):
         return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        (x,) = operands
-        if x.value is None or not x.per_tensor:
-            return Refusal("the input is not quantized per tensor")
-        elements = math.prod(static(x.type.shape)[a] for a in self.axes)
-        total = reduce_sum(x.value, axes=self.axes, keepdims=self.keepdims, input_zero=int(x.zero.item()))
-        return result.rescaled(total, float(x.scale.item()) / (result.scale * elements))
+        elements = math.prod(static(operands[0].type.shape)[a] for a in self.axes)
+        return _quantized_sum(self, operands[0], result, elements)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -95,29 +95,42 @@ class ReduceSum(Reduction):
         lo, hi = size * (x.lo.min() - self.input_zero), size * (x.hi.max() - self.input_zero)
         return Bounds(self.infer(x.type), np.asarray(lo), np.asarray(hi))
 
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        return _quantized_sum(self, operands[0], result, 1)
+
     @staticmethod
     def examples(draw: Draw) -> Instance:
         integer = draw.boolean()
         return _examples(ReduceSum, draw, I8 if integer else F32, input_zero=draw.integer(-128, 127) if integer else 0)
 
 
+def _quantized_sum(op: Any, x: QuantizedOperand, result: QuantizedResult, divisor: int) -> Value | Refusal:
+    """Integer form of a sum over axes, divided: one rescale of the sum of integers."""
+    if x.value is None or not x.per_tensor:
+        return Refusal("the input is not quantized per tensor")
+    total = reduce_sum(x.value, axes=op.axes, keepdims=op.keepdims, input_zero=int(x.zero.item()))
+    if overflow(total) > 1:
+        return Refusal(NOT_PROVEN)
+    return result.rescaled(total, float(x.scale.item()) / (result.scale * divisor))
+
+
 @op
 class ReduceMax(Reduction):
     """Maximum over axes. ONNX ReduceMax-20."""
 
+    selects: ClassVar[bool] = True
+    ulps: ClassVar[float] = 0
     axes: Axes
     keepdims: bool = True
 
     def ref(self, x: Array) -> Array:
         return x.max(axis=self.axes, keepdims=self.keepdims)
 
+    def error(self, x: Array) -> Array:
+        return rounding_error(self, (x,), terms=0)
+
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
-
-    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        from ..quantized import moved
-
-        return moved(self, operands, result)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

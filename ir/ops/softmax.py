@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, expect, op
+from ..op import Bounds, Draw, Instance, Op, expect, gamma, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import F32, I8, I32, Array, Quant, TensorType
 
@@ -16,6 +17,9 @@ from ..types import F32, I8, I32, Array, Quant, TensorType
 @op
 class Softmax(Op):
     """exp(x - max) / sum(exp(x - max)) along the last axis. Floats only. ONNX Softmax-13."""
+
+    natural_quant: ClassVar[Quant | None] = Quant.of(1 / 256, -128)
+    ulps: ClassVar[float] = 4  # of the exponential
 
     def infer(self, x: TensorType) -> TensorType:
         expect(x.dtype.is_float and x.rank >= 1, "softmax takes floats of rank 1 or more")
@@ -25,6 +29,13 @@ class Softmax(Op):
         e = np.exp(x - x.max(axis=-1, keepdims=True))
         return e / e.sum(axis=-1, keepdims=True)
 
+    def error(self, x: Array) -> Array:
+        # The rounding of x - max is absolute in the exponent: relative in its exponential.
+        wide = x.astype(np.float64)
+        distance = wide.max(axis=-1, keepdims=True) - wide
+        roundings = x.shape[-1] + 2 + 4 * self.ulps + distance + distance.max(axis=-1, keepdims=True)
+        return gamma(1, (x,)) * roundings * self.ref(wide)
+
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(x.type, np.array(0.0), np.array(1.0))
 
@@ -33,15 +44,8 @@ class Softmax(Op):
         if x.value is None or not x.per_tensor or x.value.type.dtype != I8:
             return Refusal("the input is not an int8 tensor with one scale")
         value: Value = integer_softmax(x.value, exp_table(float(x.scale.item())))
-        value.type = value.type.with_quant(Quant.of(1 / 256, -128))
-        if (np.float32(result.scale), result.zero, result.dtype, result.clamps) == (
-            np.float32(1 / 256),
-            -128,
-            I8,
-            False,
-        ):
-            return value
-        return result.rescaled(value, 1 / 256 / result.scale, input_zero=-128)
+        value.type = value.type.with_quant(self.natural_quant)
+        return result.requantized(QuantizedOperand(x.type, value, np.array(1 / 256), np.array(-128)))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

@@ -1,0 +1,77 @@
+"""Graphs in double precision, and the error that single precision makes beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .constant import Const
+from .evaluate import evaluate
+from .graph import Graph, Node, Value, apply
+from .op import Op
+from .types import F64, Array, DType, TensorType, dtype_of
+
+#: A whole float graph may be this many times as far from the double-precision run as the reference interpreter is.
+GRAPH_FACTOR = 8
+
+
+def float64_twin(graph: Graph) -> Graph:
+    """The same graph with every float in f64: inputs, constants, attributes that name a dtype, and bodies."""
+    values: dict[Value, Value] = {v: Value(_wide_type(v.type), v.name) for v in graph.inputs}
+    inputs = list(values.values())
+    for node in graph.nodes:
+        twin = apply(_wide_op(node.op), *(values[v] for v in node.operands), loc=node.loc)
+        for old, new in zip(node.results, twin.results, strict=True):
+            new.name = old.name
+            values[old] = new
+    return Graph(inputs, [values[v] for v in graph.outputs], graph.output_names, graph.name)
+
+
+def widened(array: Array) -> Array:
+    """A float array in f64; any other as it is."""
+    return array.astype(np.float64) if dtype_of(array).is_float else array
+
+
+def body_error(body: Graph, operands: Sequence[Array]) -> tuple[Array, ...]:
+    """Largest rounding error of a body's outputs, one scalar each, for nodes that group others.
+
+    The errors of all nodes on their own inputs, summed (what follows a sum of products in a group is 1-Lipschitz:
+    additions and clips), or GRAPH_FACTOR times what the reference itself errs, whichever is larger.
+    """
+    own: list[float] = []
+
+    def listen(node: Node, results: tuple[Array, ...]) -> None:
+        seen.update(zip(node.results, results, strict=True))
+        if all(dtype_of(r).is_float for r in results):
+            arrays = [c if (c := v.const) is not None else seen[v] for v in node.operands]
+            own.append(max(float(np.max(e, initial=0)) for e in _each(node.op.error(*arrays))))
+
+    seen = dict(zip(body.inputs, operands, strict=True))
+    single = evaluate(body, operands, listen)
+    double = evaluate(float64_twin(body), [widened(x) for x in operands])
+    gaps = (float(np.max(np.abs(widened(s) - d), initial=0)) for s, d in zip(single, double, strict=True))
+    return tuple(np.array(max(sum(own), GRAPH_FACTOR * gap)) for gap in gaps)
+
+
+def _each(errors: Any) -> tuple[Array, ...]:
+    return errors if isinstance(errors, tuple) else (errors,)
+
+
+def _wide_type(type: TensorType) -> TensorType:
+    return type.with_dtype(F64) if type.dtype.is_float else type
+
+
+def _wide_op(op: Op) -> Op:
+    if isinstance(op, Const):
+        return Const(widened(op.data))
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(op):
+        value = getattr(op, field.name)
+        if isinstance(value, DType) and value.is_float:
+            changes[field.name] = F64
+        elif isinstance(value, Graph):
+            changes[field.name] = float64_twin(value)
+    return op.like(**changes) if changes else op

@@ -1,0 +1,157 @@
+"""Which ranges activations take, observed over calibration samples, and the quantization that suits them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir.errors import UsageError
+from ..ir.evaluate import evaluate
+from ..ir.graph import Graph, Node, Value
+from ..ir.types import Array, Quant
+from .base import Context
+
+BINS = 2048
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How often an activation took which values: `counts[i]` of them near `centres[i]`, all within [lo, hi]."""
+
+    lo: float
+    hi: float
+    centres: Array
+    counts: Array
+
+    @staticmethod
+    def of(parts: Sequence[Statistics]) -> Statistics:
+        """Several activations that share one scale."""
+        return Statistics(
+            min(p.lo for p in parts), max(p.hi for p in parts),
+            np.concatenate([p.centres for p in parts]), np.concatenate([p.counts for p in parts]),
+        )  # fmt: skip
+
+
+def calibrate(graph: Graph, context: Context, wanted: Collection[Value]) -> dict[Value, Statistics]:
+    """Statistics of the wanted values over the context's samples, which are read twice: for ranges, then histograms.
+
+    Memory does not grow with the samples. Raises UsageError when there are none, or when a value is not finite.
+    """
+    if context.calibration is None:
+        raise UsageError(
+            "quantize needs calibration data",
+            fix="give --calib FILE.npz (arrays by input name) or --calib random:lo,hi",
+        )
+    lo, hi = dict.fromkeys(wanted, np.inf), dict.fromkeys(wanted, -np.inf)
+
+    def extend(value: Value, x: Array) -> None:
+        lo[value], hi[value] = min(lo[value], float(x.min())), max(hi[value], float(x.max()))
+
+    samples = _observe(graph, context.calibration(), wanted, extend)
+    if not samples:
+        raise UsageError("the calibration data holds no sample", fix="give at least one, better a hundred")
+    counts = {v: np.zeros(BINS, np.int64) for v in wanted}
+    width = {v: max((hi[v] - lo[v]) / BINS, np.finfo(np.float64).tiny) for v in wanted}
+
+    def count(value: Value, x: Array) -> None:
+        bins = ((x.astype(np.float64).ravel() - lo[value]) / width[value]).astype(np.int64)
+        counts[value] += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
+
+    _observe(graph, context.calibration(), wanted, count)
+    return {v: Statistics(lo[v], hi[v], lo[v] + (np.arange(BINS) + 0.5) * width[v], counts[v]) for v in wanted}
+
+
+def _observe(
+    graph: Graph,
+    samples: Iterable[Mapping[str, Array]],
+    wanted: Collection[Value],
+    see: Callable[[Value, Array], None],
+) -> int:
+    """Run all samples; `see` gets every wanted value. Returns how many samples there were."""
+
+    def check(value: Value, x: Array, number: int) -> None:
+        if value not in wanted or not x.size:
+            return
+        if not np.all(np.isfinite(x)):
+            raise UsageError(
+                f"%{value.name or '?'} is not finite for calibration sample {number}",
+                where=value.producer.describe() if value.producer else f"input {value.name}",
+                fix="remove the sample, or correct the model's weights",
+            )
+        see(value, x)
+
+    number = -1
+    for number, sample in enumerate(samples):
+        inputs = [_input(v, sample, number) for v in graph.inputs]
+        for value, x in zip(graph.inputs, inputs, strict=True):
+            check(value, x, number)
+
+        def listener(node: Node, results: tuple[Array, ...], number: int = number) -> None:
+            for value, x in zip(node.results, results, strict=True):
+                check(value, x, number)
+
+        evaluate(graph, inputs, listener)
+    return number + 1
+
+
+def _input(value: Value, sample: Mapping[str, Array], number: int) -> Array:
+    """The sample's array for an input, in the input's dtype."""
+    if value.name not in sample:
+        raise UsageError(
+            f"calibration sample {number} has no array for input {value.name}", where=f"it has {', '.join(sample)}"
+        )
+    return np.asarray(sample[value.name], value.type.dtype.numpy)
+
+
+def quantization(lo: float, hi: float, symmetric: bool = False) -> Quant:
+    """Scale (a float32) and zero point (i8) for reals within [lo, hi]: zero is represented exactly.
+
+    Symmetric: zero point 0, values within [-127, 127] steps.
+    """
+    lo, hi = min(lo, 0.0), max(hi, 0.0)
+    span = 2 * max(-lo, hi) / 254 if symmetric else (hi - lo) / 255
+    scale = np.float32(span)
+    if not np.isfinite(scale) or scale < np.finfo(np.float32).tiny:
+        scale = np.float32(1 / 255)  # nothing but zeros was seen
+    zero = 0 if symmetric else int(np.clip(np.rint(-128 - lo / float(scale)), -128, 127))
+    return Quant.of(float(scale), zero)
+
+
+def minmax(stats: Statistics, symmetric: bool) -> Quant:
+    """The whole range that was seen."""
+    return quantization(stats.lo, stats.hi, symmetric)
+
+
+def percentile(stats: Statistics, symmetric: bool, outside: float = 1e-4) -> Quant:
+    """The range that leaves out a fraction `outside` of the values at either end."""
+    order = np.argsort(stats.centres)
+    centres, share = stats.centres[order], np.cumsum(stats.counts[order]) / stats.counts.sum()
+    lo, hi = np.searchsorted(share, [outside, 1 - outside])
+    return quantization(
+        stats.lo if lo == 0 else centres[lo], stats.hi if hi >= len(centres) - 1 else centres[hi], symmetric
+    )
+
+
+def mse(stats: Statistics, symmetric: bool) -> Quant:
+    """The range with the least squared error over the values that were seen; the ends are shrunk in turn."""
+    used = stats.counts > 0
+    centres, counts = stats.centres[used], stats.counts[used]
+
+    def error(lo: float, hi: float) -> float:
+        q = quantization(lo, hi, symmetric)
+        steps = np.clip(np.rint(centres / q.scale[0]) + q.zero[0], -128 + symmetric, 127) - q.zero[0]
+        return float(counts @ np.square(steps * q.scale[0] - centres))
+
+    lo, hi = min(stats.lo, 0.0), max(stats.hi, 0.0)
+    fractions = np.linspace(1, 0.2, 81)
+    for _ in range(2):
+        if lo < 0:
+            lo = min((min(stats.lo, 0.0) * f for f in fractions), key=lambda end: error(end, hi))
+        if hi > 0:
+            hi = min((max(stats.hi, 0.0) * f for f in fractions), key=lambda end: error(lo, end))
+    return quantization(lo, hi, symmetric)
+
+
+METHODS: dict[str, Callable[[Statistics, bool], Quant]] = {"minmax": minmax, "percentile": percentile, "mse": mse}

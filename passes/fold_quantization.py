@@ -1,0 +1,273 @@
+"""Clusters of dequantize -> op -> quantize become integer ops, through `Op.quantized`.
+
+The pass names no op but those that quantize and clip: what an op is on integers, it says itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..ir import arithmetic
+from ..ir.arithmetic import fixed_point
+from ..ir.builder import const_value
+from ..ir.constant import Const
+from ..ir.graph import Graph, Node, Value
+from ..ir.ops.elementwise import clip
+from ..ir.ops.quant import Dequantize, Quantize, dequantize, quantize, rescale
+from ..ir.pattern import const
+from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..ir.rewrite import Matched, NoMatch, Rule, no_match
+from ..ir.types import DTYPES, Array, DType, Quant
+from ..runtime.contracts import Contract, within
+from .base import Changes, Context, RulePass
+
+
+def operand_of(value: Value) -> QuantizedOperand:
+    """A float value as its user sees it: integers, where it is dequantized; a constant; or neither."""
+    seen = _integers(value)
+    if seen is not None:
+        return seen
+    return QuantizedOperand(value.type, None, np.array(1.0), np.array(0), value.const)
+
+
+def _integers(value: Value) -> QuantizedOperand | None:
+    """`value` as dequantized integers, also through ops that keep the scale; None where it is something else."""
+    node = value.producer
+    if node is None or not node.operands:
+        return None
+    if isinstance(node.op, Dequantize):
+        x, scale, zero = node.operands
+        if scale.const is None or zero.const is None:
+            return None
+        wide_scale, wide_zero = scale.const.astype(np.float64), zero.const.astype(np.int64)
+        real = None if x.const is None else (x.const.astype(np.int64) - wide_zero) * wide_scale
+        return QuantizedOperand(value.type, x, wide_scale, wide_zero, real)
+    if not node.op.keeps_scale:
+        return None
+    operands = [_integers(v) for v in node.operands]
+    if len(operands) == 1 and operands[0] is not None and operands[0].real is not None and node.op.moves_data:
+        return _moved_constant(node, operands[0])
+    first = operands[0]
+    if first is None or first.value is None or not first.per_tensor:
+        return None
+    dtype = first.value.type.dtype
+    result = QuantizedResult(value.type, dtype, float(first.scale.item()), int(first.zero.item()), dtype.min, dtype.max)
+    for v in operands:
+        if v is None or v.value is None or not v.per_tensor or result.requantized(v) is not v.value:
+            return None
+    out = node.op.quantized([v for v in operands if v is not None], result)
+    if isinstance(out, Refusal):
+        return None
+    return QuantizedOperand(value.type, out, first.scale, first.zero)
+
+
+def _moved_constant(node: Node, x: QuantizedOperand) -> QuantizedOperand:
+    """A quantized constant after a data movement; scales per axis move with it."""
+    assert x.value is not None
+    integers = np.asarray(x.value.const)
+    data, scale, zero, real = (
+        node.op.ref(np.broadcast_to(np.asarray(part), integers.shape)) for part in (integers, x.scale, x.zero, x.real)
+    )
+    return QuantizedOperand(node.result.type, const_value(np.array(data)), _squeezed(scale), _squeezed(zero), real)
+
+
+def _squeezed(array: Array) -> Array:
+    """The smallest array that broadcasts to this one: axes along which nothing changes have size 1; [] if none does."""
+    for axis in range(array.ndim):
+        first = array.take([0], axis)
+        if np.all(array == first):
+            array = first
+    return array.reshape(()) if array.size == 1 else array
+
+
+class FoldCluster(Rule):
+    """quantize(op(dequantize(x), ...)) is the op's integer form, or where x is integers already, x itself rescaled."""
+
+    def pattern(self, x: Any, scale: Any, zero: Any) -> Any:
+        return quantize(x, const(scale), const(zero))
+
+    def rewrite(self, m: Any, x: Value, scale: Array, zero: Array) -> Value | NoMatch:
+        node = x.producer
+        if node is None or node.graph is None or isinstance(node.op, Const):
+            return no_match("it quantizes an input or a constant")
+        if scale.size != 1 or zero.size != 1:
+            return no_match("the result is quantized per channel")
+        result = result_of(m.quantize)
+        seen = _integers(x)
+        if seen is not None and seen.per_tensor:
+            return result.requantized(seen)
+        if node.graph.only_user(x) is not m.quantize.node:
+            return no_match(f"the float result of {node.op.name} has other uses")
+        out = node.op.quantized([operand_of(v) for v in node.operands], result)
+        return no_match(out.reason) if isinstance(out, Refusal) else out
+
+
+def result_of(q: Matched) -> QuantizedResult:
+    """What a matched `quantize` (constant, per tensor) wants."""
+    x, scale, zero = q.node.operands
+    return QuantizedResult(
+        x.type, q.dtype, float(np.asarray(scale.const).item()), int(np.asarray(zero.const).item()), q.lo, q.hi
+    )
+
+
+class NarrowClip(Rule):
+    """quantize(clip(x)) is a quantize with a narrower clamp: exact, as rounding is monotone."""
+
+    def pattern(self, x: Any, scale: Any, zero: Any) -> Any:
+        return quantize(clip(x), const(scale), const(zero))
+
+    def rewrite(self, m: Any, x: Value, scale: Array, zero: Array) -> Value | NoMatch:
+        if scale.size != 1 or zero.size != 1:
+            return no_match("the result is quantized per channel")
+        ends = np.array([m.clip.lo, m.clip.hi], x.type.dtype.numpy)
+        lo, hi = arithmetic.quantize(ends, scale.reshape(()), zero.reshape(()), m.quantize.lo, m.quantize.hi)
+        return m.quantize.like(x, scale, zero, lo=int(min(lo, hi)), hi=int(hi))
+
+
+class HoistQuantize(Rule):
+    """quantize(op(x)) is op(quantize(x)) for ops that keep the scale: exact, and the op moves fewer bytes."""
+
+    def pattern(self, x: Any, scale: Any, zero: Any) -> Any:
+        return quantize(x, const(scale), const(zero))
+
+    def rewrite(self, m: Any, x: Value, scale: Array, zero: Array) -> Value | NoMatch:
+        node = x.producer
+        if node is None or not node.op.keeps_scale or not node.operands:
+            return no_match("no data movement comes before")
+        if scale.size != 1 or zero.size != 1:
+            return no_match("the result is quantized per channel")
+        if node.graph is None or node.graph.only_user(x) is not m.quantize.node:
+            return no_match(f"the float result of {node.op.name} has other uses")
+        result = result_of(m.quantize)
+        wide = {"lo": result.dtype.min, "hi": result.dtype.max}
+        operands = [
+            QuantizedOperand(
+                v.type, None if v.const is not None else m.quantize.like(v, scale, zero, **wide),
+                np.array(result.scale), np.array(result.zero), v.const,
+            )
+            for v in node.operands
+        ]  # fmt: skip
+        out = node.op.quantized(operands, result)
+        return no_match(out.reason) if isinstance(out, Refusal) else out
+
+
+class QuantizeConstant(Rule):
+    """quantize of a constant is a constant."""
+
+    def pattern(self, x: Any, scale: Any, zero: Any) -> Any:
+        return quantize(const(x), const(scale), const(zero))
+
+    def rewrite(self, m: Any, x: Array, scale: Array, zero: Array) -> Value:
+        return const_value(m.quantize.op.ref(x, scale, zero).astype(m.quantize.dtype.numpy))
+
+
+def signed(dtype: DType) -> DType:
+    """The signed integers of the same width."""
+    return DTYPES[f"i{dtype.bits}"]
+
+
+def shifted(x: Value, offset: int, dtype: DType) -> Value:
+    """The integers plus an offset, in another dtype, as a rescale by one; the offset fits the dtypes."""
+    value: Value = rescale(x, *fixed_point(1.0), zero=offset, lo=dtype.min, hi=dtype.max, dtype=dtype)
+    return value
+
+
+class SignedQuantize(Rule):
+    """Unsigned results are computed signed: uint8 is int8 with the zero point less 128."""
+
+    def pattern(self, x: Any, scale: Any, zero: Any) -> Any:
+        return quantize(x, const(scale), const(zero))
+
+    def rewrite(self, m: Any, x: Value, scale: Array, zero: Array) -> Value | NoMatch:
+        if m.quantize.dtype.kind != "uint":
+            return no_match("the result is signed")
+        offset, dtype = 1 << (m.quantize.dtype.bits - 1), signed(m.quantize.dtype)
+        twin = m.quantize.like(
+            x, scale, _less(zero, offset, dtype), dtype=dtype, lo=m.quantize.lo - offset, hi=m.quantize.hi - offset
+        )
+        return shifted(twin, offset, m.quantize.dtype)
+
+
+class SignedDequantize(Rule):
+    """Unsigned integers are read as signed ones: uint8 is int8 with the zero point less 128."""
+
+    def pattern(self, x: Any, scale: Any, zero: Any) -> Any:
+        return dequantize(x, const(scale), const(zero))
+
+    def rewrite(self, m: Any, x: Value, scale: Array, zero: Array) -> Value | NoMatch:
+        if x.type.dtype.kind != "uint" or x.type.dtype.bits > 16:
+            return no_match("the integers are signed")
+        offset, dtype = 1 << (x.type.dtype.bits - 1), signed(x.type.dtype)
+        twin = shifted(x, -offset, dtype) if x.const is None else const_value(_less(x.const, offset, dtype))
+        return m.dequantize.like(twin, scale, _less(zero, offset, dtype))
+
+
+def _less(array: Array, offset: int, dtype: DType) -> Array:
+    return (array.astype(np.int64) - offset).astype(dtype.numpy)
+
+
+class CancelShifts(Rule):
+    """There and back again between signed and unsigned is nothing."""
+
+    def pattern(self, x: Any, m1: Any, k1: Any, m2: Any, k2: Any) -> Any:
+        return rescale(rescale(x, const(m1), const(k1), as_="inner"), const(m2), const(k2), as_="outer")
+
+    def rewrite(self, m: Any, x: Value, m1: Array, k1: Array, m2: Array, k2: Array) -> Value | NoMatch:
+        one = fixed_point(1.0)
+        if not all(np.array_equal(a, b) for a, b in zip((m1, k1, m2, k2), one + one, strict=True)):
+            return no_match("the scale changes")
+        offsets = [r.zero - r.input_zero for r in (m.inner, m.outer)]
+        lo, hi = x.type.dtype.min, x.type.dtype.max
+        clamped = m.inner.lo > lo + offsets[0] or m.inner.hi < hi + offsets[0] or m.outer.lo > lo or m.outer.hi < hi
+        if sum(offsets) or clamped or m.outer.dtype != x.type.dtype:
+            return no_match("it shifts or clamps")
+        return x
+
+
+@dataclass(frozen=True)
+class FoldQuantization(RulePass):
+    """Turn dequantize -> op -> quantize into integer ops; what cannot be proven or has no integer form stays float.
+
+    Takes the clusters that `quantize` makes and those of imported QDQ and QOperator models. Weights are symmetric
+    afterwards, integers signed; public inputs and outputs keep their dtypes. NaNs aside, every node that is rewritten
+    gives the float cluster's integers within one step.
+    """
+
+    contract: ClassVar[Contract] = within(1)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        SignedQuantize(), SignedDequantize(), CancelShifts(),
+        QuantizeConstant(), NarrowClip(), FoldCluster(), HoistQuantize(),
+    )  # fmt: skip
+
+    def run(self, graph: Graph, context: Context) -> Changes:
+        changes = super().run(graph, context)
+        changes.refused = dict(_left(graph))
+        _annotate(graph)
+        for (op, place), reason in changes.refused.items():
+            context.notes.append(f"{op} stays float: {reason} (at {place})")
+        return changes
+
+
+def _left(graph: Graph) -> Iterator[tuple[tuple[str, str], str]]:
+    """Quantized clusters that are still float, with the reason: ((op, place), reason)."""
+    fold = FoldCluster()
+    for node in graph.nodes:
+        if not isinstance(node.op, Quantize) or (producer := node.operands[0].producer) is None:
+            continue
+        if isinstance(outcome := fold.attempt(node), NoMatch):
+            yield (producer.op.name, str(producer.loc or node.loc)), outcome.reason
+
+
+def _annotate(graph: Graph) -> None:
+    """Write what the integers at the borders mean into their types, where quantize and dequantize nodes say it."""
+    for node in graph.nodes:
+        if not isinstance(node.op, Quantize | Dequantize):
+            continue
+        integers = node.results[0] if isinstance(node.op, Quantize) else node.operands[0]
+        scale, zero = (v.const for v in node.operands[1:])
+        if scale is not None and zero is not None and scale.size == zero.size == 1 and integers.type.quant is None:
+            integers.type = integers.type.with_quant(Quant.of(scale.item(), zero.item()))

@@ -1,0 +1,99 @@
+"""Grouping for kernels: a node and the elementwise ops behind it become one `fused` node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ir.constant import Const
+from ..ir.graph import NOWHERE, Graph, Node, Value, apply, graph_input
+from ..ir.ops.fused import Fused
+from .base import Changes, Context, Pass
+
+
+@dataclass(frozen=True)
+class Group(Pass):
+    """Put each node whose only user is elementwise, with a result of the same shape, into one `fused` op with it.
+
+    conv2d + rescale + rescale_add(residual) is one group; of a residual add's two convolutions the later one takes it.
+    Constants stay outside and are operands. Bit-exact: grouping adds no semantics.
+    """
+
+    def run(self, graph: Graph, context: Context) -> Changes:
+        changes = Changes()
+        for members in _groups(graph):
+            fuse(graph, members)
+            changes.count(" + ".join(n.op.name for n in members), 1)
+        return changes
+
+
+def _groups(graph: Graph) -> list[list[Node]]:
+    """Chains of two or more nodes, each the only user of the one before, in order."""
+    position = {node: i for i, node in enumerate(graph.nodes)}
+    chain: dict[Node, list[Node]] = {}
+    for node in graph.nodes:
+        chain[node] = [node]
+        producers = [v.producer for v in node.operands if _joins(graph, v, node) and v.producer is not None]
+        if producers:
+            before = chain.pop(max(producers, key=position.__getitem__))
+            chain[node] = [*before, node]
+    return [nodes for nodes in chain.values() if len(nodes) > 1]
+
+
+def _joins(graph: Graph, value: Value, user: Node) -> bool:
+    """Whether the node that computes the value may form a group with its user."""
+    node = value.producer
+    if node is None or isinstance(node.op, Const | Fused) or node.op.moves_data or len(node.results) != 1:
+        return False
+    is_epilogue = user.op.elementwise and len(user.results) == 1 and user.result.type.shape == value.type.shape
+    return is_epilogue and graph.only_user(value) is user
+
+
+def fuse(graph: Graph, members: list[Node]) -> Node:
+    """Replace nodes by one `fused` node at the place of the last, whose result it has; returns it.
+
+    Only the last one's result may be used outside. Operands come in order of their first use, each once.
+    """
+    inside = set(members)
+    outer = dict.fromkeys(v for node in members for v in node.operands if v.producer not in inside)
+    inner = {v: graph_input(v.name, v.type) for v in outer}
+    loc = NOWHERE
+    for node in members:
+        copy = Node(node.op, [inner[v] for v in node.operands], [v.type for v in node.results], node.loc)
+        _name(copy, node)
+        inner |= dict(zip(node.results, copy.results, strict=True))
+        loc |= node.loc
+    last = members[-1]
+    body = Graph([inner[v] for v in outer], [inner[last.result]], [last.result.name], "body")
+    fused = apply(Fused(body), *outer, loc=loc)
+    _name(fused, last)
+    graph.insert(fused, before=last)
+    graph.replace(last.result, fused.result)
+    graph.prune_from([last])
+    return fused
+
+
+def ungroup(graph: Graph) -> int:
+    """Put the nodes of all `fused` bodies back into the graph, in place; returns how many groups there were."""
+    groups = [node for node in graph.nodes if isinstance(node.op, Fused)]
+    for node in groups:
+        inline(graph, node)
+    return len(groups)
+
+
+def inline(graph: Graph, fused: Node) -> None:
+    """Replace one `fused` node by the nodes of its body."""
+    (body,) = fused.op.bodies()
+    outer = dict(zip(body.inputs, fused.operands, strict=True))
+    for node in body.nodes:
+        copy = Node(node.op, [outer[v] for v in node.operands], [v.type for v in node.results], node.loc)
+        _name(copy, node)
+        outer |= dict(zip(node.results, copy.results, strict=True))
+        graph.insert(copy, before=fused)
+    for old, new in zip(fused.results, body.outputs, strict=True):
+        graph.replace(old, outer[new])
+    graph.prune_from([fused])
+
+
+def _name(copy: Node, original: Node) -> None:
+    for new, old in zip(copy.results, original.results, strict=True):
+        new.name = old.name

@@ -1,0 +1,184 @@
+"""What static quantization decides before it changes the graph: which nodes, which scales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..ir import arithmetic
+from ..ir.constant import Const
+from ..ir.graph import Graph, Node, Value
+from ..ir.ops.elementwise import Clip
+from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..ir.types import F32, I8, Array, Quant, TensorType
+from .calibration import Statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """A float node that may become integer, together with the clips that alone use its result.
+
+    result: the value after those clips, the one whose range counts; so the clip becomes a clamp on the integers.
+    """
+
+    node: Node
+    result: Value
+
+    @property
+    def activations(self) -> list[Value]:
+        """Operands that are float tensors and not constants."""
+        return [v for v in self.node.operands if v.const is None and v.type.dtype.is_float]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Op and source, as refusals are reported."""
+        return self.node.op.name, str(self.node.loc) if self.node.loc else f"%{self.node.result.name or '?'}"
+
+    @property
+    def gains(self) -> bool:
+        """Whether integers pay even between two float neighbours."""
+        return not (self.node.op.keeps_scale or self.node.op.elementwise)
+
+
+def units(graph: Graph) -> Iterator[Unit]:
+    """All candidates of a float graph, in order."""
+    absorbed: set[Node] = set()
+    for node in graph.nodes:
+        if node in absorbed or isinstance(node.op, Const) or len(node.results) != 1:
+            continue
+        if not node.result.type.dtype.is_float or not any(v.type.dtype.is_float for v in node.operands):
+            continue
+        result = node.result
+        while (user := graph.only_user(result)) is not None and isinstance(user.op, Clip):
+            absorbed.add(user)
+            result = user.result
+        if (unit := Unit(node, result)).activations:
+            yield unit
+
+
+def activation_quants(
+    graph: Graph,
+    candidates: Sequence[Unit],
+    statistics: Mapping[Value, Statistics],
+    method: Callable[[Statistics, bool], Quant],
+) -> dict[Value, Quant]:
+    """One scale per activation; those that an op only moves or compares share theirs with its result, so it is free.
+
+    An operand that has other users keeps a scale of its own where the op has several operands.
+    """
+    leader = {v: v for v in statistics}
+
+    def find(value: Value) -> Value:
+        while leader[value] is not value:
+            value = leader[value]
+        return value
+
+    producers: dict[Value, list[Unit]] = {}
+    for unit in candidates:
+        if unit.node.op.keeps_scale:
+            for v in unit.activations:
+                if len(unit.activations) == 1 or graph.only_user(v) is unit.node:
+                    leader[find(unit.result)] = find(v)
+    for unit in candidates:
+        if not unit.node.op.keeps_scale:
+            producers.setdefault(find(unit.result), []).append(unit)
+    symmetric = {find(v) for unit in candidates if unit.node.op.symmetric for v in unit.activations}
+    members: dict[Value, list[Value]] = {}
+    for v in statistics:
+        members.setdefault(find(v), []).append(v)
+
+    quants: dict[Value, Quant] = {}
+    for root, group in members.items():
+        natural = {u.node.op.natural_quant if u.node.result is u.result else None for u in producers.get(root, [])}
+        fixed = natural.pop() if len(natural) == 1 and not any(v.producer is None for v in group) else None
+        if fixed is None or root in symmetric:
+            fixed = method(Statistics.of([statistics[v] for v in group]), root in symmetric)
+        quants.update(dict.fromkeys(group, fixed))
+    return quants
+
+
+@dataclass
+class Plan:
+    """Units that become integer, and the integers and scales of their weights."""
+
+    quants: Mapping[Value, Quant]
+    units: list[Unit] = field(default_factory=list)
+    weights: dict[tuple[Node, int], tuple[Array, Array]] = field(default_factory=dict)
+
+    def attempt(self, unit: Unit, per_channel: bool) -> str | None:
+        """Take the unit if its op accepts the operands as they would be; else say why not.
+
+        Where only the proof against overflow fails, the weights' scales grow until it holds.
+        """
+        node, quant = unit.node, self.quants[unit.result]
+        result = QuantizedResult(unit.result.type, I8, quant.scale[0], quant.zero[0], I8.min, I8.max)
+        scales = {
+            i: weight_scale(w, per_channel)
+            for i in node.op.weights
+            if (w := node.operands[i].const) is not None and w.dtype == F32.numpy
+        }
+        reason = ""
+        for _ in range(4):
+            weights = {i: quantized_weights(np.asarray(node.operands[i].const), scale) for i, scale in scales.items()}
+            operands = [self._operand(v, weights.get(i), scales.get(i)) for i, v in enumerate(node.operands)]
+            outcome = node.op.quantized(operands, result)
+            if not isinstance(outcome, Refusal):
+                self.units.append(unit)
+                self.weights.update({(node, i): (weights[i], scales[i]) for i in scales})
+                return None
+            reason = outcome.reason
+            if outcome.excess is None:
+                break
+            scales = {i: enlarged(scale, outcome.excess) for i, scale in scales.items()}
+        return reason
+
+    def _operand(self, value: Value, weights: Array | None, scale: Array | None) -> QuantizedOperand:
+        from ..ir.builder import const_value
+
+        if weights is not None and scale is not None:
+            return QuantizedOperand(
+                value.type, const_value(weights), scale.astype(np.float64), np.array(0), value.const
+            )
+        if value.const is not None or value not in self.quants:
+            return QuantizedOperand(value.type, None, np.array(1.0), np.array(0), value.const)
+        quant = self.quants[value]
+        integers = Value(TensorType(value.type.shape, I8, quant), value.name)
+        return QuantizedOperand(value.type, integers, np.array(quant.scale[0]), np.array(quant.zero[0]))
+
+    def drop_lone(self) -> None:
+        """Leave out movements and elementwise ops between float neighbours: integers would only lose precision."""
+        while True:
+            produced = {u.result for u in self.units}
+            consumers = {u.node for u in self.units}
+            kept = [
+                u for u in self.units
+                if u.gains or any(v in produced for v in u.activations) or any(n in consumers for n in u.result.users)
+            ]  # fmt: skip
+            if len(kept) == len(self.units):
+                return
+            self.units = kept
+
+
+def weight_scale(w: Array, per_channel: bool) -> Array:
+    """Symmetric scales (float32) for weights in [-127, 127]: for each index of axis 0, [O, 1, ...], or one, [].
+
+    Channels of zeros take the largest scale of the others.
+    """
+    largest = np.abs(w).max(axis=tuple(range(1, w.ndim)), keepdims=True) if per_channel else np.abs(w).max()
+    largest = np.where(largest > 0, largest, largest.max()).astype(np.float64)
+    scale = np.where(largest > 0, largest, 1.0) / 127
+    return np.asarray(np.maximum(scale, np.finfo(np.float32).tiny), np.float32)
+
+
+def enlarged(scale: Array, excess: Array) -> Array:
+    """Scales large enough that what was `excess` [O] times too large fits; a little more, for rounding."""
+    factor = np.where(excess > 1, excess * 1.01, 1.0)
+    factor = factor.reshape(scale.shape) if scale.size > 1 else factor.max()
+    return np.asarray(scale * factor, np.float32)
+
+
+def quantized_weights(w: Array, scale: Array) -> Array:
+    """Weights as i8 in [-127, 127]."""
+    return arithmetic.quantize(w, scale, np.array(0), -127, 127).astype(np.int8)

@@ -1,0 +1,30 @@
+"""Targets by the names that users write. Listed by hand; a target's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .ir.errors import UsageError
+
+if TYPE_CHECKING:
+    from .runtime.target import Target
+
+#: Name -> class below `planish.backends`, which takes the name.
+TARGETS: dict[str, str] = {
+    "c": "cortexm.target:CTarget",
+    "cortex-m4": "cortexm.target:CTarget",
+    "cortex-m55": "cortexm.target:CTarget",
+}
+
+
+def target_named(name: str) -> Target:
+    """The target of this name. Raises UsageError, with the nearest one, when there is none."""
+    if name not in TARGETS:
+        near = get_close_matches(name, TARGETS, n=1)
+        did_you_mean = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"there is no target {name!r}", fix=f"{did_you_mean}targets are {', '.join(TARGETS)}")
+    module, _, cls = TARGETS[name].partition(":")
+    target: Target = getattr(import_module(f"planish.backends.{module}"), cls)(name)
+    return target
