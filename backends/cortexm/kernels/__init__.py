@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..kernel import Kernel
-from .elementwise import Elementwise
-from .linear import PortableConv2d
+from .elementwise import Elementwise, PortableBatchNorm
+from .linear import PortableConv2d, PortableDense, PortableMatmul
+from .move import PortableConcat, PortableMove, PortablePad
+from .reduce import PortableIntegerSoftmax, PortablePool2d, PortableReduce, PortableSoftmax
 
-PORTABLE: tuple[Kernel, ...] = (PortableConv2d(), Elementwise())
+PORTABLE: tuple[Kernel, ...] = (
+    PortableConv2d(), PortableDense(), PortableMatmul(),
+    PortablePool2d(), PortableReduce(), PortableSoftmax(), PortableIntegerSoftmax(),
+    PortableBatchNorm(), PortableMove(), PortablePad(), PortableConcat(),
+    Elementwise(),
+)  # fmt: skip
 
 KERNELS: Mapping[str, tuple[Kernel, ...]] = {
     "c": PORTABLE,
