@@ -27,7 +27,7 @@ from .calibration import METHODS, Statistics, calibrate, samples
 from .quantization_plan import Plan, Unit, activation_quants, units
 
 #: Calibration samples on which methods are compared.
-MEASURED = 64
+MEASURED = 128
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Quantize(Pass):
     """Quantize weights (per output channel, symmetric) and activations (per tensor, calibrated) to int8.
 
     calibration: how a range is chosen from what was seen: mse, percentile or minmax; auto takes the one with the best
-    SQNR of the outputs on calibration samples. exclude: names of values, source nodes or ops that stay float. io: float,
-    or int8 to make the graph's inputs and outputs integers. Where int32 could overflow, the weights' scales of those
-    channels are enlarged until it cannot. Raises UsageError without calibration
-    data, for data that is not finite, and for models that are quantized already.
+    SQNR of the outputs on calibration samples. exclude: names of values, source nodes or ops that stay float. io:
+    float, or int8 to make the graph's inputs and outputs integers. Where int32 could overflow, the weights' scales of
+    those channels are enlarged until it cannot. Raises UsageError without calibration data, for data that is not
+    finite, and for models that are quantized already.
     """
 
     contract: ClassVar[Contract] = APPROXIMATE
