@@ -77,7 +77,8 @@ class Artifact:
     """A compiled model on disk.
 
     graph: the lowered graph that it implements; the interpreter on this graph decides what is right.
-    facts: figures for the report, JSON-able: arena_bytes, flash_bytes (of constants; code comes on top), flags, ... They hold no paths and no time stamps: same input, same bytes out.
+    facts: figures for the report, JSON-able: arena_bytes, flash_bytes (of constants; code comes on top), flags, ...
+    They hold no paths and no time stamps: same input, same bytes out.
     """
 
     target: str

@@ -190,9 +190,18 @@ def _layers(memory: Plan, project: Project) -> list[Layer]:
         node, result = f.node, f.node.results[0].type
         macs = node.op.cost(*(v.type for v in node.operands)).macs
         ops = " + ".join(n.op.name for n in f.choice.group.nodes)
-        ram = sum(r.size for r in memory.rows if r.first <= time <= r.last)
+        ram = _in_use(memory, time)
         layers.append(Layer(f.name, ops, str(node.loc), str(result.bare), macs, f.kernel.name, f.table_bytes, ram))
     return layers
+
+
+def _in_use(memory: Plan, time: int) -> int:
+    """Bytes of the arena that hold something at a step; a result in place shares its operand's."""
+    used, end = 0, 0
+    for row in sorted((r for r in memory.rows if r.first <= time <= r.last), key=lambda r: r.offset):
+        used += max(0, row.offset + row.size - max(end, row.offset))
+        end = max(end, row.offset + row.size)
+    return used
 
 
 def _facts(name: str, flags: str, graph: Graph, memory: Plan, project: Project) -> dict[str, Any]:

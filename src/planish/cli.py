@@ -40,7 +40,7 @@ class Bytes(click.ParamType):  # type: ignore[type-arg]  # generic to newer rele
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]
-    """`name=value`: an integer, or where `many` is set several with commas between; `3,` is a vector of one."""
+    """`name=value`: a size, or where `many` is set integers with commas between; `3,` is a vector of one."""
 
     name = "name=value"
 
@@ -56,7 +56,7 @@ class Setting(click.ParamType):  # type: ignore[type-arg]
         except ValueError:
             numbers = []
         vector = "," in text
-        if not (name and equals and numbers) or (vector and not self.many):
+        if not (name and equals and numbers) or (not self.many and (vector or numbers[0] < 1)):
             example = "shape=1,3,32,32" if self.many else "N=1"
             self.fail(f"{value!r} is not of the form {example}", param, ctx)
         return name, numbers if vector else numbers[0]
