@@ -100,7 +100,7 @@ def _option(text: str, cls: type[Pass], key: Any, value: Any) -> Any:
         raise _complaint(
             text, key.start_pos, f"{cls.name} has no option {key}", f"{nearest(key, list(known))}{usage(cls)}"
         )
-    start = next(value.scan_values(lambda _: True), key).start_pos
+    start = next(value.scan_values(lambda token: token is not None), key).start_pos
     try:
         return typed(_raw(value), known[str(key)].annotation)
     except json.JSONDecodeError as error:
