@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...ir.errors import UsageError, VerificationError
 
-class ExecutionError(RuntimeError):
+
+class ExecutionError(VerificationError):
     """Compiling or running an artifact failed."""
 
 
 class ToolMissing(ExecutionError):
-    """A program that is needed is not installed."""
+    """A program that is needed is not installed. Nothing is wrong with the artifact: the user's to mend."""
+
+    code = UsageError.code
 
     def __init__(self, tool: str, debian_package: str) -> None:
-        super().__init__(f"{tool} is not on PATH; on Debian and Ubuntu: apt install {debian_package}")
+        super().__init__(f"{tool} is not on PATH", fix=f"on Debian and Ubuntu: apt install {debian_package}")
         self.tool = tool
         self.debian_package = debian_package
 
@@ -27,7 +31,7 @@ class BuildFailed(ExecutionError):
         lines = diagnostics.strip().splitlines() or ["(no output)"]
         more = len(lines) - self.SHOWN_LINES
         shown = lines[: self.SHOWN_LINES] + ([f"... {more} more lines"] if more > 0 else [])
-        super().__init__("\n  ".join([f"{command[0]} failed on {command[-1]}:", *shown]))
+        super().__init__(f"{command[0]} failed on {command[-1]}", details=tuple(shown))
         self.command = tuple(command)
         self.diagnostics = diagnostics
 

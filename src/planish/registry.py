@@ -11,20 +11,20 @@ from .ir.errors import UsageError
 if TYPE_CHECKING:
     from .runtime.target import Target
 
-#: Name -> module below `planish.backends` whose `target(name)` makes it.
+#: Name -> class below `planish.backends`, which takes the name.
 TARGETS: dict[str, str] = {
-    "c": "cortexm.target",
-    "cortex-m4": "cortexm.target",
-    "cortex-m55": "cortexm.target",
+    "c": "cortexm.target:CTarget",
+    "cortex-m4": "cortexm.target:CTarget",
+    "cortex-m55": "cortexm.target:CTarget",
 }
 
 
 def target_named(name: str) -> Target:
-    """The target of this name. Raises UsageError, with the nearest names, when there is none."""
+    """The target of this name. Raises UsageError, with the nearest one, when there is none."""
     if name not in TARGETS:
         near = get_close_matches(name, TARGETS, n=1)
         did_you_mean = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"there is no target {name!r}", fix=f"{did_you_mean}targets are {', '.join(TARGETS)}")
-    module = import_module(f"planish.backends.{TARGETS[name]}")
-    target: Target = module.target(name)
+    module, _, cls = TARGETS[name].partition(":")
+    target: Target = getattr(import_module(f"planish.backends.{module}"), cls)(name)
     return target
