@@ -159,6 +159,15 @@ def test_golden():
 
 
 GOLDEN = """\
+graph @main(%x: f32[1,2,4,4]) -> ("y0": f32[1,2,4,4]) {
+  %0 = const [1.0, 1.0] : f32[2]
+  %1 = transpose(%x) {perm=[0,2,3,1]} : f32[1,4,4,2]
+  %2 = const [0.0, 1.0, 2.0, 3.0] : f32[2,1,1,2]
+  %c = conv2d(%1, %2, %0) {layout=NHWC} : f32[1,4,4,2]
+  %y = add(%c, %1) : f32[1,4,4,2]
+  %y_1 = transpose(%y) {perm=[0,3,1,2]} : f32[1,2,4,4]
+  return %y_1
+}
 """
 
 
