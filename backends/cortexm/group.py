@@ -10,7 +10,7 @@ from typing import Any
 from ...ir.constant import Const
 from ...ir.graph import Node, Value
 from ...ir.ops.fused import Fused
-from ...ir.types import Array, TensorType, static
+from ...ir.types import Array, static
 from ...runtime.target import Unsupported
 
 
@@ -99,10 +99,5 @@ class Group:
         return None
 
     def describe(self) -> str:
-        """For comments and errors: ops and result type."""
-        return f"{' + '.join(n.op.name for n in self.nodes)} -> {bare(self.node.results[0].type)}"
-
-
-def bare(type: TensorType) -> str:
-    """A type without its quantization annotation, as text."""
-    return str(type.bare)
+        """For comments: ops and result type, no names."""
+        return f"{' + '.join(n.op.name for n in self.nodes)} -> {self.node.results[0].type.bare}"

@@ -100,4 +100,6 @@ def unfit(type: TensorType) -> Unsupported | None:
         return Unsupported(f"dimension {unknown[0].symbol} is not known", f"give --dim {unknown[0].symbol}=...")
     if type.dtype not in CTYPES:
         return Unsupported(f"C99 has no {type.dtype}", "use f32, or integers of 8, 16 or 32 bits")
+    if not 0 < type.nbytes < 1 << 31:
+        return Unsupported(f"{type} has {type.nbytes} bytes", "tensors have at least one element and less than 2 GiB")
     return None

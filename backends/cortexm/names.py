@@ -5,46 +5,10 @@ from __future__ import annotations
 import re
 
 # <name>.h and <name>.c must hide neither a standard header nor a file of the harness.
-_TAKEN = frozenset(
-    [
-        "assert",
-        "complex",
-        "ctype",
-        "errno",
-        "fenv",
-        "float",
-        "inttypes",
-        "iso646",
-        "limits",
-        "locale",
-        "math",
-        "setjmp",
-        "signal",
-        "stdalign",
-        "stdarg",
-        "stdatomic",
-        "stdbool",
-        "stddef",
-        "stdint",
-        "stdio",
-        "stdlib",
-        "stdnoreturn",
-        "string",
-        "strings",
-        "tgmath",
-        "threads",
-        "time",
-        "uchar",
-        "wchar",
-        "wctype",
-        "main",
-        "harness",
-        "host",
-        "startup",
-        "semihosting",
-        "measure",
-        "layer",
-    ]
+_TAKEN = (
+    "assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic "
+    "stdbool stddef stdint stdio stdlib stdnoreturn string strings tgmath threads time uchar wchar wctype "
+    "main harness host startup semihosting measure layer"
 )
 LONGEST = 40
 
@@ -57,7 +21,7 @@ def identifier(text: str) -> str:
     words = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()[:LONGEST].strip("_")
     if not words or not words[0].isalpha():
         words = f"model_{words}".strip("_")[:LONGEST].strip("_")
-    return f"{words}_model" if words in _TAKEN else words
+    return f"{words}_model" if words in _TAKEN.split() else words
 
 
 def plain(text: str, longest: int = 100) -> str:

@@ -116,7 +116,7 @@ def _function(module: Module, index: int, node: Node, choice: Choice) -> Functio
     parameters.append(f"{CTYPES[node.results[0].type.dtype]} *{'' if may_be_equal else 'restrict '}y")
     if kernel.scratch(group):
         parameters.append("uint8_t *restrict scratch")
-    comment = f"/* {plain(group.describe(), 200)}; kernel {kernel.name}; from {plain(str(node.loc))} */"
+    comment = f"/* {group.describe()}; kernel {kernel.name}; from {plain(str(node.loc))} */"
     text = tidy(f"static NOINLINE void {code.name}({', '.join(parameters)})\n{{\n{body}\n}}\n")
     return Function(code.name, node, choice, kernel, f"{comment}\n{text}", code.table_bytes)
 
@@ -169,7 +169,7 @@ def _table(table: Table) -> str:
 def _numbers(table: Table, dtype: DType) -> list[str]:
     if dtype.is_integer and dtype.bits <= 16:
         return [str(v) for v in table.data.tolist()]
-    return [literal(v, dtype).strip("()") if dtype.bits < 64 else literal(v, dtype) for v in table.data]
+    return [text[1:-1] if text.startswith("(") else text for text in (literal(v, dtype) for v in table.data)]
 
 
 def _rows(numbers: Sequence[str]) -> list[str]:

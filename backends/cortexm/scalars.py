@@ -32,7 +32,7 @@ class Scalar:
     @property
     def fixed(self) -> Any:
         """The number, where all elements of a constant are one; else None."""
-        return _uniform(self.array) if self.array is not None else None
+        return uniform(self.array) if self.array is not None else None
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,36 @@ def load(group: Group, code: Code, value: Value, at: Position) -> Scalar:
     """One element of an operand, broadcast to the result's element `at`."""
     dtype = value.type.dtype
     array = group.constant(value)
-    if array is not None and (number := _uniform(array)) is not None:
+    if array is not None and (number := uniform(array)) is not None:
         return Scalar(code.number(number, dtype), dtype, array)
-    name = code.table("table", array) if array is not None else group.parameter(value)
+    name = pointer(group, code, value)
     index = _index(group.shape(value), group.shape(group.result), at)
     text = f"{name}[{index}]"
     return Scalar(text if scalar(dtype) == CTYPES[dtype] else f"(int32_t){text}", dtype, array)
 
 
-def _uniform(array: Array) -> Any:
+def pointer(group: Group, code: Code, value: Value, label: str = "table") -> str:
+    """C: the first element of an operand, in a table or behind a parameter."""
+    array = group.constant(value)
+    if array is not None:
+        return code.table(label, array)
+    name = group.parameter(value)
+    assert name is not None
+    return name
+
+
+def residuals(group: Group) -> tuple[int, ...]:
+    """Parameters that only the epilogue reads, element by element just before the result's is written: `in_place`."""
+    result = group.result.type
+    anchored = {group.parameter(v) for v in group.anchor.operands} if not group.is_elementwise else set()
+    return tuple(
+        i
+        for i, v in enumerate(group.parameters)
+        if f"x{i}" not in anchored and v.type.shape == result.shape and v.type.dtype.bits == result.dtype.bits
+    )
+
+
+def uniform(array: Array) -> Any:
     """The one number that all elements are, by bits; None where they differ or there are none."""
     if array.size == 0:
         return None
@@ -109,11 +130,9 @@ def refusal(group: Group) -> Unsupported | None:
             continue
         if type(node.op) not in EMITTERS:
             return Unsupported(f"there is no C for {node.op.name}")
-        if isinstance(node.op, Rescale) and None in (group.constant(v) for v in node.operands[1:]):
-            return Unsupported("the multipliers of rescale are no constants")
-        if isinstance(node.op, Rescale) and any(
-            s.min() < 0 for s in [group.constant(node.operands[2])] if s is not None
-        ):
+        if isinstance(node.op, Rescale | Table) and any(group.constant(v) is None for v in node.operands[1:]):
+            return Unsupported(f"the parameters of {node.op.name} are computed, not constant")
+        if isinstance(node.op, Rescale) and group.array(node.operands[2]).min() < 0:
             return Unsupported("rescale has a negative shift")
     return None
 

@@ -1,1 +1,32 @@
-"""ONNX models in."""
+"""The way in for ONNX models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from ...ir.graph import Graph
+from ...ir.types import Array
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    dims: Mapping[str, int] | None = None,
+    bind: Mapping[str, Array] | None = None,
+    notes: list[str] | None = None,
+) -> Graph:
+    """Import an ONNX model.
+
+    dims: sizes of symbolic dimensions, by name; those not given stay symbols. bind: arrays that replace inputs, by
+    name. notes: collects what the user should know. Names of inputs and outputs are kept; each node's `loc` is the
+    name of the ONNX node it came from.
+
+    Raises ModelError (broken or unsafe file), UnsupportedError (every node that planish cannot take, at once) or
+    UsageError (no such file, dimension or input).
+    """
+    from .importer import Importer
+    from .reader import read_model
+
+    model, folder = read_model(path)
+    return Importer(model, folder, dims or {}, bind or {}, notes if notes is not None else []).run()

@@ -6,14 +6,16 @@ from ..constant import Const
 from ..op import Op
 from .conv import Conv2d
 from .dense import Dense, Matmul
-from .elementwise import Add, Clip, Sub
+from .elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
 from .fused import Fused
+from .index import Expand, Gather
 from .norm import BatchNorm
 from .pool import AvgPool2d, MaxPool2d, SumPool2d
 from .quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
 from .reduce import ReduceMax, ReduceMean, ReduceSum
 from .shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from .softmax import IntegerSoftmax, Softmax
+from .unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
 
 BUILT_IN: tuple[type[Op], ...] = (
     Const, Fused,
@@ -21,9 +23,10 @@ BUILT_IN: tuple[type[Op], ...] = (
     MaxPool2d, AvgPool2d, SumPool2d,
     BatchNorm, Softmax, IntegerSoftmax,
     ReduceMean, ReduceSum, ReduceMax,
-    Add, Sub, Clip,
+    Add, Sub, Mul, Div, Minimum, Maximum, Pow, Clip,
+    Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Cast,
     Quantize, Dequantize, Rescale, RescaleAdd, Table,
-    Reshape, Transpose, Concat, Slice, Pad, DepthToSpace,
+    Reshape, Transpose, Concat, Slice, Pad, DepthToSpace, Gather, Expand,
 )  # fmt: skip
 
 _registry: dict[str, type[Op]] = {}

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..builder import builder, const_value
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, invert, op, same_dtype
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal, tabulated
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op, same_dtype
+from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved, tabulated
 from ..types import F32, I32, Array, TensorType, broadcast
 
 
@@ -21,7 +21,7 @@ class Elementwise(Op):
 
     elementwise = True
 
-    def infer(self, *operands: TensorType) -> TensorType:
+    def infer(self, *operands: Any) -> TensorType:
         return TensorType(broadcast(*(t.shape for t in operands)), same_dtype(*operands))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
@@ -124,6 +124,125 @@ def _in_8_bits(x: QuantizedOperand) -> QuantizedOperand:
 
 
 @op
+class Mul(Elementwise):
+    """a * b. ONNX Mul-14."""
+
+    commutative: ClassVar[bool] = True
+
+    def ref(self, a: Array, b: Array) -> Array:
+        return a * b
+
+    def bounds(self, a: Bounds, b: Bounds) -> Bounds:
+        return _corner_bounds(self.infer(a.type, b.type), np.multiply, a, b)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return _arithmetic_examples(Mul, draw)
+
+
+@op
+class Div(Elementwise):
+    """a / b; integers truncate toward zero. Division of an integer by zero has no meaning. ONNX Div-14."""
+
+    def ref(self, a: Array, b: Array) -> Array:
+        if not np.issubdtype(a.dtype, np.integer):
+            return a / b
+        quotient = a // b  # rounds down: one too low where the signs differ and a remainder is left
+        return quotient + ((quotient * b != a) & ((a < 0) != (b < 0)))
+
+    def bounds(self, a: Bounds, b: Bounds) -> Bounds:
+        result = self.infer(a.type, b.type)
+        if result.dtype.is_integer or np.any((b.lo <= 0) & (b.hi >= 0)):
+            return Bounds.top(result)
+        return _corner_bounds(result, np.divide, a, b)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        shape = draw.shape()
+        return Instance.of(Div(), draw.array(shape, F32, -100, 100), draw.array(shape, F32, 0.1, 100))
+
+
+@op
+class Minimum(Elementwise):
+    """The smaller of a and b; NaN where either is. ONNX Min-13."""
+
+    ulps: ClassVar[float] = 0
+    selects: ClassVar[bool] = True
+    commutative: ClassVar[bool] = True
+
+    def ref(self, a: Array, b: Array) -> Array:
+        return np.minimum(a, b)
+
+    def bounds(self, a: Bounds, b: Bounds) -> Bounds:
+        return Bounds(self.infer(a.type, b.type), np.minimum(a.lo, b.lo), np.minimum(a.hi, b.hi))
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        return _quantized_choice(self, operands, result)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return _arithmetic_examples(Minimum, draw)
+
+
+@op
+class Maximum(Elementwise):
+    """The larger of a and b; NaN where either is. ONNX Max-13."""
+
+    ulps: ClassVar[float] = 0
+    selects: ClassVar[bool] = True
+    commutative: ClassVar[bool] = True
+
+    def ref(self, a: Array, b: Array) -> Array:
+        return np.maximum(a, b)
+
+    def bounds(self, a: Bounds, b: Bounds) -> Bounds:
+        return Bounds(self.infer(a.type, b.type), np.maximum(a.lo, b.lo), np.maximum(a.hi, b.hi))
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        return _quantized_choice(self, operands, result)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return _arithmetic_examples(Maximum, draw)
+
+
+@op
+class Pow(Elementwise):
+    """a to the power b. Floats only; NaN where a is negative and b no integer. ONNX Pow-15."""
+
+    ulps: ClassVar[float] = 4
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        expect(a.dtype.is_float, f"pow takes floats, not {a}")
+        return super().infer(a, b)
+
+    def ref(self, a: Array, b: Array) -> Array:
+        return np.power(a, b)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        shape = draw.shape()
+        return Instance.of(Pow(), draw.array(shape, F32, 0.1, 4), draw.array(shape, F32, -3, 3))
+
+
+def _quantized_choice(op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+    """Integer form of an extremum: of two tensors the op itself, of a tensor and a constant a table."""
+    both = all(operand.is_integer for operand in operands)
+    return (moved if both else tabulated)(op, operands, result)
+
+
+def _corner_bounds(result: TensorType, function: Any, a: Bounds, b: Bounds) -> Bounds:
+    """Bounds of a function that is monotone in each operand, in one direction or the other."""
+    if result.dtype.bits == 64 and result.dtype.is_integer:
+        return Bounds.top(result)  # the products of the ends may wrap
+    with np.errstate(all="ignore"):
+        corners = np.stack(np.broadcast_arrays(*(function(x, y) for x in (a.lo, a.hi) for y in (b.lo, b.hi))))
+    if np.isnan(corners).any():  # 0 * inf
+        return Bounds.top(result)
+    return Bounds(result, corners.min(0), corners.max(0))
+
+
+@op
 class Clip(Elementwise):
     """min(max(x, lo), hi); NaN stays NaN. Relu is clip with lo=0, Relu6 has hi=6 as well. ONNX Clip-13, Relu-14."""
 
@@ -146,7 +265,8 @@ class Clip(Elementwise):
         return Instance.of(Clip(lo, lo + draw.real(0, 4)), draw.array(draw.shape(), F32, -6, 6))
 
 
-add, sub, clip = builder(Add), builder(Sub), builder(Clip)
+add, sub, mul, div = builder(Add), builder(Sub), builder(Mul), builder(Div)
+minimum, maximum, pow_, clip = builder(Minimum), builder(Maximum), builder(Pow), builder(Clip)
 
 
 def relu(x: Any, **options: Any) -> Any:

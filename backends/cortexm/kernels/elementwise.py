@@ -1,63 +1,65 @@
-"""Groups of elementwise ops alone."""
+"""Groups of elementwise ops, and batch normalization."""
 
 from __future__ import annotations
 
-from ....ir.types import TensorType
+import numpy as np
+
+from ....ir.ops.norm import BatchNorm
+from ....ir.types import F32, NCHW
 from ....runtime.target import Unsupported
 from .. import scalars
 from ..code import Code
 from ..group import Group
-from ..kernel import Kernel
 from ..scalars import Position
+from .loops import nest, position, variables
+from .portable import Portable
 
 
-class Elementwise(Kernel):
+class Elementwise(Portable):
     """One loop over the elements where operands are of the result's shape or single numbers; nested loops elsewhere."""
 
     name = "elementwise"
     ops = tuple(scalars.EMITTERS)
 
-    def accepts(self, group: Group) -> Unsupported | None:
-        return scalars.refusal(group)
-
     def emit(self, group: Group, code: Code) -> str:
         shape = group.shape(group.result)
-        return loops(shape, scalars.store(group, code, flat_position(shape)), flat=self._is_flat(group))
-
-    def in_place(self, group: Group) -> tuple[int, ...]:
-        result = group.result.type
-        return tuple(
-            i for i, v in enumerate(group.parameters) if v.type.shape == result.shape and same_width(v.type, result)
-        )
+        if self._is_flat(group):
+            return nest(["i"], [group.result.type.size], scalars.store(group, code, Position("i", ())))
+        names = variables(shape)
+        return nest(names, shape, scalars.store(group, code, position(names, shape)))
 
     def _is_flat(self, group: Group) -> bool:
         """Whether no operand is read by coordinates."""
-        shape = group.shape(group.result)
+        result = group.result.type
         outside = [v for n in group.nodes for v in n.operands if v.producer not in group.nodes]
-        arrays = [
-            v for v in outside if (c := group.constant(v)) is None or c.tobytes() != c.flat[:1].tobytes() * c.size
-        ]
-        return all(group.shape(v) == shape or v.type.size == 1 for v in arrays)
+        plain = [v for v in outside if (c := group.constant(v)) is None or scalars.uniform(c) is None]
+        return result.size > 1 and all(v.type.shape == result.shape for v in plain)
 
 
-def same_width(a: TensorType, b: TensorType) -> bool:
-    """Whether elements take the same memory, so that element i lies at one place in both."""
-    return a.dtype.bits == b.dtype.bits
+class PortableBatchNorm(Portable):
+    """(x - mean) * factor + shift, with factor = scale / sqrt(var + epsilon) computed beforehand."""
 
+    name = "batch_norm"
+    ops = (BatchNorm,)
 
-def flat_position(shape: tuple[int, ...]) -> Position:
-    """The position that `loops` walks through: index i, coordinates i0, i1, ..."""
-    return Position("i", tuple(f"i{axis}" for axis in range(len(shape))))
+    def accepts(self, group: Group) -> Unsupported | None:
+        if any(group.constant(v) is None for v in group.anchor.operands[1:]):
+            return Unsupported("the parameters of batch_norm are computed, not constant")
+        if group.result.type.dtype.is_float and group.anchor.result.type.dtype != F32:
+            return Unsupported(f"batch_norm of {group.anchor.result.type.dtype}")
+        return super().accepts(group)
 
-
-def loops(shape: tuple[int, ...], body: str, flat: bool) -> str:
-    """`body` for each element in row-major order, with its index `i` and, unless `flat`, its coordinates."""
-    size = 1
-    for d in shape:
-        size *= d
-    if flat:
-        return f"for (int32_t i = 0; i < {size}; ++i) {{\n{body}}}\n"
-    text = f"{body}++i;\n"
-    for axis, d in reversed(list(enumerate(shape))):
-        text = f"for (int32_t i{axis} = 0; i{axis} < {d}; ++i{axis}) {{\n{text}}}\n"
-    return f"int32_t i = 0;\n{text}"
+    def emit(self, group: Group, code: Code) -> str:
+        x, *parameters = group.anchor.operands
+        scale, shift, mean, var = (group.array(v) for v in parameters)
+        factor = scale / np.sqrt(var + var.dtype.type(group.op.epsilon))
+        shape = group.shape(x)
+        names = variables(shape)
+        channel = names[1 if group.op.layout is NCHW else -1]
+        at = position(names, shape)
+        factors, shifts, means = (
+            f"{code.table(label, array)}[{channel}]"
+            for label, array in (("factor", factor), ("shift", shift), ("mean", mean))
+        )
+        acc = f"const float acc = ({scalars.pointer(group, code, x)}[{at.flat}] - {means}) * {factors} + {shifts};\n"
+        return nest(names, shape, acc + scalars.store(group, code, at, "acc"))

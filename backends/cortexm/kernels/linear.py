@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ....ir.ops.conv import Conv2d
-from ....ir.types import I32, NCHW, NHWC
+from ....ir.ops.dense import Dense, Matmul
+from ....ir.types import I32, NCHW, NHWC, Array
 from ....runtime.target import Unsupported
 from .. import scalars
 from ..code import Code, scalar
 from ..group import Group
-from ..kernel import Kernel
 from .image import Image, sliding
+from .loops import dense_strides, index, nest, position, variables
+from .portable import Portable
 
 
-class PortableConv2d(Kernel):
+class Linear(Portable):
+    """Base: operands are x, constant weights whose first axis is the output channel, and a constant bias."""
+
+    def accepts(self, group: Group) -> Unsupported | None:
+        if any(group.constant(v) is None for v in group.anchor.operands[1:]):
+            return Unsupported(f"weights or bias of {group.op.name} are computed, not constant", "use matmul and add")
+        return super().accepts(group)
+
+
+def folded_bias(w: Array, b: Array, zero: int) -> Array | None:
+    """The bias minus zero * sum(w), so that x needs no zero point; None where partial sums might exceed 32 bits."""
+    sums = w.reshape(len(w), -1).astype(np.int64)
+    folded = b - zero * sums.sum(1)
+    reach = np.abs(folded) + np.abs(sums).sum(1) * 2**15
+    return folded.astype(np.int32) if reach.max() <= I32.max else None
+
+
+class PortableConv2d(Linear):
     """One output at a time: a sum over the taps of its window and the channels of its group."""
 
     name = "conv2d"
     ops = (Conv2d,)
-
-    def accepts(self, group: Group) -> Unsupported | None:
-        w, b = (group.constant(v) for v in group.anchor.operands[1:])
-        if w is None or b is None:
-            return Unsupported("weights or bias are computed, not constant")
-        return scalars.refusal(group)
 
     def emit(self, group: Group, code: Code) -> str:
         op = group.op
@@ -33,16 +48,73 @@ class PortableConv2d(Kernel):
         x = Image.of(group.shape(x_value), op.layout)
         y = Image.of(group.shape(group.result), op.layout)
         rows, columns = sliding(op, x, y, (w.shape[1], w.shape[2]))
-        dtype = group.anchor.result.type.dtype
         channel = "first + ic" if op.groups > 1 else "ic"
-        element = f"{group.parameter(x_value)}[{x.at('n', 'iy', 'ix', f'({channel})')}]"
-        if dtype == I32 and op.input_zero:
-            element = f"({element} - {code.number(op.input_zero, I32)})"
-        kernel = Image.of(w.shape, NHWC)
+        element = f"{scalars.pointer(group, code, x_value)}[{x.at('n', 'iy', 'ix', f'({channel})')}]"
+        if op.input_zero:
+            folded = folded_bias(w, b, op.input_zero) if not (rows.padded or columns.padded) else None
+            if folded is None:
+                element = f"({element} - {code.number(op.input_zero, I32)})"
+            else:
+                b = folded
         return code.render(
             "conv2d.c.j2",
             x=x, y=y, rows=rows, columns=columns, inputs=w.shape[3], outputs=w.shape[0] // op.groups,
-            acc_type=scalar(dtype), element=element, w_index=kernel.at("oc", "ky", "kx", "ic"),
+            acc_type=scalar(group.anchor.result.type.dtype), element=element,
+            w_index=Image.of(w.shape, NHWC).at("oc", "ky", "kx", "ic"),
             weights=code.table("weights", w), bias=code.table("bias", b),
             store=scalars.store(group, code, y.position("n", "oy", "ox", "oc", op.layout), "acc"),
         )  # fmt: skip
+
+
+class PortableDense(Linear):
+    """One output at a time: a row of the weights times a row of the input."""
+
+    name = "dense"
+    ops = (Dense,)
+
+    def emit(self, group: Group, code: Code) -> str:
+        x_value, w_value, b_value = group.anchor.operands
+        w, b = group.array(w_value), group.array(b_value)
+        zero, folded = group.op.input_zero, None
+        if zero and (folded := folded_bias(w, b, zero)) is not None:
+            zero, b = 0, folded
+        shape, inputs = group.shape(group.result), w.shape[1]
+        names = variables(shape)
+        row = dense_strides((*shape[:-1], inputs))[:-1]
+        x = f"{scalars.pointer(group, code, x_value)}[{index((*names[:-1], 'k'), (*row, 1))}]"
+        if zero:
+            x = f"({x} - {code.number(zero, I32)})"
+        weight = f"{code.table('weights', w)}[{index((names[-1], 'k'), (inputs, 1))}]"
+        return nest(
+            names,
+            shape,
+            f"{scalar(group.anchor.result.type.dtype)} acc = {code.table('bias', b)}[{names[-1]}];\n"
+            f"for (int32_t k = 0; k < {inputs}; ++k) {{\nacc += {x} * {weight};\n}}\n"
+            + scalars.store(group, code, position(names, shape), "acc"),
+        )
+
+
+class PortableMatmul(Portable):
+    """One output at a time; either operand may be constant; leading axes broadcast."""
+
+    name = "matmul"
+    ops = (Matmul,)
+
+    def emit(self, group: Group, code: Code) -> str:
+        a, b = group.anchor.operands
+        shape, inputs = group.shape(group.result), group.shape(a)[-1]
+        names = variables(shape)
+        operands = []
+        for value, last in ((a, (names[-2], "k")), (b, ("k", names[-1]))):
+            own = group.shape(value)
+            batch = names[len(shape) - len(own) : -2]
+            strides = [0 if size == 1 else s for size, s in zip(own[:-2], dense_strides(own)[:-2], strict=True)]
+            at = index((*batch, *last), (*strides, *dense_strides(own)[-2:]))
+            operands.append(f"{scalars.pointer(group, code, value)}[{at}]")
+        return nest(
+            names,
+            shape,
+            f"{scalar(group.anchor.result.type.dtype)} acc = 0;\n"
+            f"for (int32_t k = 0; k < {inputs}; ++k) {{\nacc += {operands[0]} * {operands[1]};\n}}\n"
+            + scalars.store(group, code, position(names, shape), "acc"),
+        )

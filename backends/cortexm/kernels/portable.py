@@ -1,0 +1,18 @@
+"""What the portable kernels share."""
+
+from __future__ import annotations
+
+from ....runtime.target import Unsupported
+from .. import scalars
+from ..group import Group
+from ..kernel import Kernel
+
+
+class Portable(Kernel):
+    """Plain loops in C99, with any epilogue that `scalars` knows; last in every list."""
+
+    def accepts(self, group: Group) -> Unsupported | None:
+        return scalars.refusal(group)
+
+    def in_place(self, group: Group) -> tuple[int, ...]:
+        return scalars.residuals(group)

@@ -1,0 +1,155 @@
+"""Portable pooling, reductions and softmax."""
+
+from __future__ import annotations
+
+import math
+
+from ....ir.ops.pool import AvgPool2d, MaxPool2d, SumPool2d
+from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from ....ir.ops.softmax import IntegerSoftmax, Softmax
+from ....ir.types import F32, I32, DType
+from ....runtime.target import Unsupported
+from .. import scalars
+from ..code import Code, scalar
+from ..group import Group
+from .image import Image, sliding
+from .loops import dense_strides, index, nest, position, variables
+from .portable import Portable
+
+
+def maximum(acc: str, x: str, dtype: DType) -> str:
+    """C: acc = max(acc, x), NaN being larger than anything, as in NumPy."""
+    nan = f" || {x} != {x}" if dtype.is_float else ""
+    return f"if ({x} > {acc}{nan}) {{\n{acc} = {x};\n}}\n"
+
+
+def lowest(code: Code, dtype: DType) -> str:
+    """C: no element is smaller."""
+    return code.number(-math.inf if dtype.is_float else dtype.min, dtype)
+
+
+class PortablePool2d(Portable):
+    """One window of one channel at a time."""
+
+    name = "pool2d"
+    ops = (MaxPool2d, AvgPool2d, SumPool2d)
+
+    def emit(self, group: Group, code: Code) -> str:
+        op, (x_value,) = group.op, group.anchor.operands
+        x = Image.of(group.shape(x_value), op.layout)
+        y = Image.of(group.shape(group.result), op.layout)
+        rows, columns = sliding(op, x, y, op.window)
+        dtype = group.anchor.result.type.dtype
+        element = f"{scalars.pointer(group, code, x_value)}[{x.at('n', 'iy', 'ix', 'c')}]"
+        padded = rows.padded or columns.padded
+        counted = isinstance(op, AvgPool2d) and padded and not op.count_pads
+        start, result = "0", ""
+        if isinstance(op, MaxPool2d):
+            start = lowest(code, dtype)
+            step = f"const {scalar(dtype)} x = {element};\n" + maximum("acc", "x", dtype)
+        elif isinstance(op, AvgPool2d):
+            step = f"total += {element};\n"
+            result = "total / (float)count" if counted else f"total / {float(op.window[0] * op.window[1])}f"
+        else:
+            step = f"acc += {element}{_minus(code, op.input_zero)};\n"
+        return code.render(
+            "pool.c.j2",
+            y=y, rows=rows, columns=columns, type=scalar(dtype), start=start, step=step, counted=counted, result=result,
+            store=scalars.store(group, code, y.position("n", "oy", "ox", "c", op.layout), "acc"),
+        )  # fmt: skip
+
+
+def _minus(code: Code, zero: int) -> str:
+    return f" - {code.number(zero, I32)}" if zero else ""
+
+
+class PortableReduce(Portable):
+    """One result at a time: loops over the axes that stay, and within them over those that go."""
+
+    name = "reduce"
+    ops = (ReduceMean, ReduceSum, ReduceMax)
+
+    def emit(self, group: Group, code: Code) -> str:
+        op, (x_value,) = group.op, group.anchor.operands
+        shape, dtype = group.shape(x_value), group.anchor.result.type.dtype
+        names = variables(shape)
+        kept = [a for a in range(len(shape)) if a not in op.axes]
+        at = tuple("0" if a in op.axes else n for a, n in enumerate(names) if op.keepdims or a not in op.axes)
+        element = f"{scalars.pointer(group, code, x_value)}[{index(names, dense_strides(shape))}]"
+        start, finish = "0", ""
+        if isinstance(op, ReduceMax):
+            start = lowest(code, dtype)
+            step = f"const {scalar(dtype)} x = {element};\n" + maximum("acc", "x", dtype)
+        else:
+            step = f"acc += {element}{_minus(code, getattr(op, 'input_zero', 0))};\n"
+        if isinstance(op, ReduceMean):
+            finish = f"acc /= {float(math.prod(shape[a] for a in op.axes))}f;\n"
+        inner = nest([names[a] for a in op.axes], [shape[a] for a in op.axes], step)
+        store = scalars.store(group, code, position(at, group.shape(group.result)), "acc")
+        body = f"{scalar(dtype)} acc = {start};\n{inner}{finish}{store}"
+        return nest([names[a] for a in kept], [shape[a] for a in kept], body)
+
+
+class PortableSoftmax(Portable):
+    """Row by row: the maximum; exponentials and their sum; quotients. Exponentials wait in a float result."""
+
+    name = "softmax"
+    ops = (Softmax,)
+
+    def emit(self, group: Group, code: Code) -> str:
+        code.header("math.h")
+        (x_value,) = group.anchor.operands
+        shape = group.shape(x_value)
+        names = (*variables(shape[:-1]), "j")
+        at = position(names, shape)
+        x = f"{scalars.pointer(group, code, x_value)}[{at.flat}]"
+        kept = group.result.type.dtype == F32
+        exponential = f"expf({x} - max)"
+        loop = f"for (int32_t j = 0; j < {shape[-1]}; ++j) {{\n"
+        numerator = f"y[{at.flat}]" if kept else exponential
+        keep = f"y[{at.flat}] = e;\n" if kept else ""
+        body = (
+            f"float max = -INFINITY;\n{loop}const float x = {x};\n{maximum('max', 'x', F32)}}}\n"
+            f"float sum = 0.0f;\n{loop}const float e = {exponential};\n{keep}sum += e;\n}}\n"
+            f"{loop}const float acc = {numerator} / sum;\n{scalars.store(group, code, at, 'acc')}}}\n"
+        )
+        return nest(names[:-1], shape[:-1], body)
+
+    def in_place(self, group: Group) -> tuple[int, ...]:
+        # A residual would be overwritten by the exponentials; x would not, but is read before they are written.
+        if group.result.type.dtype == F32:
+            return tuple(i for i, v in enumerate(group.parameters) if v is group.top(group.anchor.operands[0]))
+        return scalars.residuals(group)
+
+
+class PortableIntegerSoftmax(Portable):
+    """Row by row: the maximum; the sum of table entries; products with its reciprocal."""
+
+    name = "integer_softmax"
+    ops = (IntegerSoftmax,)
+
+    def accepts(self, group: Group) -> Unsupported | None:
+        x, table = group.anchor.operands
+        entries = group.constant(table)
+        if entries is None:
+            return Unsupported("the table of integer_softmax is computed, not constant")
+        if entries.min() < 0 or entries[0] <= 0 or int(entries.max()) * group.shape(x)[-1] > I32.max:
+            return Unsupported("the sum of the table's entries over a row may not fit 32 bits")
+        return super().accepts(group)
+
+    def emit(self, group: Group, code: Code) -> str:
+        x_value, table = group.anchor.operands
+        shape = group.shape(x_value)
+        names = (*variables(shape[:-1]), "j")
+        at = position(names, shape)
+        x = f"{scalars.pointer(group, code, x_value)}[{at.flat}]"
+        entry = f"{code.table('exp', group.array(table))}[max - {x}]"
+        loop = f"for (int32_t j = 0; j < {shape[-1]}; ++j) {{\n"
+        body = (
+            f"int32_t max = -128;\n{loop}const int32_t x = {x};\n{maximum('max', 'x', I32)}}}\n"
+            f"int32_t sum = 0;\n{loop}sum += {entry};\n}}\n"
+            "const uint32_t reciprocal = (uint32_t)(INT32_MAX / sum);\n"
+            f"{loop}const int32_t q = (int32_t)(((uint32_t){entry} * reciprocal + (1u << 22)) >> 23) - 128;\n"
+            f"const int32_t acc = q < 127 ? q : 127;\n{scalars.store(group, code, at, 'acc')}}}\n"
+        )
+        return nest(names[:-1], shape[:-1], body)

@@ -1,0 +1,230 @@
+"""Targets: portable C on this host, and C for each Cortex-M core."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...ir.constant import Const
+from ...ir.errors import DoesNotFitError, UnsupportedError
+from ...ir.graph import Graph, Node
+from ...ir.types import Array
+from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
+from ..memory import Plan, plan
+from . import cores, runner
+from .code import CTYPES
+from .kernel import Choice, choose, unfit
+from .kernels import KERNELS
+from .names import identifier
+from .project import Project, generate
+from .toolchain import PACKAGES
+
+#: Of values in the arena, in bytes; the largest alignment of a C type that is used.
+ALIGNMENT = 8
+HOST = "c"
+#: A minute or two of emulation.
+VERIFIED_MACS = 2_500_000_000
+
+
+class CTarget(Target):
+    """Self-contained C99. `name` is `c` (portable, run on this machine) or a core of `cores.CORES` (run under QEMU)."""
+
+    lowering = "layout{to=nhwc},simplify,group"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.kernels = KERNELS[name]
+        if name == HOST:
+            self.summary = "portable C99 for any machine, run on this one"
+        else:
+            self.summary = f"C99 for {cores.CORES[name].name}, run under QEMU"
+            self.verified_macs = VERIFIED_MACS
+        self.flags = " ".join(
+            (*(() if name == HOST else cores.CORES[name].flags), *cores.MODEL_FLAGS, cores.OPTIMIZATION)
+        )
+
+    # ---- what passes and the planner ask
+
+    def choice(self, node: Node) -> Choice:
+        """The kernel that executes a node of a lowered graph, or why there is none."""
+        return choose(node, self.kernels)
+
+    def supports(self, node: Node) -> Unsupported | None:
+        if isinstance(node.op, Const) or self.is_alias(node):
+            return next((problem for v in node.results if (problem := unfit(v.type))), None)
+        choice = self.choice(node)
+        return None if choice.kernel is not None else choice.reason
+
+    def scratch(self, node: Node) -> int:
+        choice = self.choice(node)
+        return choice.kernel.scratch(choice.group) if choice.kernel is not None else 0
+
+    def in_place(self, node: Node) -> tuple[int, ...]:
+        choice = self.choice(node)
+        if choice.kernel is None:
+            return ()
+        legal = {choice.group.parameters[i] for i in choice.kernel.in_place(choice.group)}
+        return tuple(i for i, v in enumerate(node.operands) if v in legal)
+
+    def needs(self) -> Sequence[Need]:
+        host = self.name == HOST
+        tools = ("cc",) if host else ("arm-none-eabi-gcc", "arm-none-eabi-nm", "qemu-system-arm")
+        return [Need(tool, shutil.which(tool) is not None, f"apt-get install {PACKAGES[tool]}") for tool in tools]
+
+    # ---- out
+
+    def emit(self, graph: Graph, out: Path, name: str, limits: Limits) -> Artifact:
+        self._require_supported(graph)
+        c_name = identifier(name)
+        memory = plan(graph, self, ALIGNMENT)
+        project = generate(graph, c_name, memory, {n: self.choice(n) for n in memory.order}, self.flags)
+        _require_fit(self.name, graph, memory, project, limits)
+        for file, text in project.files.items():
+            (out / file).write_text(text, encoding="ascii", newline="\n")
+        facts = _facts(c_name, self.flags, graph, memory, project)
+        return Artifact(self.name, out, graph, _layers(memory, project), facts)
+
+    def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:
+        keys = ("name", "op", "source", "shape", "macs", "kernel", "flash_bytes", "ram_bytes")
+        layers = [Layer(**{key: row[key] for key in keys}) for row in facts["layers"]]
+        return Artifact(self.name, path, graph, layers, dict(facts))
+
+    def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
+        graph, name = artifact.graph, artifact.facts["name"]
+        spec = interface(graph, name)
+        arrays = [_as_stored(inputs[v.name], b) for v, b in zip(graph.inputs, spec.inputs, strict=True)]
+        sources = [artifact.path / f"{name}.c"]
+        with tempfile.TemporaryDirectory(prefix="planish-") as folder:
+            build = Path(folder)
+            if self.name == HOST:
+                done = runner.run_on_host(build, sources, spec, arrays)
+            else:
+                done = runner.run_on_qemu(self.name, build, sources, spec, arrays, profile=profile)
+        outputs = {
+            key: array.reshape(len(array), *v.type.shape).astype(v.type.dtype.numpy, copy=False)
+            for key, v, array in zip(graph.output_names, graph.outputs, done.outputs, strict=True)
+        }
+        return Execution(
+            outputs,
+            samples=len(done.outputs[0]) if done.outputs else 0,
+            instructions=max(done.instructions, default=0) if done.instructions is not None else None,
+            stack_bytes=done.stack_bytes,
+            flash_bytes=done.flash_bytes,
+            layers=done.layers or {},
+        )
+
+    def _require_supported(self, graph: Graph) -> None:
+        """Raise UnsupportedError with every node, input and output that the target cannot take."""
+        problems = [(n.describe(), p) for n in graph.nodes if (p := self.supports(n)) is not None]
+        problems += [(f"input {v.name}: {v.type}", p) for v in graph.inputs if (p := unfit(v.type)) is not None]
+        if not problems:
+            return
+        hints = dict.fromkeys(p.hint for _, p in problems if p.hint)
+        raise UnsupportedError(
+            f"target {self.name} cannot take {len(problems)} of the model's {len(graph)} nodes",
+            fix="; ".join(hints) or "run the model on another target, or rewrite these nodes",
+            details=tuple(f"{where}: {p.reason}" for where, p in problems),
+        )
+
+
+TARGETS: tuple[str, ...] = tuple(KERNELS)
+
+
+def interface(graph: Graph, name: str) -> runner.Spec:
+    """How the harness calls the generated code of a graph."""
+    buffers = [
+        tuple(runner.Buffer(CTYPES[v.type.dtype], v.type.size) for v in values)
+        for values in (graph.inputs, graph.outputs)
+    ]
+    return runner.Spec(name, *buffers)
+
+
+def _as_stored(array: Array, buffer: runner.Buffer) -> Array:
+    """A batch as the harness takes it; booleans are bytes in C."""
+    return np.asarray(array).view(np.uint8) if array.dtype == np.bool_ else np.asarray(array)
+
+
+def _require_fit(target: str, graph: Graph, memory: Plan, project: Project, limits: Limits) -> None:
+    """Raise DoesNotFitError where RAM (arena and public buffers) or flash (constants alone) exceed the limits."""
+    public = sum(v.type.nbytes for v in (*graph.inputs, *graph.outputs))
+    ram = memory.arena_bytes + public
+    if limits.ram is not None and ram > limits.ram:
+        raise DoesNotFitError(
+            f"the model needs {ram} bytes of RAM on {target}, {limits.ram} are there",
+            fix="quantize (int8 takes a quarter of float), prune, or use a smaller input",
+            details=(
+                f"arena {memory.arena_bytes} bytes, inputs and outputs {public} bytes; the stack comes on top",
+                *_largest_at_peak(memory, project),
+            ),
+        )
+    if limits.flash is not None and project.table_bytes > limits.flash:
+        largest = sorted(project.functions, key=lambda f: -f.table_bytes)[:3]
+        raise DoesNotFitError(
+            f"the model's constants take {project.table_bytes} bytes of flash on {target}, {limits.flash} are there",
+            fix="quantize (int8 takes a quarter of float) or prune",
+            details=tuple(f"{f.name}: {f.table_bytes} bytes, from {f.node.loc}" for f in largest),
+        )
+
+
+def _largest_at_peak(memory: Plan, project: Project) -> list[str]:
+    """The layer where most memory is in use, and what it holds then."""
+    steps = range(len(memory.order))
+    live = {t: [r for r in memory.rows if r.first <= t <= r.last] for t in steps}
+    peak = max(steps, key=lambda t: sum(r.size for r in live[t]), default=None)
+    if peak is None:
+        return []
+    function = project.functions[peak]
+    rows = sorted(live[peak], key=lambda r: -r.size)[:3]
+    held = ", ".join(f"{r.size} ({r.value.type if r.value is not None else 'scratch'})" for r in rows)
+    return [f"most is in use in {function.name}, from {function.node.loc}: {held}"]
+
+
+def _layers(memory: Plan, project: Project) -> list[Layer]:
+    layers = []
+    for time, f in enumerate(project.functions):
+        node, result = f.node, f.node.results[0].type
+        macs = node.op.cost(*(v.type for v in node.operands)).macs
+        ops = " + ".join(n.op.name for n in f.choice.group.nodes)
+        ram = _in_use(memory, time)
+        layers.append(Layer(f.name, ops, str(node.loc), str(result.bare), macs, f.kernel.name, f.table_bytes, ram))
+    return layers
+
+
+def _in_use(memory: Plan, time: int) -> int:
+    """Bytes of the arena that hold something at a step; a result in place shares its operand's."""
+    used, end = 0, 0
+    for row in sorted((r for r in memory.rows if r.first <= time <= r.last), key=lambda r: r.offset):
+        used += max(0, row.offset + row.size - max(end, row.offset))
+        end = max(end, row.offset + row.size)
+    return used
+
+
+def _facts(name: str, flags: str, graph: Graph, memory: Plan, project: Project) -> dict[str, Any]:
+    """What reports print and `load` needs; JSON-able."""
+    return {
+        "name": name,
+        "flags": flags,
+        "arena_bytes": memory.arena_bytes,
+        "arena_optimal": memory.optimal,
+        "input_bytes": sum(v.type.nbytes for v in graph.inputs),
+        "output_bytes": sum(v.type.nbytes for v in graph.outputs),
+        "flash_bytes": project.table_bytes,
+        "files": sorted(project.files),
+        "layers": [
+            {
+                **{key: value for key, value in vars(layer).items() if key != "instructions"},
+                "refused": {kernel: answer.reason for kernel, answer in f.choice.refused},
+            }
+            for layer, f in zip(_layers(memory, project), project.functions, strict=True)
+        ],
+        "arena": [
+            {"value": str(r.value.type.bare) if r.value is not None else "scratch", "offset": r.offset, "bytes": r.size,
+             "first": r.first, "last": r.last}
+            for r in memory.rows
+        ],
+    }  # fmt: skip

@@ -1,0 +1,22 @@
+"""One small function per ONNX operator: it reads a `SourceNode` and answers with values made by the op builders.
+
+To support another operator, write its function in the file where it belongs and add it to that file's table.
+"""
+
+from __future__ import annotations
+
+from ..source import Adapter
+from . import arithmetic, dims, linear, movement, pooling, quantized
+
+#: Operator domains, and the version taken where a model does not say.
+DOMAINS: dict[str, int] = {"": 1, "com.microsoft": 1}
+
+#: Operators that stand although all their operands are constants: a dequantized weight is not a float weight.
+KEPT = quantized.KEPT
+
+ADAPTERS: dict[tuple[str, str], Adapter] = {
+    **{("", name): adapter for table in (
+        arithmetic.TABLE, linear.TABLE, pooling.TABLE, movement.TABLE, dims.TABLE, quantized.TABLE,
+    ) for name, adapter in table.items()},
+    **{("com.microsoft", name): adapter for name, adapter in quantized.MICROSOFT.items()},
+}  # fmt: skip

@@ -1,0 +1,125 @@
+"""Elementwise operators. What a few core ops compute exactly is composed of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from ....ir.graph import Value
+from ....ir.ops import elementwise as e
+from ....ir.ops import unary as u
+from ..source import Adapter, SourceNode
+from ..tensors import dtype_from
+
+
+def number(like: Value, value: float) -> Value:
+    """A scalar constant of the same dtype."""
+    from ....ir.builder import const_value
+
+    return const_value(np.array(value, like.type.dtype.numpy))
+
+
+def binary(build: Callable[..., Any]) -> Adapter:
+    return lambda node: build(node.value(0), node.value(1))
+
+
+def unary(build: Callable[..., Any]) -> Adapter:
+    return lambda node: build(node.value(0))
+
+
+def variadic(build: Callable[..., Any]) -> Adapter:
+    return lambda node: reduce(build, (node.value(i) for i in range(max(1, len(node.operands)))))
+
+
+def negated(x: Value) -> Value:
+    return e.mul(x, number(x, -1))
+
+
+def neg(node: SourceNode) -> Value:
+    return negated(node.value(0))
+
+
+def abs_(node: SourceNode) -> Value:
+    x = node.value(0)
+    return x if x.type.dtype.kind == "uint" else e.maximum(x, negated(x))
+
+
+def reciprocal(node: SourceNode) -> Value:
+    x = node.value(0)
+    return e.div(number(x, 1), x)
+
+
+def relu(node: SourceNode) -> Value:
+    return e.relu(node.value(0))
+
+
+def clip(node: SourceNode) -> Value:
+    x = node.value(0)
+    if node.opset < 11:
+        return e.clip(x, lo=node.real("min", -math.inf), hi=node.real("max", math.inf))
+    lo, hi = node.optional(1), node.optional(2)
+    if all(bound is None or bound.const is not None for bound in (lo, hi)):
+        ends = [math.nan if b is None or b.const is None else float(b.const.reshape(()).item()) for b in (lo, hi)]
+        return e.clip(x, lo=-math.inf if lo is None else ends[0], hi=math.inf if hi is None else ends[1])
+    low = x if lo is None else e.maximum(x, lo)
+    return low if hi is None else e.minimum(low, hi)
+
+
+def sigmoid_like(x: Value, alpha: float, beta: float) -> Value:
+    """clip(alpha * x + beta, 0, 1)."""
+    return e.clip(e.add(e.mul(x, number(x, alpha)), number(x, beta)), lo=0.0, hi=1.0)
+
+
+def hard_sigmoid(node: SourceNode) -> Value:
+    return sigmoid_like(node.value(0), node.real("alpha", 0.2), node.real("beta", 0.5))
+
+
+def hard_swish(node: SourceNode) -> Value:
+    return e.mul(node.value(0), sigmoid_like(node.value(0), 1 / 6, 0.5))
+
+
+def sloped(x: Value, slope: Value) -> Value:
+    """X where it is positive, slope * x elsewhere; one of the two terms is always zero."""
+    return e.add(e.relu(x), e.mul(e.clip(x, hi=0.0), slope))
+
+
+def leaky_relu(node: SourceNode) -> Value:
+    x = node.value(0)
+    return sloped(x, number(x, node.real("alpha", 0.01)))
+
+
+def prelu(node: SourceNode) -> Value:
+    return sloped(node.value(0), node.value(1))
+
+
+def power(node: SourceNode) -> Value:
+    x, y = node.value(0), node.value(1)
+    if not x.type.dtype.is_float:
+        raise node.unsupported("powers of integers are not supported", fix="cast to float before")
+    exponent = float(y.const.reshape(()).item()) if y.const is not None and y.const.size == 1 else None
+    if exponent == 2 and y.type.rank <= x.type.rank:
+        return e.mul(x, x)
+    if y.type.dtype != x.type.dtype:
+        y = u.cast(y, dtype=x.type.dtype) if exponent is None else number(x, exponent)
+    return e.pow_(x, y)
+
+
+def cast(node: SourceNode) -> Value:
+    x = node.value(0)
+    node.ignore("saturate", "round_mode")  # about 8-bit floats only
+    dtype = dtype_from(node.integer("to", 0), f"the result of {node.name!r}")
+    return x if dtype == x.type.dtype else u.cast(x, dtype=dtype)
+
+
+TABLE: dict[str, Adapter] = {
+    "Add": binary(e.add), "Sub": binary(e.sub), "Mul": binary(e.mul), "Div": binary(e.div), "Pow": power,
+    "Sum": variadic(e.add), "Min": variadic(e.minimum), "Max": variadic(e.maximum),
+    "Neg": neg, "Abs": abs_, "Reciprocal": reciprocal, "Exp": unary(u.exp), "Log": unary(u.log),
+    "Sqrt": unary(u.sqrt), "Erf": unary(u.erf), "Cast": cast,
+    "Sigmoid": unary(u.sigmoid), "Tanh": unary(u.tanh), "HardSigmoid": hard_sigmoid, "HardSwish": hard_swish,
+    "Relu": relu, "Clip": clip, "LeakyRelu": leaky_relu, "PRelu": prelu,
+}  # fmt: skip

@@ -1,0 +1,134 @@
+"""From a file that nobody vouches for to a protobuf message: size, kind and external data are checked first."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from ...ir.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    import onnx
+
+#: protobuf cannot hold more in one message.
+MAX_FILE_BYTES = 2**31 - 1
+
+#: How files begin that people pass by mistake, and what they are.
+_STRANGERS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"<", "an HTML or XML page, perhaps of a failed download"),
+    (0, b"version https://git-lfs", "a Git LFS pointer; run `git lfs pull`"),
+    (0, b"PK\x03\x04", "a zip archive (PyTorch, Keras or NumPy)"),
+    (4, b"TFL3", "a TensorFlow Lite model"),
+    (0, b"\x89HDF", "an HDF5 file (Keras)"),
+    (0, b"\x80\x02", "a Python pickle (PyTorch)"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"{", "JSON"),
+)
+
+
+def shown(name: str) -> str:
+    """A name from a model, for messages: quoted, control and bidi characters escaped, cut to 120 characters."""
+    quoted = repr(name)
+    return quoted if len(quoted) <= 120 else quoted[:117] + "..."
+
+
+def read_model(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Path]:
+    """The parsed model, and the folder that its external data may lie in.
+
+    Raises UsageError when there is no such file, ModelError when it is not an ONNX model.
+    """
+    file = Path(os.path.abspath(path))
+    content = _content(file)
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except (DecodeError, ValueError, RuntimeError):
+        raise _not_onnx(file, "its bytes are no protobuf message; it may be truncated") from None
+    if not model.HasField("graph") or not (model.graph.node or model.graph.output):
+        raise _not_onnx(file, "it holds no graph; it may be truncated")
+    if not model.opset_import:
+        raise _not_onnx(file, "it does not say which operator set it uses; it may be truncated")
+    return model, file.parent
+
+
+def _content(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelError(f"{file} is not a regular file", fix="give the path of an .onnx file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise ModelError(
+                    f"{file} has {status.st_size} bytes; an ONNX file has at most {MAX_FILE_BYTES}",
+                    fix="save the weights as external data",
+                )
+            content = stream.read(MAX_FILE_BYTES)
+    except OSError as error:
+        if file.is_dir():
+            raise UsageError(f"{file} is a folder", fix="give the path of an .onnx file") from None
+        raise UsageError(f"cannot read {file}: {error.strerror}", fix="check the path") from None
+    if not content:
+        raise ModelError(f"{file} is empty", fix="download or export the model again")
+    beginning = content[:64].lstrip()
+    for offset, start, kind in _STRANGERS:
+        if beginning.startswith(start, offset):
+            raise _not_onnx(file, f"it is {kind}")
+    if file.suffix.lower() != ".onnx":
+        raise ModelError(
+            f"{file} does not end in .onnx",
+            fix="export the model to ONNX; if it is one already, rename it to *.onnx",
+        )
+    return content
+
+
+def _not_onnx(file: Path, why: str) -> ModelError:
+    return ModelError(f"{file} is not an ONNX model: {why}", fix="download or export the model again")
+
+
+def external_bytes(tensor: onnx.TensorProto, folder: Path, size: int) -> bytes:
+    """The `size` bytes that a tensor keeps in a file beside the model.
+
+    Only a plain file below the model's folder is read: no absolute path, `..`, symbolic link, or file with a second
+    hard link (each can name a file that the model's author should not see). Raises ModelError.
+    """
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
+    except ValueError:
+        raise _unsafe(tensor, location, "offset and length are numbers") from None
+    parts = PurePosixPath(location).parts
+    if not parts or location.startswith("/") or "\\" in location or "\0" in location or ".." in parts:
+        raise _unsafe(tensor, location, "the path must be relative and stay in the model's folder")
+    if length != size:
+        raise _unsafe(tensor, location, f"the tensor needs {size} bytes, the file is said to hold {length}")
+    file = Path(os.path.realpath(folder)).joinpath(*parts)
+    if os.path.realpath(file) != str(file):
+        raise _unsafe(tensor, location, "symbolic links are not followed")
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
+    except OSError as error:
+        raise _unsafe(tensor, location, f"the file cannot be read: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise _unsafe(tensor, location, "it is not a regular file")
+        if status.st_nlink != 1:
+            raise _unsafe(tensor, location, "the file has several hard links; copy it")
+        if offset < 0 or offset + length > status.st_size:
+            raise _unsafe(tensor, location, f"bytes {offset} to {offset + length} of a file of {status.st_size}")
+        stream.seek(offset)
+        return stream.read(length)
+
+
+def _unsafe(tensor: onnx.TensorProto, location: str, why: str) -> ModelError:
+    return ModelError(
+        f"the external data of tensor {shown(tensor.name)} is refused: {why}",
+        where=f"file {shown(location)}",
+        fix="save the model as one file, or its data beside it under a plain name",
+    )

@@ -1,0 +1,214 @@
+"""What an adapter sees of an ONNX node: typed attributes and operands. What it does not read is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...ir.builder import const_value
+from ...ir.errors import ModelError, UnsupportedError
+from ...ir.graph import Value
+from ...ir.types import Array, Dim, Shape, Sym
+from .reader import shown
+from .tensors import array_from, checked_shape
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, eq=False)
+class Dims:
+    """A small integer tensor with elements that are dimensions, some of them symbols: what Shape gives."""
+
+    elements: Array  # dtype object: int or Sym
+
+    @property
+    def symbols(self) -> list[str]:
+        return sorted({d.symbol for d in self.elements.flat if isinstance(d, Sym)})
+
+
+Tensor = Value | Dims
+Adapted = Value | Dims | Sequence[Value]
+
+
+@dataclass(eq=False)
+class SourceNode:
+    """An ONNX node with its operands already imported.
+
+    opset: version of the node's domain. name: the ONNX name, or operator and first output where it has none.
+    """
+
+    proto: onnx.NodeProto
+    name: str
+    opset: int
+    operands: list[Tensor | None]
+    folder: Path
+    _read: set[str | int] = field(default_factory=set)
+    _attributes: dict[str, onnx.AttributeProto] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._attributes = {a.name: a for a in self.proto.attribute}
+
+    @property
+    def domain(self) -> str:
+        """Empty for ONNX's own operators."""
+        return "" if self.proto.domain == "ai.onnx" else self.proto.domain
+
+    # ---- errors
+
+    @property
+    def place(self) -> str:
+        """For messages: operator, name, operand types."""
+        types = ", ".join("-" if v is None else "dims" if isinstance(v, Dims) else str(v.type) for v in self.operands)
+        return f"{self.proto.op_type} {shown(self.name)} ({types})"
+
+    def unsupported(self, what: str, fix: str = "") -> UnsupportedError:
+        """The model is fine, planish cannot take it."""
+        return UnsupportedError(what, self.place, fix)
+
+    def broken(self, what: str, fix: str = "export the model again") -> ModelError:
+        """The model contradicts the ONNX specification."""
+        return ModelError(what, self.place, fix)
+
+    # ---- attributes
+
+    def has(self, name: str) -> bool:
+        return name in self._attributes
+
+    def _attribute(self, name: str, field: str, default: Any, convert: Callable[[Any], Any]) -> Any:
+        from onnx import AttributeProto as A
+
+        self._read.add(name)
+        if name not in self._attributes:
+            return default
+        attribute = self._attributes[name]
+        kinds = {"i": A.INT, "f": A.FLOAT, "s": A.STRING, "ints": A.INTS, "floats": A.FLOATS, "t": A.TENSOR}
+        if attribute.type != kinds[field]:
+            raise self.broken(f"attribute {name} is not of type {field}")
+        return convert(getattr(attribute, field))
+
+    def integer(self, name: str, default: int) -> int:
+        return self._attribute(name, "i", default, int)
+
+    def real(self, name: str, default: float) -> float:
+        return self._attribute(name, "f", default, float)
+
+    def text(self, name: str, default: str) -> str:
+        return self._attribute(name, "s", default, lambda s: s.decode("utf-8", "replace"))
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        return self._attribute(name, "ints", None, lambda v: tuple(int(i) for i in v))
+
+    def reals(self, name: str) -> tuple[float, ...] | None:
+        return self._attribute(name, "floats", None, tuple)
+
+    def tensor(self, name: str) -> Array | None:
+        return self._attribute(
+            name, "t", None, lambda t: array_from(t, self.folder, f"attribute {name} of {shown(self.name)}")
+        )
+
+    def ignore(self, *names: str) -> None:
+        """These attributes do not change the result."""
+        self._read.update(names)
+
+    # ---- operands
+
+    def given(self, index: int) -> bool:
+        """Whether the operand is there; an empty name says that it is not."""
+        return index < len(self.operands) and self.operands[index] is not None
+
+    def value(self, index: int) -> Value:
+        """An operand that must be there, as a tensor of the graph."""
+        value = self.optional(index)
+        if value is None:
+            raise self.broken(f"operand {index} is missing")
+        return value
+
+    def optional(self, index: int) -> Value | None:
+        self._read.add(index)
+        value = self.operands[index] if self.given(index) else None
+        if isinstance(value, Dims):
+            symbols = value.symbols
+            raise self.unsupported(
+                f"operand {index} is computed from {', '.join(symbols)}, which is not known",
+                fix=f"give --dim {symbols[0]}=...",
+            )
+        return value
+
+    def array(self, index: int) -> Array | None:
+        """A constant operand, None where it is absent. Raises UnsupportedError where it is computed at run time."""
+        value = self.optional(index)
+        if value is None:
+            return None
+        if value.const is None:
+            raise self.unsupported(
+                f"operand {index} is computed at run time; it must be a constant",
+                fix="fold the constants of the model, or bind the input that determines it",
+            )
+        return value.const
+
+    def dims(self, index: int) -> tuple[Dim, ...] | None:
+        """A constant vector of integers, symbols allowed; None where it is absent."""
+        if self.given(index) and isinstance(value := self.operands[index], Dims):
+            self._read.add(index)
+            return tuple(d if isinstance(d, Sym) else int(d) for d in value.elements.flat)
+        array = self.array(index)
+        if array is None:
+            return None
+        if not np.issubdtype(array.dtype, np.integer):
+            raise self.broken(f"operand {index} must hold integers")
+        return tuple(int(i) for i in array.flat)
+
+    def elements(self, index: int) -> Array:
+        """A constant operand or one of dimensions, as an array of objects: int or Sym."""
+        if self.given(index) and isinstance(value := self.operands[index], Dims):
+            self._read.add(index)
+            return value.elements
+        array = self.array(index)
+        if array is None:
+            raise self.broken(f"operand {index} is missing")
+        return array.astype(object)
+
+    def ints(self, index: int) -> tuple[int, ...] | None:
+        """A constant vector of integers; None where it is absent."""
+        array = self.array(index)
+        return None if array is None else tuple(int(i) for i in array.flat)
+
+    def ints_of(self, name: str, index: int) -> tuple[int, ...] | None:
+        """Integers that older operator sets keep in an attribute and newer ones in an operand."""
+        return self.integers(name) if self.has(name) else self.ints(index)
+
+    def axis(self, axis: int, rank: int) -> int:
+        """An axis as counted from the front."""
+        if not -rank <= axis < max(rank, 1):
+            raise self.broken(f"axis {axis} is not an axis of a tensor of rank {rank}")
+        return axis % rank if rank else 0
+
+    def known(self, dim: Dim) -> int:
+        """A dimension that must be known."""
+        if isinstance(dim, Sym):
+            raise self.unsupported(f"dimension {dim} must be known here", fix=f"give --dim {dim.symbol}=...")
+        return dim
+
+    def static(self, shape: Shape) -> tuple[int, ...]:
+        """Dimensions that must all be known."""
+        return tuple(self.known(d) for d in shape)
+
+    def constant(self, array: Array) -> Value:
+        """A new constant of the graph, its size checked."""
+        value = const_value(np.asarray(array))
+        checked_shape(array.shape, value.type.dtype, f"the result of {shown(self.name)}")
+        return value
+
+    def unread(self) -> list[str]:
+        """Attributes and operands that the model gives and the adapter did not look at."""
+        attributes = [f"attribute {shown(name)}" for name in self._attributes if name not in self._read]
+        operands = [f"operand {i}" for i in range(len(self.operands)) if self.given(i) and i not in self._read]
+        return attributes + operands
+
+
+Adapter = Callable[[SourceNode], Adapted]

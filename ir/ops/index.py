@@ -1,0 +1,74 @@
+"""Ops that pick or repeat elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+import numpy as np
+
+from ..builder import builder
+from ..op import Draw, Instance, Op, Perm, expect, invert, op
+from ..types import F32, I8, Array, Shape, Sym, TensorType, broadcast, static
+
+
+@op
+class Gather(Op):
+    """Result index j along `axis` is operand index indices[j]; indices are not negative. ONNX Gather-13, constant."""
+
+    moves_data: ClassVar[bool] = True
+    axis: int
+    indices: tuple[int, ...]
+
+    def infer(self, x: TensorType) -> TensorType:
+        expect(0 <= self.axis < x.rank, f"{x} has no axis {self.axis}")
+        size = x.shape[self.axis]
+        if isinstance(size, Sym):
+            expect(False, f"dimension {size} must be known to be gathered; give --dim {size.symbol}=...")
+        expect(
+            all(0 <= i < size for i in self.indices),  # type: ignore[operator]
+            f"indices {min(self.indices, default=0)}..{max(self.indices, default=0)} of axis {self.axis} of {x}",
+        )
+        return x.with_shape((*x.shape[: self.axis], len(self.indices), *x.shape[self.axis + 1 :]))
+
+    def ref(self, x: Array) -> Array:
+        return x.take(np.asarray(self.indices, np.int64), axis=self.axis)
+
+    def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
+        return self.like(axis=perm[self.axis]), (None,), perm
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        shape = draw.shape(1)
+        axis = draw.integer(0, len(shape) - 1)
+        indices = tuple(draw.integer(0, shape[axis] - 1) for _ in range(draw.integer(1, 5)))
+        return Instance.of(Gather(axis, indices), draw.array(shape, draw.dtype(F32, I8)))
+
+
+@op
+class Expand(Op):
+    """Repeat along dimensions of size 1, and along new leading ones, up to `shape`. ONNX Expand-13."""
+
+    moves_data: ClassVar[bool] = True
+    shape: Shape
+
+    def infer(self, x: TensorType) -> TensorType:
+        expect(broadcast(x.shape, self.shape) == self.shape, f"{x} does not expand to {list(self.shape)}")
+        return x.with_shape(self.shape)
+
+    def ref(self, x: Array) -> Array:
+        return np.broadcast_to(x, static(self.shape))
+
+    def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
+        if len(self.shape) != len(perm):
+            return None
+        return self.like(shape=tuple(self.shape[i] for i in invert(perm))), (None,), perm
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        shape = draw.shape()
+        source = tuple(d if draw.boolean() else 1 for d in shape)
+        return Instance.of(Expand(shape), draw.array(source, draw.dtype(F32, I8)))
+
+
+gather, expand = builder(Gather), builder(Expand)

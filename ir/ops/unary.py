@@ -1,0 +1,152 @@
+"""Functions of one element."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..builder import builder
+from ..op import Bounds, Draw, Instance, expect, gamma, op
+from ..types import BOOL, F32, I8, I32, U8, Array, DType, Quant, TensorType
+from .elementwise import Elementwise
+
+
+class Unary(Elementwise):
+    """Base: a function of floats."""
+
+    #: What mathematical libraries promise for a transcendental function.
+    ulps: ClassVar[float] = 4
+
+    def infer(self, x: TensorType) -> TensorType:
+        expect(x.dtype.is_float, f"{self.name} takes floats, not {x}")
+        return x
+
+    def error(self, x: Array) -> Array:
+        exact = np.abs(self.ref(x.astype(np.float64)))
+        return gamma(2 * self.ulps, [x]) * exact + float(np.finfo(x.dtype).tiny)  # results below `tiny` may be flushed
+
+
+def _increasing(op: Any, x: Bounds) -> Bounds:
+    """Bounds of a function that grows with x, widened by a few units in the last place for its rounding."""
+    ends = [np.asarray(op.ref(np.asarray(e, np.float64))) for e in (x.lo, x.hi)]
+    slack = 4 * float(np.finfo(x.type.dtype.numpy).eps)
+    return Bounds(x.type, ends[0] - slack * np.abs(ends[0]), ends[1] + slack * np.abs(ends[1]))
+
+
+@op
+class Exp(Unary):
+    """e^x. ONNX Exp-13."""
+
+    def ref(self, x: Array) -> Array:
+        return np.exp(x)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return _increasing(self, x)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Exp(), draw.array(draw.shape(), F32, -10, 10))
+
+
+@op
+class Log(Unary):
+    """Natural logarithm: -inf at 0, NaN below. ONNX Log-13."""
+
+    def ref(self, x: Array) -> Array:
+        return np.log(x)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Log(), draw.array(draw.shape(), F32, 0.01, 100))
+
+
+@op
+class Sqrt(Unary):
+    """Square root, NaN below 0. ONNX Sqrt-13."""
+
+    ulps: ClassVar[float] = 0.5
+
+    def ref(self, x: Array) -> Array:
+        return np.sqrt(x)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Sqrt(), draw.array(draw.shape(), F32, 0, 100))
+
+
+@op
+class Erf(Unary):
+    """Error function, 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x. ONNX Erf-13."""
+
+    def ref(self, x: Array) -> Array:
+        return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.array(-1.0), np.array(1.0))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Erf(), draw.array(draw.shape(), F32, -4, 4))
+
+
+@op
+class Sigmoid(Unary):
+    """1 / (1 + e^-x). ONNX Sigmoid-13."""
+
+    ulps: ClassVar[float] = 6  # of the exponential, a sum and a quotient
+    natural_quant: ClassVar[Quant | None] = Quant.of(1 / 256, -128)
+
+    def ref(self, x: Array) -> Array:
+        return 1 / (1 + np.exp(-x))  # e^-x overflows to infinity below -88, and the quotient is 0, as it should be
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.array(0.0), np.array(1.0))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Sigmoid(), draw.array(draw.shape(), F32, -10, 10))
+
+
+@op
+class Tanh(Unary):
+    """Hyperbolic tangent. ONNX Tanh-13."""
+
+    natural_quant: ClassVar[Quant | None] = Quant.of(1 / 128, 0)
+
+    def ref(self, x: Array) -> Array:
+        return np.tanh(x)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.array(-1.0), np.array(1.0))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Tanh(), draw.array(draw.shape(), F32, -5, 5))
+
+
+@op
+class Cast(Elementwise):
+    """The same numbers in another dtype: to integers by truncation, wrapping between integers. ONNX Cast-21.
+
+    What a float gives that the integer dtype cannot hold is not defined.
+    """
+
+    dtype: DType
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x.with_dtype(self.dtype)
+
+    def ref(self, x: Array) -> Array:
+        return x != 0 if self.dtype == BOOL else x.astype(self.dtype.numpy)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(
+            Cast(draw.choice([F32, I32, I8])), draw.array(draw.shape(), draw.choice([F32, I8, U8]), 0, 99)
+        )
+
+
+exp, log, sqrt, erf = builder(Exp), builder(Log), builder(Sqrt), builder(Erf)
+sigmoid, tanh, cast = builder(Sigmoid), builder(Tanh), builder(Cast)
