@@ -29,7 +29,7 @@ from .report import show_layers
 from .runtime.data import Data, Dataset, read, uniform
 from .runtime.interpreter import run_batch
 from .runtime.target import Artifact, Execution
-from .screen import Screen, error_as_json
+from .screen import Screen, counted, error_as_json
 
 Outputs = Mapping[str, Array]
 
@@ -91,7 +91,7 @@ class Verdict:
         return VerificationError(
             f"the artifact for {self.target} does not compute what the interpreter does",
             where=str(self.difference),
-            details=(f"{self.difference.elements} elements of {self.difference.output} differ",),
+            details=(f"{counted(self.difference.elements, 'element')} of {self.difference.output} not as expected",),
             fix="compile again if the folder was changed; otherwise this is a bug in planish, please report it",
         )
 
@@ -247,10 +247,11 @@ def reals(graph: Graph, outputs: Outputs) -> dict[str, Array]:
 
 
 def measured(graph: Graph, labels: Array | None, outputs: Outputs, float_outputs: Outputs) -> dict[str, float | None]:
-    """Top-1 accuracy of both and their agreement, on the first output where that is a vector per sample."""
+    """Top-1 accuracy of both and their agreement, where the first output is a vector of scores per sample."""
     name = graph.output_names[0]
     guesses, float_guesses = (_top1(found[name]) for found in (outputs, float_outputs))
-    if guesses is None or float_guesses is None:
+    reconstructs = graph.outputs[0].type.shape in [v.type.shape for v in graph.inputs]  # an autoencoder has no classes
+    if guesses is None or float_guesses is None or reconstructs:
         return {"accuracy": None, "accuracy_float": None, "agreement": None}
     rates = (
         float(np.mean(guess == labels)) if labels is not None and guess.shape == labels.shape else None
@@ -293,9 +294,8 @@ def show_verdict(screen: Screen, verdict: Verdict) -> None:
     if any(layer["instructions"] for layer in verdict.layers):
         show_layers(screen, verdict.layers)
     word = "exact" if verdict.exact else "within the tolerance" if verdict.passed else "DIFFERENT"
-    screen.say(
-        f"artifact for {verdict.target} against the interpreter: {word}, {verdict.samples} samples of {verdict.data}"
-    )
+    ran = f"{counted(verdict.samples, 'sample')} of {verdict.data}"
+    screen.say(f"artifact for {verdict.target} against the interpreter: {word}, {ran}")
     for line in _figures(verdict):
         screen.say(f"  {line}")
     if verdict.interpreted is not None:
