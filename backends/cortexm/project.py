@@ -169,7 +169,7 @@ def _table(table: Table) -> str:
 def _numbers(table: Table, dtype: DType) -> list[str]:
     if dtype.is_integer and dtype.bits <= 16:
         return [str(v) for v in table.data.tolist()]
-    return [literal(v, dtype).strip("()") if dtype.bits < 64 else literal(v, dtype) for v in table.data]
+    return [text[1:-1] if text.startswith("(") else text for text in (literal(v, dtype) for v in table.data)]
 
 
 def _rows(numbers: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from .elementwise import Elementwise, PortableBatchNorm
 from .linear import PortableConv2d, PortableDense, PortableMatmul
 from .move import PortableConcat, PortableGather, PortableMove, PortablePad
 from .reduce import PortableIntegerSoftmax, PortablePool2d, PortableReduce, PortableSoftmax
+from .smlad import SmladConv2d, SmladDense
 
 PORTABLE: tuple[Kernel, ...] = (
     PortableConv2d(), PortableDense(), PortableMatmul(),
@@ -17,12 +18,15 @@ PORTABLE: tuple[Kernel, ...] = (
     Elementwise(),
 )  # fmt: skip
 
+#: For cores with the DSP extension.
+DSP: tuple[Kernel, ...] = (SmladConv2d(), SmladDense(), *PORTABLE)
+
 KERNELS: Mapping[str, tuple[Kernel, ...]] = {
     "c": PORTABLE,
     "cortex-m0": PORTABLE,
     "cortex-m3": PORTABLE,
-    "cortex-m4": PORTABLE,
-    "cortex-m7": PORTABLE,
-    "cortex-m33": PORTABLE,
-    "cortex-m55": PORTABLE,
+    "cortex-m4": DSP,
+    "cortex-m7": DSP,
+    "cortex-m33": DSP,
+    "cortex-m55": DSP,
 }

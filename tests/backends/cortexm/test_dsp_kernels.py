@@ -1,0 +1,35 @@
+"""Kernels with SMLAD, run under QEMU, against the reference, byte for byte, on every shape that they accept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planish.backends.cortexm.target import CTarget
+from tests.support.quantized_layers import convolutions, denses, require_exact, side_by_side
+
+# One program holds many layers, as compiling takes long.
+IN_ONE_PROGRAM = 15
+PROGRAMS = max(4, hypothesis.settings().max_examples // 25)
+M4 = CTarget("cortex-m4")
+
+LAYERS = {"conv2d": convolutions(), "dense": denses()}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_fast_kernels_are_exact(kind: str, require_tool: Any) -> None:
+    require_tool("arm-none-eabi-gcc")
+    require_tool("qemu-system-arm")
+
+    @hypothesis.settings(max_examples=PROGRAMS, phases=[hypothesis.Phase.generate])
+    @given(st.lists(LAYERS[kind], min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM))
+    def check(drawn: list[Any]) -> None:
+        chosen.extend(require_exact(side_by_side(drawn), M4)[0])
+
+    chosen: list[str] = []
+    check()
+    assert sum("_smlad" in kernel for kernel in chosen) > len(chosen) // 2

@@ -1,0 +1,132 @@
+"""Random int8 layers as the lowering leaves them: one fused node of product or pooling, rescale and what follows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from planish.backends.cortexm.target import CTarget
+from planish.ir.arithmetic import fixed_point
+from planish.ir.builder import const_value
+from planish.ir.evaluate import evaluate
+from planish.ir.graph import Graph, Value, apply, graph_input
+from planish.ir.ops.conv import conv2d
+from planish.ir.ops.dense import dense
+from planish.ir.ops.elementwise import clip
+from planish.ir.ops.fused import Fused
+from planish.ir.ops.quant import rescale, rescale_add, sum_factors
+from planish.ir.types import I8, NHWC, TensorType, type_of
+from planish.runtime.target import Execution, Limits
+
+zeros = st.sampled_from([-128, 127, 0]) | st.integers(-128, 127)
+
+
+def fused(inputs: Sequence[Value], constants: Sequence[Any], build: Any) -> Value:
+    """One `fused` node; `build(inputs, constants)` makes the body."""
+    outer = [graph_input(f"a{i}", v.type) for i, v in enumerate(inputs)]
+    inner = [graph_input(f"c{i}", type_of(c)) for i, c in enumerate(constants)]
+    body = Graph([*outer, *inner], [build(outer, inner)], ["r"], "body")
+    return apply(Fused(body), *inputs, *(const_value(c) for c in constants)).result
+
+
+@st.composite
+def epilogues(draw: Any, channels: int, depth: int) -> tuple[list[Any], Any]:
+    """Constants of a rescale, and what makes it (and perhaps a sum and a clip) from an accumulator."""
+    seed = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    spread = draw(st.sampled_from([(0.5, 2.0), (0.5, 600.0)]))
+    per_channel = draw(st.booleans())
+    factor = seed.uniform(*spread, channels if per_channel else 1) / (64 * np.sqrt(depth))
+    zero, lo, hi = draw(zeros), draw(st.sampled_from([-128, -128, -30])), draw(st.sampled_from([127, 127, 90]))
+    sums = sum_factors((draw(st.floats(0.1, 2)), draw(st.floats(-2, 2))), (zero, draw(zeros)), draw(zeros))
+    swapped, clipped = draw(st.booleans()), draw(st.booleans())
+
+    def build(acc: Value, constants: Sequence[Value], residual: Value | None) -> Value:
+        y: Value = rescale(acc, *constants, zero=zero, lo=lo, hi=hi)
+        if residual is not None:
+            y = rescale_add(residual, y, **sums) if swapped else rescale_add(y, residual, **sums)
+        return clip(y, lo=-100.0, hi=50.0) if clipped else y
+
+    return list(fixed_point(factor)), build
+
+
+@st.composite
+def convolutions(draw: Any, depthwise: bool = False) -> Graph:
+    """A graph of one int8 convolution in NHWC."""
+    seed = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    channels = draw(st.sampled_from([1, 2, 3, 4, 8, 12]))
+    outputs = channels if depthwise else draw(st.integers(1, 7))
+    window = draw(st.sampled_from([(1, 1), (3, 3), (3, 3), (2, 3), (5, 5), (10, 4), (1, 3)]))
+    strides = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (2, 1)]))
+    dilations = draw(st.sampled_from([(1, 1), (1, 1), (1, 2), (2, 1)]))
+    pads = tuple(draw(st.integers(0, min(2, window[i % 2] - 1))) for i in range(4))
+    reach = [(k - 1) * d + 1 for k, d in zip(window, dilations, strict=True)]
+    height, width = (draw(st.integers(max(1, r - before), r + 5)) for r, before in zip(reach, pads[:2], strict=True))
+    image = graph_input("x", TensorType((draw(st.integers(1, 2)), height, width, channels), I8))
+    per_output = 1 if depthwise else channels
+    w = seed.integers(-127, 128, (outputs, *window, per_output)).astype(np.int8)
+    b = seed.integers(-3000, 3000, outputs).astype(np.int32)
+    attributes = {
+        "strides": strides, "pads": pads, "dilations": dilations, "input_zero": draw(zeros), "layout": NHWC,
+        "groups": channels if depthwise else 1,
+    }  # fmt: skip
+    multipliers, finish = draw(epilogues(outputs, w[0].size))
+    shape = conv2d(image, w, b, **attributes).type.shape
+    residual = [graph_input("r", TensorType(shape, I8))] if draw(st.booleans()) else []
+
+    def build(v: Sequence[Value], c: Sequence[Value]) -> Value:
+        return finish(conv2d(v[0], c[0], c[1], **attributes), c[2:], v[1] if residual else None)
+
+    inputs = [image, *residual]
+    return Graph(inputs, [fused(inputs, [w, b, *multipliers], build)], ["y"])
+
+
+@st.composite
+def denses(draw: Any) -> Graph:
+    """A graph of one int8 dense layer."""
+    seed = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    depth, outputs = draw(st.integers(1, 70)), draw(st.integers(1, 20))
+    x = graph_input("x", TensorType((draw(st.sampled_from([1, 1, 2, 5])), depth), I8))
+    w = seed.integers(-127, 128, (outputs, depth)).astype(np.int8)
+    b = seed.integers(-3000, 3000, outputs).astype(np.int32)
+    zero = draw(zeros)
+    multipliers, finish = draw(epilogues(outputs, depth))
+
+    def build(v: Sequence[Value], c: Sequence[Value]) -> Value:
+        return finish(dense(v[0], c[0], c[1], input_zero=zero), c[2:], None)
+
+    return Graph([x], [fused([x], [w, b, *multipliers], build)], ["y"])
+
+
+def side_by_side(graphs: Sequence[Graph]) -> Graph:
+    """One graph that computes them all, with inputs and outputs of their own."""
+    inputs = [v for g in graphs for v in g.inputs]
+    for i, v in enumerate(inputs):
+        v.name = f"x{i}"
+    nodes = [v.producer for g in graphs for v in g.outputs]
+    outputs = [apply(n.op, *(_again(v) for v in n.operands)).result for n in nodes if n is not None]
+    return Graph(inputs, outputs, [f"y{i}" for i in range(len(outputs))])
+
+
+def _again(value: Value) -> Value:
+    return value if value.const is None else const_value(value.const)
+
+
+def require_exact(graph: Graph, target: CTarget, samples: int = 2) -> tuple[list[str], Execution]:
+    """Run on random inputs and compare every byte with the reference; the kernels by layer, and the execution."""
+    seed = np.random.default_rng(0)
+    inputs = {
+        v.name: seed.integers(-128, 128, (samples, *v.type.shape)).astype(v.type.dtype.numpy) for v in graph.inputs
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = target.emit(graph, Path(folder), "net", Limits())
+        done = target.run(artifact, inputs)
+    for i in range(samples):
+        wanted = evaluate(graph, [inputs[v.name][i] for v in graph.inputs])
+        for name, array, layer in zip(graph.output_names, wanted, artifact.layers, strict=False):
+            np.testing.assert_array_equal(done.outputs[name][i], array, f"{name}: {layer}")
+    return [layer.kernel for layer in artifact.layers], done
