@@ -112,6 +112,11 @@ class LayerRule(Rule):
 
     layer: Builder[Any]
 
+    @property
+    def title(self) -> str:
+        """The rule and what it is for."""
+        return f"{type(self).__name__}({self.layer.op.name})"
+
 
 class BatchNormAfterLayer(LayerRule):
     """batch_norm of a layer is a layer."""
@@ -147,6 +152,11 @@ class SumRule(LayerRule):
 
     combine: Builder[Any] = add
     sign: int = 1
+
+    @property
+    def title(self) -> str:
+        """The rule and what it is for."""
+        return f"{type(self).__name__}({self.layer.op.name}, {self.combine.op.name})"
 
 
 class AddIntoBias(SumRule):
@@ -261,6 +271,11 @@ class PadIntoPool(Rule):
     """Padding that a pooling can do itself."""
 
     pool: Builder[Any]
+
+    @property
+    def title(self) -> str:
+        """The rule and what it is for."""
+        return f"{type(self).__name__}({self.pool.op.name})"
 
     def pattern(self, x: Any) -> Any:
         return self.pool(pad(x), as_="window")
