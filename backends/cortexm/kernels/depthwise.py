@@ -90,7 +90,7 @@ def _stride(group: Group) -> int:
 
 
 def _parameters(taps: Array, bias: Array, found: Requantize) -> Array:
-    """Per channel: bytes w0 w1 w2 w4, w3 w7 w5 0, w6 0 w8 0, which SXTB16 makes pairs of; then the epilogue's numbers."""
+    """Per channel: bytes w0 w1 w2 w4, w3 w7 w5 0, w6 0 w8 0, which SXTB16 makes pairs of; then bias and rescale."""
     columns = taps[:, [0, 1, 2, 4, 3, 7, 5, 5, 6, 6, 8, 8]].astype(np.uint8)
     columns[:, [7, 9, 11]] = 0
     words = np.ascontiguousarray(columns).view("<i4")
@@ -116,7 +116,7 @@ class Planes:
     def lines(self) -> Iterator[str]:
         yield "push {r7, lr}"
         yield "sub sp, #32"
-        # Pairs of weights: r9, r10, r11 the outer two of each row; r12 the middle ones of rows 0 and 1; lr that of row 2.
+        # Weights in pairs. r9, r10, r11: the outer two of each row. r12: the middle ones of rows 0 and 1. lr: of row 2.
         yield "ldr r9, [r1]"
         yield "ldr r10, [r1, #4]"
         yield "ldr r11, [r1, #8]"
