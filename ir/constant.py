@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .op import Bounds, Cost, Draw, Instance, Op, op
 from .types import F32, I8, I32, Array, TensorType, type_of
 
 
 @op
 class Const(Op):
-    """A constant tensor. Text form: `const @name`, the array itself lies in a sidecar."""
+    """A constant tensor, row-major. Text form: `const @name`, the array itself lies in a sidecar."""
 
     data: Array
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", np.asarray(self.data, order="C"))
         self.data.setflags(write=False)
 
     def infer(self) -> TensorType:

@@ -15,11 +15,14 @@ Listener = Callable[[Node, tuple[Array, ...]], None]
 
 
 def evaluate_node(node: Node, operands: Sequence[Array]) -> tuple[Array, ...]:
-    """Result arrays of one node, in the dtypes that inference promised."""
+    """Result arrays of one node, in the dtypes that inference promised, in row-major order.
+
+    The order of elements in memory decides how NumPy and BLAS sum; fixed, results depend on values alone.
+    """
     with np.errstate(all="ignore"):
         out = node.op.ref(*operands)
     results = out if isinstance(out, tuple) else (out,)
-    return tuple(np.asarray(r, v.type.dtype.numpy) for r, v in zip(results, node.results, strict=True))
+    return tuple(np.asarray(r, v.type.dtype.numpy, order="C") for r, v in zip(results, node.results, strict=True))
 
 
 def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = None) -> list[Array]:
@@ -29,7 +32,8 @@ def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = 
     """
     if len(inputs) != len(graph.inputs):
         raise InferenceError(f"{graph.name} has {len(graph.inputs)} inputs, {len(inputs)} were given")
-    live: dict[Value, Array] = dict(zip(graph.inputs, inputs, strict=True))
+    arrays = (np.asarray(x, order="C") for x in inputs)
+    live: dict[Value, Array] = dict(zip(graph.inputs, arrays, strict=True))
     remaining = {v: len(v.uses) for n in graph.nodes for v in n.results}
     kept = set(graph.outputs)
     for node in graph.nodes:

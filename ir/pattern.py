@@ -33,7 +33,7 @@ class Variable(Pattern):
 
 @dataclass(frozen=True, eq=False)
 class Constant(Pattern):
-    """A constant; its array is bound under `name`."""
+    """A constant; its array is bound under `name`. The same name twice must be equal constants."""
 
     name: str
 
@@ -118,6 +118,8 @@ def _match(pattern: Pattern, value: Value, found: Bindings) -> Iterator[Bindings
         case Constant(name):
             if (array := value.const) is None:
                 yield Mismatch(f"{name} is not a constant", len(found.nodes))
+            elif not _same(found.values.get(name, array), array):
+                yield Mismatch(f"{name} would be two different constants", len(found.nodes))
             else:
                 yield replace(found, values={**found.values, name: array})
         case Literal(array):
@@ -164,6 +166,13 @@ def _match_all(patterns: Sequence[Pattern], values: Sequence[Value], found: Bind
             yield attempt
         else:
             yield from _match_all(patterns[1:], values[1:], attempt)
+
+
+def _same(bound: Value | Array, array: Array) -> bool:
+    """Whether what is bound is this constant: equal type, equal bits."""
+    if not isinstance(bound, np.ndarray):
+        return bound.const is not None and _same(bound.const, array)
+    return (bound.dtype, bound.shape, bound.tobytes()) == (array.dtype, array.shape, array.tobytes())
 
 
 def _equals(value: Array, literal: Array) -> bool:

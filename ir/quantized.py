@@ -79,7 +79,9 @@ class QuantizedResult:
         """
         from .ops.quant import rescale
 
-        multiplier, shift = fixed_point(factor)
+        multiplier, shift = (
+            part.reshape(np.shape(factor) or (1,) * bool(acc.type.rank)) for part in fixed_point(factor)
+        )
         value: Value = rescale(
             acc, multiplier, shift, input_zero=input_zero, zero=self.zero, lo=self.lo, hi=self.hi, dtype=self.dtype
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from .base import Pass
 from .fold_quantization import FoldQuantization
+from .fuse import Fuse
 from .group import Group
 from .layout import Layout
 from .quantize import Quantize
 from .simplify import Simplify
 
-PASSES: tuple[type[Pass], ...] = (Simplify, Quantize, FoldQuantization, Layout, Group)
+PASSES: tuple[type[Pass], ...] = (Simplify, Fuse, Quantize, FoldQuantization, Layout, Group)
 
 _registry: dict[str, type[Pass]] = {}
 

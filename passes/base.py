@@ -97,13 +97,15 @@ class Pass:
 
 
 #: What may stand in a pipeline without quotation marks.
-PLAIN = re.compile(r'[^\s,{}="\\]+')
+PLAIN = re.compile(r'[^\s,{}\[\]="\\]+')
 
 
 def option_text(value: Any) -> str:
-    """An option's value as a pipeline writes it: `true`, `none`, `0.5`, `nhwc`, `"a b"`."""
+    """An option's value as a pipeline writes it: `true`, `none`, `0.5`, `nhwc`, `"a b"`, `[a,b]`."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{','.join(map(option_text, value))}]"
     text = str(value.value) if isinstance(value, enum.Enum) else str(value)
     return text if PLAIN.fullmatch(text) else json.dumps(text)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..ir.errors import UsageError
 from ..ir.evaluate import evaluate
 from ..ir.graph import Graph, Node, Value
 from ..ir.types import Array, Quant
-from .base import Context
+from .base import Context, Samples
 
 BINS = 2048
 
@@ -34,23 +34,27 @@ class Statistics:
         )  # fmt: skip
 
 
-def calibrate(graph: Graph, context: Context, wanted: Collection[Value]) -> dict[Value, Statistics]:
-    """Statistics of the wanted values over the context's samples, which are read twice: for ranges, then histograms.
-
-    Memory does not grow with the samples. Raises UsageError when there are none, or when a value is not finite.
-    """
+def samples(context: Context) -> Samples:
+    """The calibration samples, from the first. Raises UsageError when there are none."""
     if context.calibration is None:
         raise UsageError(
             "quantize needs calibration data",
             fix="give --calib FILE.npz (arrays by input name) or --calib random:lo,hi",
         )
+    return context.calibration()
+
+
+def calibrate(graph: Graph, context: Context, wanted: Collection[Value]) -> dict[Value, Statistics]:
+    """Statistics of the wanted values over the context's samples, which are read twice: for ranges, then histograms.
+
+    Memory does not grow with the samples. Raises UsageError when there are none, or when a value is not finite.
+    """
     lo, hi = dict.fromkeys(wanted, np.inf), dict.fromkeys(wanted, -np.inf)
 
     def extend(value: Value, x: Array) -> None:
         lo[value], hi[value] = min(lo[value], float(x.min())), max(hi[value], float(x.max()))
 
-    samples = _observe(graph, context.calibration(), wanted, extend)
-    if not samples:
+    if not _observe(graph, samples(context), wanted, extend):
         raise UsageError("the calibration data holds no sample", fix="give at least one, better a hundred")
     counts = {v: np.zeros(BINS, np.int64) for v in wanted}
     width = {v: max((hi[v] - lo[v]) / BINS, np.finfo(np.float64).tiny) for v in wanted}
@@ -59,13 +63,13 @@ def calibrate(graph: Graph, context: Context, wanted: Collection[Value]) -> dict
         bins = ((x.astype(np.float64).ravel() - lo[value]) / width[value]).astype(np.int64)
         counts[value] += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
 
-    _observe(graph, context.calibration(), wanted, count)
+    _observe(graph, samples(context), wanted, count)
     return {v: Statistics(lo[v], hi[v], lo[v] + (np.arange(BINS) + 0.5) * width[v], counts[v]) for v in wanted}
 
 
 def _observe(
     graph: Graph,
-    samples: Iterable[Mapping[str, Array]],
+    samples: Samples,
     wanted: Collection[Value],
     see: Callable[[Value, Array], None],
 ) -> int:

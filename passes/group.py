@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from ..ir.constant import Const
@@ -55,7 +56,7 @@ def fuse(graph: Graph, members: list[Node]) -> Node:
     """
     inside = set(members)
     outer = dict.fromkeys(v for node in members for v in node.operands if v.producer not in inside)
-    inner = {v: graph_input(v.name, v.type) for v in outer}
+    inner = {v: graph_input(name, v.type) for v, name in zip(outer, _input_names(list(outer)), strict=True)}
     loc = NOWHERE
     for node in members:
         copy = Node(node.op, [inner[v] for v in node.operands], [v.type for v in node.results], node.loc)
@@ -63,7 +64,7 @@ def fuse(graph: Graph, members: list[Node]) -> Node:
         inner |= dict(zip(node.results, copy.results, strict=True))
         loc |= node.loc
     last = members[-1]
-    body = Graph([inner[v] for v in outer], [inner[last.result]], [last.result.name], "body")
+    body = Graph([inner[v] for v in outer], [inner[last.result]], [last.result.name or "result"], "body")
     fused = apply(Fused(body), *outer, loc=loc)
     _name(fused, last)
     graph.insert(fused, before=last)
@@ -92,6 +93,14 @@ def inline(graph: Graph, fused: Node) -> None:
     for old, new in zip(fused.results, body.outputs, strict=True):
         graph.replace(old, outer[new])
     graph.prune_from([fused])
+
+
+def _input_names(values: list[Value]) -> list[str]:
+    """Names of the body's inputs: those of the operands, where they have one and it is theirs alone."""
+    names = [v.name for v in values]
+    unique = [name for name in names if name and names.count(name) == 1]
+    free = (name for i in itertools.count() if (name := f"x{i}") not in unique)
+    return [name if name in unique else next(free) for name in names]
 
 
 def _name(copy: Node, original: Node) -> None:

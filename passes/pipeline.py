@@ -8,26 +8,23 @@ The text form is in `pipeline.lark`; options are the fields of the pass.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import enum
 import functools
 import json
 import time
-import types
-import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import lark
 
 from ..ir.errors import PlanishError, UsageError
 from ..ir.graph import Graph
+from ..ir.verifier import verify
 from ..runtime.contracts import EXACT, Contract
 from . import all_passes, pass_named
-from .base import Changes, Context, Pass, option_text
+from .base import Changes, Context, Pass
+from .options import nearest, options, typed, usage
 
 
 @dataclass(frozen=True)
@@ -73,99 +70,51 @@ def _complaint(text: str, at: int, what: str, fix: str = "") -> UsageError:
 
 
 def _pass(text: str, tree: Any) -> Pass:
-    name, options = tree.children
+    name, given_options = tree.children
     cls = pass_named(name)
     if cls is None:
         known = [p.name for p in all_passes()]
-        raise _complaint(
-            text, name.start_pos, f"there is no pass {name}", f"{_nearest(name, known)}passes are {', '.join(known)}"
-        )
+        listed = f"{nearest(name, known)}passes are {', '.join(known)}"
+        raise _complaint(text, name.start_pos, f"there is no pass {name}", listed)
     given: dict[str, Any] = {}
-    for option in options.children if options is not None else ():
-        if option is not None:
-            key, value = option.children
-            if str(key) in given:
-                raise _complaint(text, key.start_pos, f"{name} is given {key} twice", "give each option once")
-            given[str(key)] = _option(text, cls, key, value)
-    if missing := [f.name for f in _options(cls) if f.name not in given and _is_required(f)]:
-        raise _complaint(text, name.start_pos, f"{name} needs {', '.join(missing)}", _usage(cls))
+    for option in given_options.children if given_options is not None else ():
+        if option is None:
+            continue
+        key, value = option.children
+        if str(key) in given:
+            raise _complaint(text, key.start_pos, f"{name} is given {key} twice", "give each option once")
+        given[str(key)] = _option(text, cls, key, value)
+    if missing := [o.name for o in options(cls) if o.is_required and o.name not in given]:
+        raise _complaint(text, name.start_pos, f"{name} needs {', '.join(missing)}", usage(cls))
     try:
         return cls(**given)
+    except UsageError as error:
+        raise _complaint(text, name.start_pos, error.what, error.fix) from None
     except (TypeError, ValueError) as error:
-        raise _complaint(text, name.start_pos, f"{name}: {error}", _usage(cls)) from None
+        raise _complaint(text, name.start_pos, f"{name}: {error}", usage(cls)) from None
 
 
 def _option(text: str, cls: type[Pass], key: Any, value: Any) -> Any:
-    annotations = typing.get_type_hints(cls)
-    names = [f.name for f in _options(cls)]
-    if str(key) not in names:
-        raise _complaint(text, key.start_pos, f"{cls.name} has no option {key}", f"{_nearest(key, names)}{_usage(cls)}")
-    (token,) = value.children
+    known = {o.name: o for o in options(cls)}
+    if str(key) not in known:
+        raise _complaint(
+            text, key.start_pos, f"{cls.name} has no option {key}", f"{nearest(key, list(known))}{usage(cls)}"
+        )
+    start = next(value.scan_values(lambda token: token is not None), key).start_pos
     try:
-        raw = json.loads(token) if value.data == "quoted" else str(token)
-        return _typed(raw, annotations[str(key)])
+        return typed(_raw(value), known[str(key)].annotation)
     except json.JSONDecodeError as error:
-        raise _complaint(text, token.start_pos, f"a quotation is wrong: {error.msg}") from None
+        raise _complaint(text, start, f"a quotation is wrong: {error.msg}") from None
     except ValueError as error:
-        raise _complaint(text, token.start_pos, f"{key} of {cls.name} is {error}, not {token}", _usage(cls)) from None
+        raise _complaint(text, start, f"{key} of {cls.name} is {error}", usage(cls)) from None
 
 
-def _typed(raw: str, annotation: Any) -> Any:
-    """The text as a value of the annotated type. Raises ValueError that says what is wanted."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        if type(None) in arguments and raw == "none":
-            return None
-        choices = [a for a in arguments if a is not type(None)]
-        for i, choice in enumerate(choices):
-            try:
-                return _typed(raw, choice)
-            except ValueError:
-                if i == len(choices) - 1:
-                    raise
-    if origin is Literal or (isinstance(annotation, type) and issubclass(annotation, enum.Enum)):
-        values = {option_text(a): a for a in (arguments if origin is Literal else annotation)}
-        if raw not in values:
-            raise ValueError(f"one of {', '.join(values)}")
-        return values[raw]
-    if annotation is bool:
-        if raw not in ("true", "false"):
-            raise ValueError("true or false")
-        return raw == "true"
-    if annotation in (int, float):
-        try:
-            return annotation(raw)
-        except ValueError:
-            raise ValueError("a whole number" if annotation is int else "a number") from None
-    return raw
-
-
-def _options(cls: type[Pass]) -> list[dataclasses.Field[Any]]:
-    return list(dataclasses.fields(cls))
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _usage(cls: type[Pass]) -> str:
-    hints = typing.get_type_hints(cls)
-    options = [f"{f.name}={_kind(hints[f.name])}" for f in _options(cls)]
-    return f"{cls.name}{{{', '.join(options)}}}" if options else f"{cls.name} has no options"
-
-
-def _kind(annotation: Any) -> str:
-    """An annotation for people: `int`, `nhwc|nchw`."""
-    if typing.get_origin(annotation) in (Literal, typing.Union, types.UnionType):
-        return "|".join(_kind(a) if isinstance(a, type) else option_text(a) for a in typing.get_args(annotation))
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return "|".join(option_text(a) for a in annotation)
-    return "none" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}? " if close else ""
+def _raw(tree: Any) -> str | tuple[str, ...]:
+    """The text of a value without its quotation marks; of a list, that of its elements."""
+    if tree.data == "list":
+        return tuple(str(_raw(child)) for child in tree.children if child is not None)
+    (token,) = tree.children
+    return json.loads(token) if token.type == "QUOTED" else str(token)
 
 
 @dataclass(frozen=True)
@@ -234,6 +183,7 @@ def _run(applied: Pass, graph: Graph, context: Context) -> Changes:
     """Run one pass in place and check what it left."""
     try:
         changes = applied.run(graph, context)
+        verify(graph)
         applied.check(graph)
     except PlanishError as error:
         error.details = (*error.details, f"in pass {applied}")

@@ -8,31 +8,37 @@ integer ops.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from ..ir.errors import UsageError
+from ..ir.evaluate import evaluate
 from ..ir.graph import Graph, Value, graph_input
 from ..ir.ops.quant import Dequantize, dequantize, quantize
 from ..ir.ops.quant import Quantize as QuantizeOp
-from ..ir.types import F32, I8, Quant, TensorType
+from ..ir.types import F32, I8, Array, Quant, TensorType
 from ..runtime.contracts import APPROXIMATE, Contract
 from .base import Changes, Context, Pass
-from .calibration import METHODS, calibrate
+from .calibration import METHODS, Statistics, calibrate, samples
 from .quantization_plan import Plan, Unit, activation_quants, units
+
+#: Calibration samples on which methods are compared.
+MEASURED = 128
 
 
 @dataclass(frozen=True)
 class Quantize(Pass):
     """Quantize weights (per output channel, symmetric) and activations (per tensor, calibrated) to int8.
 
-    calibration: how a range is chosen from what was seen: mse, percentile or minmax. exclude: names of values, source
-    nodes or ops that stay float. io: float, or int8 to make the graph's inputs and outputs integers. Where int32 could
-    overflow, the weights' scales of those channels are enlarged until it cannot. Raises UsageError without calibration
-    data, for data that is not finite, and for models that are quantized already.
+    calibration: how a range is chosen from what was seen: mse, percentile or minmax; auto takes the one with the best
+    SQNR of the outputs on calibration samples. exclude: names of values, source nodes or ops that stay float. io:
+    float, or int8 to make the graph's inputs and outputs integers. Where int32 could overflow, the weights' scales of
+    those channels are enlarged until it cannot. Raises UsageError without calibration data, for data that is not
+    finite, and for models that are quantized already.
     """
 
     contract: ClassVar[Contract] = APPROXIMATE
@@ -40,23 +46,43 @@ class Quantize(Pass):
     activations: Literal["int8"] = "int8"
     io: Literal["float", "int8"] = "float"
     per_channel: bool = True
-    calibration: Literal["mse", "percentile", "minmax"] = "mse"
+    calibration: Literal["auto", "mse", "percentile", "minmax"] = "auto"
     exclude: tuple[str, ...] = ()
 
     def run(self, graph: Graph, context: Context) -> Changes:
         if any(isinstance(n.op, QuantizeOp | Dequantize) for n in graph.nodes):
             raise UsageError("the model is quantized already", fix="leave quantize out of the pipeline")
         _check_names(self.exclude, graph)
+        wanted = dict.fromkeys(v for v in graph.inputs if v.type.dtype.is_float)
+        wanted.update(dict.fromkeys(v for u in units(graph) for v in (*u.activations, u.result)))
+        statistics = calibrate(graph, context, wanted)
+        tried = self._tried(graph, context, statistics) if self.calibration == "auto" else {}
+        method = max(tried, key=lambda m: tried[m]) if tried else self.calibration
+        changes = self._apply(graph, statistics, method)
+        context.notes.extend(f"{op} stays float: {why} (at {place})" for (op, place), why in changes.refused.items())
+        changes.facts["calibration"] = method
+        changes.facts["calibration_sqnr_db"] = {m: round(db, 2) for m, db in tried.items()}
+        return changes
+
+    def _tried(self, graph: Graph, context: Context, statistics: Mapping[Value, Statistics]) -> dict[str, float]:
+        """Output SQNR in dB on calibration samples, by method."""
+        inputs = [[s[v.name] for v in graph.inputs] for s in islice(samples(context), MEASURED)]
+        expected = [evaluate(graph, x) for x in inputs]
+        measured = {}
+        for method in METHODS:
+            twin = graph.clone()
+            twins = zip(_values(graph), _values(twin), strict=True)
+            replace(self, io="float")._apply(twin, {b: statistics[a] for a, b in twins if a in statistics}, method)
+            measured[method] = sqnr(expected, [evaluate(twin, x) for x in inputs])
+        return measured
+
+    def _apply(self, graph: Graph, statistics: Mapping[Value, Statistics], method: str) -> Changes:
         candidates = list(units(graph))
-        activations = dict.fromkeys(v for v in graph.inputs if v.type.dtype.is_float)
-        activations.update(dict.fromkeys(v for u in candidates for v in (*u.activations, u.result)))
-        statistics = calibrate(graph, context, activations)
-        quants = activation_quants(graph, candidates, statistics, METHODS[self.calibration])
+        quants = activation_quants(graph, candidates, statistics, METHODS[method])
         plan, changes = Plan(quants), Changes()
         for unit in candidates:
             if reason := self._excluded(unit) or plan.attempt(unit, self.per_channel):
                 changes.refused[unit.place] = reason
-                context.notes.append(f"{unit.place[0]} stays float: {reason} (at {unit.place[1]})")
         plan.drop_lone()
         changes.applied["quantized activations"] = _insert(graph, plan)
         changes.applied["quantized nodes"] = len(plan.units)
@@ -71,6 +97,22 @@ class Quantize(Pass):
         if any(v.type.dtype != F32 for v in (*unit.activations, unit.result)):
             return f"only f32 is quantized, this is {unit.result.type.dtype}"
         return None
+
+
+def sqnr(expected: Sequence[Sequence[Array]], actual: Sequence[Sequence[Array]]) -> float:
+    """Mean over the outputs of 10 log10(signal / noise), in dB, at most 200; samples first, then outputs."""
+    ratios = []
+    for reference, quantized in zip(zip(*expected, strict=True), zip(*actual, strict=True), strict=True):
+        signal = sum(float(np.square(x, dtype=np.float64).sum()) for x in reference)
+        noise = sum(float(np.square(x - y, dtype=np.float64).sum()) for x, y in zip(reference, quantized, strict=True))
+        ratios.append(min(200.0, 10 * np.log10(signal / noise)) if signal and noise else 200.0)
+    return float(np.mean(ratios))
+
+
+def _values(graph: Graph) -> Iterator[Value]:
+    yield from graph.inputs
+    for node in graph.nodes:
+        yield from node.results
 
 
 def _check_names(names: tuple[str, ...], graph: Graph) -> None:

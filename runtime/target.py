@@ -51,8 +51,8 @@ class Layer:
     shape: str
     macs: int = 0
     kernel: str = ""
-    ram_bytes: int = 0
     flash_bytes: int = 0
+    ram_bytes: int = 0
     instructions: int | None = None
 
 
@@ -77,8 +77,8 @@ class Artifact:
     """A compiled model on disk.
 
     graph: the lowered graph that it implements; the interpreter on this graph decides what is right.
-    facts: figures for the report, JSON-able: arena_bytes, flash_bytes (constants and, where it is known, code),
-    flags, ... They hold no paths and no time stamps: same input, same bytes out.
+    facts: figures for the report, JSON-able: arena_bytes, flash_bytes (of constants; code comes on top), flags, ...
+    They hold no paths and no time stamps: same input, same bytes out.
     """
 
     target: str
@@ -97,8 +97,8 @@ class Target(ABC):
     summary: str = ""
     #: Pipeline that turns any legal graph into the form that `emit` takes.
     lowering: str = ""
-    #: How many samples `planish verify` runs unless it is told; None is all of them. Emulators are slow.
-    sample_limit: int | None = None
+    #: How many multiply-accumulates `planish verify` executes, unless told how many samples: emulators are slow.
+    verified_macs: int | None = None
 
     @abstractmethod
     def supports(self, node: Node) -> Unsupported | None:

@@ -27,6 +27,8 @@ from .toolchain import PACKAGES
 #: Of values in the arena, in bytes; the largest alignment of a C type that is used.
 ALIGNMENT = 8
 HOST = "c"
+#: A minute or two of emulation.
+VERIFIED_MACS = 2_500_000_000
 
 
 class CTarget(Target):
@@ -37,6 +39,11 @@ class CTarget(Target):
     def __init__(self, name: str) -> None:
         self.name = name
         self.kernels = KERNELS[name]
+        if name == HOST:
+            self.summary = "portable C99 for any machine, run on this one"
+        else:
+            self.summary = f"C99 for {cores.CORES[name].name}, run under QEMU"
+            self.verified_macs = VERIFIED_MACS
         self.flags = " ".join(
             (*(() if name == HOST else cores.CORES[name].flags), *cores.MODEL_FLAGS, cores.OPTIMIZATION)
         )
@@ -80,13 +87,11 @@ class CTarget(Target):
         for file, text in project.files.items():
             (out / file).write_text(text, encoding="ascii", newline="\n")
         facts = _facts(c_name, self.flags, graph, memory, project)
-        return Artifact(self.name, out, graph, _layers(project), facts)
+        return Artifact(self.name, out, graph, _layers(memory, project), facts)
 
     def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:
-        layers = [
-            Layer(**{key: row[key] for key in ("name", "op", "source", "shape", "macs", "kernel", "flash_bytes")})
-            for row in facts["layers"]
-        ]
+        keys = ("name", "op", "source", "shape", "macs", "kernel", "flash_bytes", "ram_bytes")
+        layers = [Layer(**{key: row[key] for key in keys}) for row in facts["layers"]]
         return Artifact(self.name, path, graph, layers, dict(facts))
 
     def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
@@ -109,6 +114,7 @@ class CTarget(Target):
             samples=len(done.outputs[0]) if done.outputs else 0,
             instructions=max(done.instructions, default=0) if done.instructions is not None else None,
             stack_bytes=done.stack_bytes,
+            flash_bytes=done.flash_bytes,
             layers=done.layers or {},
         )
 
@@ -178,14 +184,24 @@ def _largest_at_peak(memory: Plan, project: Project) -> list[str]:
     return [f"most is in use in {function.name}, from {function.node.loc}: {held}"]
 
 
-def _layers(project: Project) -> list[Layer]:
+def _layers(memory: Plan, project: Project) -> list[Layer]:
     layers = []
-    for f in project.functions:
+    for time, f in enumerate(project.functions):
         node, result = f.node, f.node.results[0].type
         macs = node.op.cost(*(v.type for v in node.operands)).macs
         ops = " + ".join(n.op.name for n in f.choice.group.nodes)
-        layers.append(Layer(f.name, ops, str(node.loc), str(result.bare), macs, f.kernel.name, f.table_bytes))
+        ram = _in_use(memory, time)
+        layers.append(Layer(f.name, ops, str(node.loc), str(result.bare), macs, f.kernel.name, f.table_bytes, ram))
     return layers
+
+
+def _in_use(memory: Plan, time: int) -> int:
+    """Bytes of the arena that hold something at a step; a result in place shares its operand's."""
+    used, end = 0, 0
+    for row in sorted((r for r in memory.rows if r.first <= time <= r.last), key=lambda r: r.offset):
+        used += max(0, row.offset + row.size - max(end, row.offset))
+        end = max(end, row.offset + row.size)
+    return used
 
 
 def _facts(name: str, flags: str, graph: Graph, memory: Plan, project: Project) -> dict[str, Any]:
@@ -197,14 +213,14 @@ def _facts(name: str, flags: str, graph: Graph, memory: Plan, project: Project) 
         "arena_optimal": memory.optimal,
         "input_bytes": sum(v.type.nbytes for v in graph.inputs),
         "output_bytes": sum(v.type.nbytes for v in graph.outputs),
-        "table_bytes": project.table_bytes,
+        "flash_bytes": project.table_bytes,
         "files": sorted(project.files),
         "layers": [
             {
                 **{key: value for key, value in vars(layer).items() if key != "instructions"},
                 "refused": {kernel: answer.reason for kernel, answer in f.choice.refused},
             }
-            for layer, f in zip(_layers(project), project.functions, strict=True)
+            for layer, f in zip(_layers(memory, project), project.functions, strict=True)
         ],
         "arena": [
             {"value": str(r.value.type.bare) if r.value is not None else "scratch", "offset": r.offset, "bytes": r.size,

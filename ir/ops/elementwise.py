@@ -256,7 +256,8 @@ class Clip(Elementwise):
         return low if self.hi == math.inf else np.minimum(low, x.dtype.type(self.hi))
 
     def bounds(self, x: Bounds) -> Bounds:
-        return Bounds(x.type, np.clip(x.lo, self.lo, self.hi), np.clip(x.hi, self.lo, self.hi))
+        lo, hi = (x.type.dtype.numpy.type(v) if x.type.dtype.is_float else v for v in (self.lo, self.hi))
+        return Bounds(x.type, np.clip(x.lo, lo, hi), np.clip(x.hi, lo, hi))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

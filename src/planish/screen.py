@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 #: A name that fills the screen says less than its beginning.
 _LONGEST = 2000
+_WIDEST = 120  # of a cell
 
 
 def plain(text: object, longest: int = _LONGEST) -> str:
@@ -58,7 +59,8 @@ def cell(value: object) -> str:
         return ""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return plain(value, 60)
+    text = plain(value)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
 
 
 @dataclass

@@ -90,7 +90,10 @@ def test_imports_point_up_the_list(path):
 
 @pytest.mark.parametrize("path", SOURCES + FACE, ids=relative)
 def test_heavy_packages_are_imported_where_they_are_used(path):
-    assert heavy_imports(ast.parse(path.read_text()), package_of(path)) == []
+    # planish.testing is hypothesis strategies; nothing imports it but tests.
+    allowed = {"hypothesis"} if package_of(path)[:2] == ["planish", "testing"] else set()
+    found = heavy_imports(ast.parse(path.read_text()), package_of(path))
+    assert {name for name in found if name.split(".")[0] not in allowed} == set()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "passes").rglob("*.py")), ids=relative)

@@ -8,14 +8,14 @@ from ..kernel import Kernel
 from .depthwise import SmladDepthwise3x3
 from .elementwise import Elementwise, PortableBatchNorm
 from .linear import PortableConv2d, PortableDense, PortableMatmul
-from .move import PortableConcat, PortableMove, PortablePad
+from .move import PortableConcat, PortableGather, PortableMove, PortablePad
 from .reduce import PortableIntegerSoftmax, PortablePool2d, PortableReduce, PortableSoftmax
 from .smlad import SmladConv2d, SmladDense
 
 PORTABLE: tuple[Kernel, ...] = (
     PortableConv2d(), PortableDense(), PortableMatmul(),
     PortablePool2d(), PortableReduce(), PortableSoftmax(), PortableIntegerSoftmax(),
-    PortableBatchNorm(), PortableMove(), PortablePad(), PortableConcat(),
+    PortableBatchNorm(), PortableMove(), PortablePad(), PortableGather(), PortableConcat(),
     Elementwise(),
 )  # fmt: skip
 

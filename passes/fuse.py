@@ -1,0 +1,318 @@
+"""Fuse: normalizations, biases, scales and padding become part of the layer beside them.
+
+Equal over the reals; floats are rounded in another order. Weights are computed in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..ir.builder import Builder
+from ..ir.graph import Graph, Value
+from ..ir.op import Bounds
+from ..ir.ops.conv import conv2d
+from ..ir.ops.dense import dense, matmul
+from ..ir.ops.elementwise import add, sub
+from ..ir.ops.norm import batch_norm
+from ..ir.ops.pool import avg_pool2d, max_pool2d, sum_pool2d
+from ..ir.ops.reduce import reduce_mean
+from ..ir.ops.shape import pad
+from ..ir.pattern import const, only_use
+from ..ir.rewrite import NoMatch, Rule, no_match, rewrite
+from ..ir.types import NCHW, Array, TensorType, static
+from ..runtime.contracts import REASSOCIATING, Contract
+from .base import Changes, Context, Pass
+from .moving import full_rank
+
+
+@dataclass(frozen=True)
+class Fuse(Pass):
+    """Fold batch normalization, per-channel constants and padding into convolutions, dense layers and poolings."""
+
+    contract: ClassVar[Contract] = REASSOCIATING
+
+    def run(self, graph: Graph, context: Context) -> Changes:
+        changes = Changes()
+        changes.add(rewrite(graph, INTO_NEIGHBOURS))
+        changes.add(rewrite(graph, ALONE))  # what no neighbour took
+        return changes
+
+
+# ---- a layer is conv2d or dense: weights [O, ...], bias [O]
+
+
+def channel_axis(layer: Any) -> int:
+    """The axis of the channels in a matched layer's input and in its result."""
+    return layer.layout.channel if "layout" in layer.op.attributes() else layer.value.type.rank - 1
+
+
+def along(axis: int, constant: Array, type: TensorType) -> Array | None:
+    """What broadcasts to `type`, as one float64 number per index of `axis`; None where it varies otherwise."""
+    if constant.ndim > type.rank:
+        return None
+    full: Array = constant.reshape(static(full_rank(constant.shape, type.rank))).astype(np.float64)
+    if any(d != 1 for i, d in enumerate(full.shape) if i != axis):
+        return None
+    return np.broadcast_to(full.ravel(), (int(type.shape[axis]),))  # type: ignore[arg-type]
+
+
+def per_output(vector: Array, w: Array) -> Array:
+    """[O] such that it multiplies weights [O, ...]."""
+    return vector.reshape(-1, *(1,) * (w.ndim - 1))
+
+
+def per_input(vector: Array, w: Array, layer: Any) -> Array:
+    """[C] such that it multiplies weights whose input channels are on the layer's axis; groups see their own part."""
+    if w.ndim == 2:
+        return vector.reshape(1, -1)
+    groups, axis = layer.groups, layer.layout.channel
+    rows = np.repeat(vector.reshape(groups, -1), w.shape[0] // groups, axis=0)  # [O, C/groups]
+    return rows[:, :, None, None] if axis == 1 else rows[:, None, None, :]
+
+
+def scale_and_shift(m: Any, scale: Array, shift: Array, mean: Array, var: Array) -> tuple[Array, Array] | NoMatch:
+    """batch_norm as x * k + t, in float64."""
+    wide = [v.astype(np.float64) for v in (scale, shift, mean, var)]
+    with np.errstate(all="ignore"):
+        k = wide[0] / np.sqrt(wide[3] + m.batch_norm.epsilon)
+        t = wide[1] - wide[2] * k
+    return (k, t) if np.all(np.isfinite(k)) and np.all(np.isfinite(t)) else no_match("parameters are not finite")
+
+
+def normalized_axis(m: Any) -> int:
+    """The axis of the channels that batch_norm normalizes."""
+    return 1 if m.batch_norm.layout is NCHW else m.batch_norm.value.type.rank - 1
+
+
+def affine_after(layer: Any, x: Value, w: Array, b: Array, k: Array, t: Array) -> Value | NoMatch:
+    """The layer whose result is k * layer(x) + t."""
+    if layer.dtype.is_integer:
+        return no_match("the layer computes integers")
+    weights = (w * per_output(k, w)).astype(w.dtype)
+    return layer.like(x, weights, (b * k + t).astype(b.dtype))
+
+
+def affine_before(layer: Any, x: Value, w: Array, b: Array, k: Array, t: Array) -> Value | NoMatch:
+    """The layer that takes x where it took k * x + t."""
+    if layer.dtype.is_integer:
+        return no_match("the layer computes integers")
+    if np.any(t != 0) and any(layer.op.attributes().get("pads", ())):
+        return no_match("padding is zero behind the addition, so it cannot move past it")
+    terms = (w * per_input(np.asarray(t), w, layer)).reshape(w.shape[0], -1)
+    weights = (w * per_input(k, w, layer)).astype(w.dtype)
+    return layer.like(x, weights, (b + terms.sum(1)).astype(b.dtype))
+
+
+@dataclass(eq=False)
+class LayerRule(Rule):
+    """A rule for a layer: conv2d or dense."""
+
+    layer: Builder[Any]
+
+
+class BatchNormAfterLayer(LayerRule):
+    """batch_norm of a layer is a layer."""
+
+    def pattern(self, x: Any, w: Any, b: Any, scale: Any, shift: Any, mean: Any, var: Any) -> Any:
+        layer = only_use(self.layer(x, const(w), const(b), as_="layer"))
+        return batch_norm(layer, const(scale), const(shift), const(mean), const(var))
+
+    def rewrite(self, m: Any, x: Value, w: Array, b: Array, **parameters: Array) -> Any:
+        if normalized_axis(m) != channel_axis(m.layer):
+            return no_match("another axis is normalized than that of the output channels")
+        affine = scale_and_shift(m, **parameters)
+        return affine if isinstance(affine, NoMatch) else affine_after(m.layer, x, w, b, *affine)
+
+
+class BatchNormBeforeLayer(LayerRule):
+    """A layer of batch_norm is a layer, where no padding lies between."""
+
+    def pattern(self, x: Any, w: Any, b: Any, scale: Any, shift: Any, mean: Any, var: Any) -> Any:
+        normalized = only_use(batch_norm(x, const(scale), const(shift), const(mean), const(var)))
+        return self.layer(normalized, const(w), const(b), as_="layer")
+
+    def rewrite(self, m: Any, x: Value, w: Array, b: Array, **parameters: Array) -> Any:
+        if normalized_axis(m) != channel_axis(m.layer):
+            return no_match("another axis is normalized than that of the input channels")
+        affine = scale_and_shift(m, **parameters)
+        return affine if isinstance(affine, NoMatch) else affine_before(m.layer, x, w, b, *affine)
+
+
+@dataclass(eq=False)
+class SumRule(LayerRule):
+    """A rule for a layer beside an addition (or, with sign -1, a subtraction) of a constant."""
+
+    combine: Builder[Any] = add
+    sign: int = 1
+
+
+class AddIntoBias(SumRule):
+    """A constant per output channel that is added to a layer's result is bias."""
+
+    def pattern(self, x: Any, w: Any, b: Any, c: Any) -> Any:
+        return self.combine(only_use(self.layer(x, const(w), const(b), as_="layer")), const(c), as_="sum")
+
+    def rewrite(self, m: Any, x: Value, w: Array, b: Array, c: Array) -> Any:
+        result = m.layer.value.type
+        t = along(channel_axis(m.layer), c, result)
+        if t is None or m.sum.value.type.shape != result.shape:
+            return no_match("the constant is not one number per output channel")
+        return affine_after(m.layer, x, w, b, np.ones(len(t)), self.sign * t)
+
+
+class AddBeforeLayer(SumRule):
+    """A constant per input channel that is added before a layer without padding is bias."""
+
+    def pattern(self, x: Any, w: Any, b: Any, c: Any) -> Any:
+        return self.layer(only_use(self.combine(x, const(c), as_="sum")), const(w), const(b), as_="layer")
+
+    def rewrite(self, m: Any, x: Value, w: Array, b: Array, c: Array) -> Any:
+        t = along(channel_axis(m.layer), c, x.type)
+        if t is None or m.sum.value.type.shape != x.type.shape:
+            return no_match("the constant is not one number per input channel")
+        return affine_before(m.layer, x, w, b, np.ones(len(t)), self.sign * t)
+
+
+class AddOfAdd(Rule):
+    """Two constants that are added one after the other are one."""
+
+    def pattern(self, x: Any, a: Any, b: Any) -> Any:
+        return add(only_use(add(x, const(a), as_="inner")), const(b), as_="outer")
+
+    def rewrite(self, m: Any, x: Value, a: Array, b: Array) -> Any:
+        if m.outer.dtype.is_integer:
+            return no_match("integers could wrap")
+        return m.outer.like(x, a + b)
+
+
+class AddZero(Rule):
+    """X + 0, where -0.0 need not become 0.0."""
+
+    def pattern(self, x: Any, c: Any) -> Any:
+        return add(x, const(c))
+
+    def rewrite(self, m: Any, x: Value, c: Array) -> Any:
+        if np.any(c != 0) or m.add.value.type.shape != x.type.shape:
+            return no_match("the constant is not zero, or broadcasts the operand")
+        return x
+
+
+class MatmulOfConstant(Rule):
+    """A matrix product with stored weights is a dense layer."""
+
+    def pattern(self, x: Any, w: Any) -> Any:
+        return matmul(x, const(w))
+
+    def rewrite(self, m: Any, x: Value, w: Array) -> Any:
+        if w.ndim != 2:
+            return no_match("the weights are a batch of matrices")
+        return dense(x, np.ascontiguousarray(w.T), np.zeros(w.shape[1], m.matmul.dtype.numpy))
+
+
+class BatchNormAlone(Rule):
+    """batch_norm of an image that no layer took is a depthwise convolution with a window of one pixel."""
+
+    def pattern(self, x: Any, scale: Any, shift: Any, mean: Any, var: Any) -> Any:
+        return batch_norm(x, const(scale), const(shift), const(mean), const(var))
+
+    def rewrite(self, m: Any, x: Value, **parameters: Array) -> Any:
+        if x.type.rank != 4:
+            return no_match("the operand is no image")
+        affine = scale_and_shift(m, **parameters)
+        if isinstance(affine, NoMatch):
+            return affine
+        k, t = (v.astype(m.batch_norm.dtype.numpy) for v in affine)
+        return conv2d(x, k.reshape(-1, 1, 1, 1), t, groups=len(k), layout=m.batch_norm.layout)
+
+
+# ---- padding
+
+
+def spatial_pads(m: Any) -> tuple[int, int, int, int] | None:
+    """The window's pads with those of the matched pad added; None where it pads batch or channels too."""
+    window, before, after = m.window, m.pad.before, m.pad.after
+    if any(before[i] or after[i] for i in range(4) if i not in window.layout.spatial):
+        return None
+    outer = [side[i] for side in (before, after) for i in window.layout.spatial]
+    top, left, bottom, right = (a + b for a, b in zip(window.pads, outer, strict=True))
+    return top, left, bottom, right
+
+
+class PadIntoConv(Rule):
+    """Padding with zero (on integers: with the zero point) is what a convolution does itself."""
+
+    def pattern(self, x: Any, w: Any, b: Any) -> Any:
+        return conv2d(pad(x), w, b, as_="window")
+
+    def rewrite(self, m: Any, x: Value, w: Value, b: Value) -> Any:
+        pads = spatial_pads(m)
+        if pads is None:
+            return no_match("batch or channels are padded")
+        if m.pad.op.value != m.window.input_zero:
+            return no_match(f"the padding is {m.pad.op.value}, the convolution pads with {m.window.input_zero}")
+        return m.window.like(x, w, b, pads=pads)
+
+
+@dataclass(eq=False)
+class PadIntoPool(Rule):
+    """Padding that a pooling can do itself."""
+
+    pool: Builder[Any]
+
+    def pattern(self, x: Any) -> Any:
+        return self.pool(pad(x), as_="window")
+
+    def rewrite(self, m: Any, x: Value) -> Any:
+        pads = spatial_pads(m)
+        if pads is None:
+            return no_match("batch or channels are padded")
+        if any(p >= size for p, size in zip(pads, m.window.window * 2, strict=True)):
+            return no_match("a window would see padding alone")
+        reason, changes = self.padded_alike(m.window, m.pad.op.value, x)
+        return no_match(reason) if reason else m.window.like(x, pads=pads, **changes)
+
+    def padded_alike(self, window: Any, value: float, x: Value) -> tuple[str, dict[str, Any]]:
+        """Why the pooling would pad with something else than `value`, or "" and the attributes that make it pad so."""
+        match self.pool:
+            case pool if pool is avg_pool2d:
+                counts = window.count_pads or not any(window.pads)
+                return ("" if value == 0 and counts else "the mean would count other padding"), {"count_pads": True}
+            case pool if pool is sum_pool2d:
+                return ("" if value == window.input_zero else "the sum would count other padding"), {}
+            case _:
+                return ("" if value <= least(x) else "the padding could be the maximum"), {}
+
+
+def least(x: Value) -> float:
+    """A lower bound of a value, from the op that computes it alone."""
+    if x.producer is None:
+        return float(Bounds.top(x.type).lo)
+    bounds = x.producer.op.bounds(*(Bounds.top(v.type) for v in x.producer.operands))
+    return float(np.min((bounds if isinstance(bounds, Bounds) else bounds[x.index]).lo))
+
+
+class AveragePoolOfWholeImage(Rule):
+    """The mean over one window that is the whole image is the mean over the image's axes."""
+
+    def pattern(self, x: Any) -> Any:
+        return avg_pool2d(x, pads=(0, 0, 0, 0), dilations=(1, 1))
+
+    def rewrite(self, m: Any, x: Value) -> Any:
+        spatial = m.avg_pool2d.layout.spatial
+        if tuple(x.type.shape[i] for i in spatial) != m.avg_pool2d.window:
+            return no_match("the window is not the whole image")
+        return reduce_mean(x, axes=spatial, keepdims=True)
+
+
+LAYERS = (conv2d, dense)
+INTO_NEIGHBOURS: tuple[Rule, ...] = (
+    MatmulOfConstant(), AddZero(), AddOfAdd(),
+    *(rule(layer) for layer in LAYERS for rule in (BatchNormAfterLayer, BatchNormBeforeLayer)),
+    *(rule(layer, add, 1) for layer in LAYERS for rule in (AddIntoBias, AddBeforeLayer)),
+    *(rule(layer, sub, -1) for layer in LAYERS for rule in (AddIntoBias, AddBeforeLayer)),
+    PadIntoConv(), PadIntoPool(avg_pool2d), PadIntoPool(sum_pool2d), PadIntoPool(max_pool2d), AveragePoolOfWholeImage(),
+)  # fmt: skip
+ALONE: tuple[Rule, ...] = (BatchNormAlone(),)

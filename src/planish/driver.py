@@ -1,0 +1,244 @@
+"""From a model file to a folder: load, transform, lower, emit. The Python API is made of the same steps."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .folder import check_replaceable, new_folder, write_report
+from .ir.constant import Const
+from .ir.errors import InferenceError, UsageError
+from .ir.graph import Graph, Node
+from .ir.ops.quant import Quantize
+from .ir.types import Sym, static
+from .passes.base import Context
+from .passes.pipeline import Listener, Step, parse_pipeline, run_pipeline
+from .registry import target_named
+from .report import build_report, jsonable, show_compiled
+from .runtime.data import Dataset, read
+from .runtime.target import Artifact, Limits, Target, Unsupported
+from .screen import Screen
+
+#: Both graphs of a compiled folder: the one that the artifact implements, and the model as it was imported.
+LOWERED, REFERENCE = "graphs/lowered.planish", "graphs/reference.planish"
+
+#: What runs unless --pipeline says otherwise. fold-quantization is part of every one: models come quantized, too.
+FLOAT = "simplify,fuse,fold-quantization,simplify"
+INT8 = "simplify,fuse,quantize{weights=int8},fold-quantization,simplify"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the user asked for."""
+
+    model: Path
+    target: str
+    quantize: str | None = None
+    calib: str | None = None
+    pipeline: str | None = None
+    name: str | None = None
+    ram: int | None = None
+    flash: int | None = None
+    dims: Mapping[str, int] = field(default_factory=dict)
+    binds: Mapping[str, Any] = field(default_factory=dict)
+    validate: bool = False
+    print_after: bool = False
+
+    def __post_init__(self) -> None:
+        if self.quantize and self.pipeline is not None:
+            raise UsageError("--quantize and --pipeline are both given", fix="write quantize{...} in the pipeline")
+        if self.quantize and self.calib is None:
+            raise UsageError(
+                "--quantize needs calibration data",
+                fix="give --calib FILE.npz with typical inputs, or --calib random:lo,hi for a first look",
+            )
+        if self.name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", self.name):
+            raise UsageError(f"--name {self.name!r} is no C identifier", fix="letters, digits and _; no digit first")
+
+    @property
+    def passes(self) -> str:
+        """The pipeline as text."""
+        return self.pipeline if self.pipeline is not None else INT8 if self.quantize else FLOAT
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(ram=self.ram, flash=self.flash)
+
+
+@dataclass
+class Model:
+    """A model on its way through: what was read, what became of it, and what is to be told.
+
+    reference: the graph as it was imported, with static shapes; `accuracy_float` and `agreement` are measured on it.
+    graph: the graph as it is now.
+    """
+
+    name: str
+    reference: Graph
+    graph: Graph
+    source: dict[str, Any] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_model(path: Path, dims: Mapping[str, int], binds: Mapping[str, Any], static_batch: bool) -> Model:
+    """Import a model file. With `static_batch` a lone symbolic batch is taken as 1, and that is noted."""
+    from .frontends.onnx import load
+
+    notes: list[str] = []
+    bind = {name: np.asarray(value) for name, value in binds.items()}
+    graph = load(path, dims=dims, bind=bind, notes=notes)
+    if static_batch and (symbol := batch_symbol(graph)):
+        notes = [f"the batch dimension {symbol} is taken as 1 (--dim {symbol}=... changes that)"]
+        graph = load(path, dims={**dims, symbol: 1}, bind=bind, notes=notes)
+    source = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return Model(identifier(path.stem), graph, graph, source, notes=notes)
+
+
+def batch_symbol(graph: Graph) -> str | None:
+    """The one symbol of the graph's inputs, where it is nothing but the first dimension of them; else None."""
+    symbols = {d for v in graph.inputs for d in v.type.shape if isinstance(d, Sym)}
+    batches = {v.type.shape[0] if v.type.shape else None for v in graph.inputs}
+    inner = [d for v in graph.inputs for d in v.type.shape[1:] if isinstance(d, Sym)]
+    return symbols.pop().symbol if len(symbols) == 1 and batches == symbols and not inner else None
+
+
+def identifier(text: str) -> str:
+    """A C identifier made of a file's name: `my-model.v2` -> `my_model_v2`."""
+    word = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()[:40]
+    return word if word and not word[0].isdigit() else f"model_{word}".rstrip("_")
+
+
+def transform(model: Model, pipeline: str, context: Context, listeners: Sequence[Listener] = ()) -> None:
+    """Run a pipeline on the model; what was done is added to its steps, what the passes remark to its notes."""
+    result = run_pipeline(model.graph, pipeline, context, listeners=listeners)
+    model.graph = result.graph
+    model.steps.extend(result.steps)
+    model.notes.extend(note for note in context.notes if note not in model.notes)
+
+
+def require_static(graph: Graph) -> None:
+    """Raise UsageError when an input has a dimension that is not known: a backend needs ints."""
+    for value in graph.inputs:
+        try:
+            static(value.type.shape)
+        except InferenceError as error:
+            raise UsageError(f"input {value.name}: {error.what}", where=str(value.type), fix=error.fix) from None
+
+
+def step_as_json(step: Step) -> dict[str, Any]:
+    """What one pass did, for the report: no seconds, which differ from run to run."""
+    refused = [{"pattern": p, "node": n, "reason": r} for (p, n), r in step.changes.refused.items()]
+    return {
+        "pass": str(step.applied),
+        "contract": str(step.contract),
+        "applied": dict(step.changes.applied),
+        "refused": refused,
+        "facts": jsonable(step.changes.facts),
+    }
+
+
+# ---- the verb compile
+
+
+def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
+    """Everything before the target writes: cheap checks first, then import, passes and lowering."""
+    target = target_named(plan.target)
+    parse_pipeline(plan.passes)
+    with screen.working(f"reading {plan.model.name}"):
+        model = read_model(plan.model, plan.dims, plan.binds, static_batch=True)
+        require_static(model.graph)
+        model.name = plan.name or model.name
+        calibration = read(plan.calib).of(model.graph) if plan.calib else None
+    listeners = _listeners(plan, screen)
+    context = Context(None if calibration is None else lambda: iter(calibration), target)
+    with screen.working(f"transforming {plan.model.name}"):
+        transform(model, plan.passes, context, listeners)
+        lower(model, target, listeners)
+    return model, target, calibration
+
+
+def lower(model: Model, target: Target, listeners: Sequence[Listener] = ()) -> None:
+    """Bring the model into the form that the target takes."""
+    transform(model, target.lowering, Context(target=target), listeners)
+
+
+def _listeners(plan: Plan, screen: Screen) -> list[Listener]:
+    listeners: list[Listener] = []
+    if plan.print_after:
+        listeners.append(_Printer(screen))
+    return listeners
+
+
+@dataclass(frozen=True)
+class _Printer:
+    """Prints the graph after each pass."""
+
+    screen: Screen
+
+    def after(self, step: Step, before: Graph, after: Graph, context: Context) -> None:
+        from .ir.text import print_graph
+
+        self.screen.block(f"// after {step.applied}\n{print_graph(after)[0]}")
+
+
+def emit(
+    model: Model, target: Target, folder: Path, limits: Limits, calibration: Dataset | None
+) -> tuple[Artifact, dict[str, Any]]:
+    """Write the artifact, both graphs and the report into an empty folder; the artifact and the report.
+
+    Raises UnsupportedError naming every node that the target does not take, DoesNotFitError beyond the limits.
+    """
+    from .ir.text import save
+
+    artifact = target.emit(model.graph, folder, model.name, limits)
+    (folder / LOWERED).parent.mkdir()
+    save(model.graph, folder / LOWERED)
+    save(model.reference, folder / REFERENCE)
+    report = build_report(
+        artifact,
+        name=model.name,
+        model=model.source,
+        ranges=input_ranges(model.graph) if calibration is None else calibration.ranges(),
+        calibration=None if calibration is None else {"source": calibration.source, "samples": len(calibration)},
+        passes=[step_as_json(step) for step in model.steps],
+        notes=model.notes,
+    )
+    write_report(folder, report)
+    return artifact, report
+
+
+def input_ranges(graph: Graph) -> dict[str, tuple[float, float]]:
+    """What a graph itself tells about the values of its inputs: of integers all, of floats what `quantize` keeps."""
+    ranges: dict[str, tuple[float, float]] = {}
+    for value in graph.inputs:
+        dtype = value.type.dtype
+        if dtype.is_integer or dtype.kind == "bool":
+            ranges[value.name] = (dtype.min, dtype.max)
+        for user in value.users:
+            if isinstance(user.op, Quantize) and all(v.const is not None for v in user.operands[1:]):
+                scale, zero = (float(np.max(v.const)) for v in user.operands[1:] if v.const is not None)
+                ranges[value.name] = ((user.op.lo - zero) * scale, (user.op.hi - zero) * scale)
+    return ranges
+
+
+def unsupported_nodes(graph: Graph, target: Target) -> list[tuple[Node, Unsupported]]:
+    """Every node that the target does not take, with the reason."""
+    answers = ((node, target.supports(node)) for node in graph.nodes if not isinstance(node.op, Const))
+    return [(node, answer) for node, answer in answers if answer is not None]
+
+
+def compile_model(plan: Plan, out: Path, screen: Screen) -> None:
+    """Compile a model file into the folder `out`, which appears when it is complete."""
+    check_replaceable(out)
+    model, target, calibration = prepare(plan, screen)
+    with screen.working(f"compiling for {target.name}"), new_folder(out) as folder:
+        _, report = emit(model, target, folder, plan.limits, calibration)
+    screen.result(report)
+    show_compiled(screen, report, out)

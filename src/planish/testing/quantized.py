@@ -1,0 +1,97 @@
+"""The integer form of an op against the op itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import note
+from hypothesis import strategies as st
+
+from ..ir.arithmetic import quantize
+from ..ir.evaluate import evaluate
+from ..ir.graph import Graph, graph_input
+from ..ir.op import Instance, Op
+from ..ir.precision import widened
+from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..ir.text import print_graph
+from ..ir.types import F32, I8, Array, TensorType, dtype_of, type_of
+from ..ir.verifier import verify
+from .ops import for_each_instance, reference
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A float array in 8 bits: real = scale * (q - zero)."""
+
+    scale: Array
+    zero: Array
+    q: Array
+
+    @property
+    def real(self) -> Array:
+        return ((self.q.astype(np.int64) - self.zero) * self.scale.astype(np.float64)).astype(np.float32)
+
+
+def check_quantized(op: type[Op]) -> None:
+    """Hold `op.quantized` to its promise: within one step of quantize(op(dequantize(...))), accumulators in bounds.
+
+    Operands of generated float instances are calibrated to their own range; a refusal is an answer.
+    """
+    for_each_instance(op, _within_one_step)
+
+
+def asymmetric(x: Array) -> Calibrated:
+    """Calibrated as activations are: one scale, the range widened to contain 0."""
+    low, high = min(float(x.min(initial=0)), 0.0), max(float(x.max(initial=0)), 0.0)
+    scale = np.array((high - low) / 255 or 1, np.float32)
+    zero = np.array(np.clip(np.rint(-128 - low / scale), -128, 127), np.int64)
+    return Calibrated(scale, zero, quantize(x, scale, zero, -128, 127).astype(np.int8))
+
+
+def symmetric(x: Array, per_channel: bool) -> Calibrated:
+    """Calibrated as weights are: zero point 0, one scale or one per index of axis 0."""
+    axes = tuple(range(1, x.ndim)) if per_channel and x.ndim > 1 else None
+    scale = (np.abs(x).max(axis=axes, keepdims=axes is not None) / 127).astype(np.float32)
+    scale = np.where(scale == 0, np.float32(1), scale)
+    zero = np.zeros((), np.int64)
+    return Calibrated(scale, zero, quantize(x, scale, zero, -127, 127).astype(np.int8))
+
+
+def _within_one_step(instance: Instance, data: st.DataObject) -> None:
+    if not all(dtype_of(x) == F32 for x in instance.operands) or not instance.operands:
+        return
+    per_channel, symmetric_inputs = data.draw(st.booleans(), "per channel"), data.draw(st.booleans(), "symmetric")
+    inputs, operands, arrays, reals = [], [], [], []
+    for i, array in enumerate(instance.operands):
+        constant = i in instance.constants
+        if constant and array.ndim <= 1:  # a bias or the like stays float
+            operands.append(QuantizedOperand(type_of(array), None, np.array(1.0), np.array(0), array))
+            reals.append(array)
+            continue
+        c = symmetric(array, per_channel and constant) if constant or symmetric_inputs else asymmetric(array)
+        inputs.append(graph_input(f"x{i}", type_of(c.q)))
+        real = c.real if constant else None
+        operands.append(QuantizedOperand(type_of(array), inputs[-1], c.scale.astype(np.float64), c.zero, real))
+        arrays.append(c.q)
+        reals.append(c.real)
+    (expected,) = reference(instance.op, [widened(x) for x in reals])
+    wanted = _wanted(instance.op, expected, symmetric_inputs)
+    value = instance.op.quantized(operands, wanted)
+    if isinstance(value, Refusal):
+        note(f"refused: {value.reason}")
+        return
+    graph = Graph(inputs, [value], ["y"], "integers")
+    note(print_graph(graph)[0])
+    verify(graph)
+    (actual,) = evaluate(graph, arrays)
+    nearest = quantize(expected, np.array(wanted.scale), np.array(wanted.zero), wanted.lo, wanted.hi)
+    gap = np.abs(actual.astype(np.int64) - nearest)
+    assert np.all(gap <= 1), f"{gap.max()} steps away: {actual.tolist()}, nearest is {nearest.tolist()}"
+
+
+def _wanted(op: Op, expected: Array, symmetric_result: bool) -> QuantizedResult:
+    """What calibration asks for: the range of the result."""
+    c = symmetric(expected, False) if symmetric_result else asymmetric(expected)
+    type = TensorType(expected.shape, F32)
+    return QuantizedResult(type, I8, float(c.scale), int(c.zero), -128, 127)

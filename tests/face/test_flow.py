@@ -1,0 +1,221 @@
+"""From a model file to a verified folder, as `make demo` does it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import planish as api
+from planish.folder import read_report
+
+VERDICT = {
+    "exact", "samples", "accuracy", "accuracy_float", "agreement", "sqnr_db", "instructions", "arena_bytes",
+    "stack_bytes", "flash_bytes", "cycles", "layers", "passed", "data", "target",
+}  # fmt: skip
+
+
+@pytest.fixture
+def copy(int8_build, tmp_path):
+    return shutil.copytree(int8_build, tmp_path / "copy")
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_the_folder_lists_itself(int8_build):
+    report = read_report(int8_build)
+    assert set(contents(int8_build)) == {*report["files"], "report.json"}
+    assert report["files"] == {n: len(b) for n, b in contents(int8_build).items() if n != "report.json"}
+    assert report["inputs"]["x"]["range"] == [0.0, 1.0]
+    assert report["calibration"] == {"source": "calib.npz", "samples": 200}
+    assert any("batch dimension N is taken as 1" in note for note in report["notes"])
+    assert report["macs"] > 100_000
+    assert sum(layer["macs"] for layer in report["layers"]) == report["macs"]
+    assert max(layer["ram_bytes"] for layer in report["layers"]) <= report["arena_bytes"]
+
+
+def test_verify_with_data(planish, int8_build, digits):
+    done = planish("verify", int8_build, "--data", digits / "eval.npz", "--json")
+    verdict = done.json
+    assert done.code == 0
+    assert done.err == ""
+    assert set(verdict) >= VERDICT
+    assert verdict["exact"] is True
+    assert verdict["samples"] == 540
+    assert verdict["accuracy"] > 0.97
+    assert verdict["accuracy_float"] == 1.0
+    assert verdict["agreement"] > 0.97
+    assert verdict["sqnr_db"] > 20
+    assert verdict["instructions"] is None  # nobody counts on a host
+    assert verdict["interpreted"] is None
+
+
+def test_verify_without_data_draws_from_the_calibrated_ranges(planish, int8_build):
+    verdict = planish("verify", int8_build, "--samples", "3", "--json").json
+    assert verdict["exact"] is True
+    assert verdict["samples"] == 3
+    assert verdict["accuracy"] is None
+    assert "calibrated ranges" in verdict["data"]
+    assert "seed 0" in verdict["data"]
+
+
+def test_verify_for_people(planish, int8_build):
+    done = planish("verify", int8_build, "--data", "random:0,1", "--samples", "2")
+    assert done.code == 0
+    assert "exact, 2 samples of random:0,1, seed 0" in done.out
+
+
+def test_a_program_that_computes_something_else_is_caught(planish, copy):
+    tables = copy / "dscnn_tables.h"
+    text = tables.read_text()
+    table = next(m for m in re.finditer(r"\{([^{}]+)\}", text) if m.group(1).count(",") > 200)
+    changed = re.sub(r"-?\d+", lambda m: str(-int(m.group())), table.group(1))
+    tables.write_text(text[: table.start(1)] + changed + text[table.end(1) :])
+    done = planish("verify", copy, "--samples", "3")
+    assert done.code == 6, done.err
+    assert re.search(r"at: logits\[0,\d\] of sample 0: the interpreter says \S+, the artifact \S+", done.err)
+    assert "DIFFERENT" in done.out
+    as_json = planish("verify", copy, "--samples", "3", "--json")
+    assert as_json.code == 6
+    assert as_json.err == ""
+    assert as_json.json["exact"] is False
+    assert as_json.json["passed"] is False
+    assert as_json.json["error"]["code"] == 6
+    assert as_json.json["difference"]["output"] == "logits"
+
+
+def test_a_program_that_does_not_compile_is_caught(planish, copy):
+    (copy / "dscnn.c").write_text("#error not C\n")
+    done = planish("verify", copy, "--samples", "1")
+    assert done.code == 6, done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_float_build_is_within_the_tolerance(planish, digits, tmp_path, require_tool):
+    require_tool("cc")
+    assert planish("compile", digits / "dscnn.onnx", "-t", "c", "-o", tmp_path / "out").code == 0
+    done = planish("verify", tmp_path / "out", "--data", digits / "eval.npz", "--samples", "20", "--json")
+    assert done.code == 0
+    assert done.json["passed"] is True
+    assert done.json["accuracy"] == 1.0
+    no_data = planish("verify", tmp_path / "out")
+    assert no_data.code == 2
+    assert "--data" in no_data.err
+
+
+def test_check_says_what_compile_makes(planish, digits, int8_build):
+    done = planish("check", digits / "dscnn.onnx", "-t", "c", "--quantize", "int8", "--json")
+    report = read_report(int8_build)
+    assert done.code == 0
+    assert done.json["supported"] is True
+    assert done.json["fits"] is True
+    assert {key: done.json[key] for key in ("macs", "arena_bytes")} == {k: report[k] for k in ("macs", "arena_bytes")}
+    assert len(done.json["layers"]) == len(report["layers"])
+    tight = planish("check", digits / "dscnn.onnx", "-t", "c", "--quantize", "int8", "--ram", "1K", "--json")
+    assert tight.code == 5
+    assert tight.json["fits"] is False
+    assert tight.json["layers"]
+
+
+def test_run_gives_what_the_interpreter_and_the_artifact_compute(planish, digits, int8_build, tmp_path):
+    line = ("--data", digits / "eval.npz", "--samples", "5", "--json", "-o")
+    float_run = planish("run", digits / "dscnn.onnx", *line, tmp_path / "float.npz")
+    int8_run = planish("run", int8_build, *line, tmp_path / "int8.npz")
+    assert float_run.json["ran_on"] == "the reference interpreter"
+    assert int8_run.json["ran_on"] == "target c"
+    assert int8_run.json["outputs"] == {"logits": {"dtype": "float32", "shape": [5, 10]}}
+    floats, integers = (np.load(tmp_path / name)["logits"] for name in ("float.npz", "int8.npz"))
+    images = np.load(digits / "eval.npz")["x"][:5]
+    graph = api.load(digits / "dscnn.onnx")
+    for image, logits in zip(images, floats, strict=True):
+        assert api.run(graph, {"x": image[None]})["logits"].tobytes() == logits.tobytes()
+    assert np.abs(floats - integers).max() < 0.1 * np.abs(floats).max()
+
+
+def test_report_shows_layers_and_passes(planish, int8_build):
+    done = planish("report", int8_build)
+    assert done.code == 0
+    for text in ("dscnn for c", "/dense/Gemm", "fold-quantization", "dscnn.c", "calib.npz"):
+        assert text in done.out
+    assert planish("report", int8_build, "--json").json == read_report(int8_build)
+
+
+def test_targets_and_passes_are_listed(planish):
+    assert {"c", "cortex-m4", "cortex-m55"} <= {t["name"] for t in planish("targets", "--json").json["targets"]}
+    found = {p["name"]: p for p in planish("passes", "--json").json["passes"]}
+    assert found["quantize"]["options"]["weights"] == "int8"
+    assert found["simplify"]["contract"] == "EXACT"
+    assert "cortex-m4" in planish("targets").out
+    assert "fold-quantization" in planish("passes").out
+
+
+def test_print_after_prints_each_graph_on_stderr(planish, digits, tmp_path):
+    line = ("compile", digits / "dscnn.onnx", "-t", "c", "--print-after", "-o", tmp_path / "out")
+    done = planish(*line)
+    assert "graph @" in done.err
+    assert "after layout" in done.err
+    assert "graph @" not in done.out
+
+
+def test_notes_are_quiet_with_q(planish, digits):
+    line = ("check", digits / "dscnn.onnx", "-t", "c")
+    assert "batch dimension N is taken as 1" in planish(*line).err
+    assert planish(*line, "-q").err == ""
+    assert planish("-q", *line).err == ""
+    assert planish(*line, "--dim", "N=1").err == ""
+
+
+def test_same_input_same_bytes(digits, int8_build, tmp_path):
+    """In another process, with other hash seeds, another folder, name of the folder, locale and time zone."""
+    command = [sys.executable, "-m", "planish", "compile", str(digits / "dscnn.onnx"), "-t", "c", "--quantize", "int8"]
+    command += ["--calib", str(digits / "calib.npz"), "-o", "elsewhere"]
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Kathmandu", "LC_ALL": "C"}
+    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "elsewhere") == contents(int8_build)
+
+
+def test_no_color_and_no_terminal_mean_no_escapes(planish, int8_build):
+    done = planish("report", int8_build, "--no-color")
+    assert "\x1b" not in done.out + done.err
+
+
+def test_the_python_api(digits, tmp_path, require_tool):
+    require_tool("cc")
+    graph = api.load(digits / "dscnn.onnx", dims={"N": 1})
+    data = api.data(digits / "calib.npz")
+    small = api.optimize(graph, "simplify,fuse,quantize{weights=int8},fold-quantization", calibration=data)
+    artifact = api.compile(small, target="c", out=tmp_path / "out", reference=graph, calibration=data)
+    assert artifact.path == tmp_path / "out"
+    verdict = api.verify(tmp_path / "out", api.data(digits / "eval.npz"), samples=50)
+    assert verdict.passed
+    assert verdict.exact
+    assert verdict.accuracy == 1.0
+
+
+def test_importing_planish_imports_nothing_else():
+    script = "import sys, planish; sys.exit(str({'numpy', 'onnx', 'click', 'rich'} & set(sys.modules) or ''))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+
+
+def test_an_unknown_name_of_the_api_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="frobnicate"):
+        _ = api.frobnicate
+    assert "compile" in dir(api)
+
+
+def test_a_broken_report_is_no_traceback(planish, copy):
+    report = json.loads((copy / "report.json").read_text())
+    (copy / "report.json").write_text(json.dumps({**report, "target": "cortex-m99"}))
+    assert planish("verify", copy).code == 2
+    (copy / "graphs/lowered.planish").write_text("graph @x(")
+    (copy / "report.json").write_text(json.dumps(report))
+    assert planish("verify", copy).code == 3
