@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +17,7 @@ from ..code import Code
 from ..group import Group
 from ..kernel import Kernel
 from . import assembly
-from .image import Image, sliding
+from .image import Image
 from .requantize import Requantize, accumulator_bounds, requantize
 
 #: Accumulators of three rows of outputs, two columns each.
@@ -26,67 +29,151 @@ BIAS, MULTIPLIER, SHIFT, OUT, PLANE, FIRST_OUT, LAST_PLANE, LAST_ROW = range(0, 
 """What is where on the stack."""
 
 
-class SmladDepthwise3x3(Kernel):
-    """Stride 1: rows of a channel's plane run past, each adds to three rows of sums; weights stay in registers."""
+class Planes(Kernel):
+    """Base: each channel's plane is copied with its padding, then convolved by itself.
 
-    name = "depthwise_3x3_smlad"
+    So the result may overwrite an image of its own shape.
+    """
+
     ops = (Conv2d,)
+    element_bytes: ClassVar[int]
+
+    @abstractmethod
+    def window_problem(self, group: Group) -> Unsupported | None:
+        """Why windows of this kind are not taken."""
 
     def accepts(self, group: Group) -> Unsupported | None:
         op = group.op
         x, w, b = group.anchor.operands
-        if op.groups == 1 or w.type.shape[3] != 1 or x.type.shape[3] != w.type.shape[0] or op.layout is not NHWC:
-            return Unsupported("it is not depthwise in NHWC")
-        if w.type.shape[1:3] != (3, 3) or op.strides != (1, 1) or op.dilations != (1, 1):
-            return Unsupported("the window is not 3 x 3 with strides of 1")
+        if op.layout is not NHWC or w.type.shape[3] != 1 or op.groups != w.type.shape[0]:
+            return Unsupported("it is not depthwise in NHWC, one result per channel")
         if x.type.dtype != I8 or w.type.dtype != I8:
             return Unsupported(f"operands are {x.type.dtype} and {w.type.dtype}, not i8")
         if group.parameter(x) is None or group.constant(w) is None or group.constant(b) is None:
             return Unsupported("the input is, or weights or bias are not, constant")
+        problem = self.window_problem(group)
+        if problem is not None:
+            return problem
         found = requantize(group)
         if isinstance(found, Unsupported):
             return found
         if found.residual is not None:
             return Unsupported("a sum with a residual follows")
-        image = Image.of(group.shape(x), NHWC)
-        if _stride(group) > 255 or image.c > 4095:
-            return Unsupported("rows of more than 253 pixels, or more than 4,095 channels")
         lo, hi = (np.abs(bound) for bound in accumulator_bounds(group, found))
         if np.any(np.maximum(lo, hi) << found.shift >= 2**31):
             return Unsupported("accumulators may leave 32 bits when they are shifted")
         return None
 
+    def size(self, group: Group) -> tuple[int, int]:
+        """Rows of a padded plane, and elements from one to the next: whole words."""
+        image = Image.of(group.shape(group.anchor.operands[0]), NHWC)
+        top, left, bottom, right = group.op.pads
+        word = 4 // self.element_bytes
+        return image.h + top + bottom, -(-(image.w + left + right) // word) * word
+
     def scratch(self, group: Group) -> int:
-        # A row is read in words, which may reach three bytes past the last one.
-        return (Image.of(group.shape(group.result), NHWC).h + 2) * _stride(group) + 4
+        # A row is read in words, which may reach beyond the last one.
+        rows, stride = self.size(group)
+        return rows * stride * self.element_bytes + 4
 
     def in_place(self, group: Group) -> tuple[int, ...]:
         x = group.anchor.operands[0]
         return (0,) if group.shape(x) == group.shape(group.result) else ()
 
+    @abstractmethod
+    def convolve(self, group: Group, found: Requantize, bias: Array, code: Code) -> str:
+        """Statements that make channel c of `y + at` from `plane`; bias: with the zero points in it."""
+
     def emit(self, group: Group, code: Code) -> str:
-        code.header("string.h")
         found = requantize(group)
         assert isinstance(found, Requantize)
         x, w, b = group.anchor.operands
         image, result = (Image.of(group.shape(v), NHWC) for v in (x, group.result))
-        rows, columns = sliding(group.op, image, result, (3, 3))
-        taps = group.array(w).reshape(-1, 9)
-        bias = group.array(b).astype(np.int64) - group.op.input_zero * taps.astype(np.int64).sum(1) - found.input_zero
-        table = code.table("weights", _parameters(taps, bias, found))
-        planes = Planes(result.h, result.w, _stride(group), result.c, found)
-        at = f"n * {result.strides[0]} + c" if image.n > 1 else "c"
+        taps = group.array(w).reshape(image.c, -1).astype(np.int64)
+        bias = group.array(b).astype(np.int64) - group.op.input_zero * taps.sum(1) - found.input_zero
+        stride = self.size(group)[1]
+        top, left = group.op.pads[:2]
         return code.render(
-            "depthwise_smlad.c.j2",
-            x=group.parameter(x), image=image, rows=rows, columns=columns, zero=group.op.input_zero,
-            plane_bytes=self.scratch(group), stride=_stride(group),
-            statement=planes.statement("plane", f"{table} + c * {PARAMETERS}", f"y + {at}"),
+            "depthwise_planes.c.j2",
+            x=group.parameter(x), image=image, result=result, type=f"int{8 * self.element_bytes}_t",
+            elements=self.scratch(group) // self.element_bytes, stride=stride, first=top * stride + left,
+            zero=group.op.input_zero, convolve=self.convolve(group, found, bias, code),
         )  # fmt: skip
 
 
-def _stride(group: Group) -> int:
-    """Bytes from a row of a plane to the next: whole words."""
-    return -(-(Image.of(group.shape(group.result), NHWC).w + 2) // 4) * 4
+class SmladDepthwise3x3(Planes):
+    """Stride 1: rows of a channel's plane run past, each adds to three rows of sums; weights stay in registers."""
+
+    name = "depthwise_3x3_smlad"
+    element_bytes = 1
+
+    def window_problem(self, group: Group) -> Unsupported | None:
+        op, w = group.op, group.anchor.operands[1]
+        if w.type.shape[1:3] != (3, 3) or op.strides != (1, 1) or op.dilations != (1, 1):
+            return Unsupported("the window is not 3 x 3 with strides of 1")
+        if self.size(group)[1] > 255 or op.groups > 4095:
+            return Unsupported("rows are longer than 253, or there are more than 4,095 channels")
+        return None
+
+    def convolve(self, group: Group, found: Requantize, bias: Array, code: Code) -> str:
+        taps = group.array(group.anchor.operands[1]).reshape(-1, 9)
+        table = code.table("weights", _parameters(taps, bias, found))
+        result = Image.of(group.shape(group.result), NHWC)
+        plane = Plane(result.h, result.w, self.size(group)[1], result.c, found)
+        return plane.statement("plane", f"{table} + c * {PARAMETERS}", "y + at")
+
+
+class SmladDepthwise(Planes):
+    """Any window and strides: pairs of neighbours, 16 bits each, by pairs of weights."""
+
+    name = "depthwise_smlad"
+    element_bytes = 2
+
+    def window_problem(self, group: Group) -> Unsupported | None:
+        w = group.anchor.operands[1]
+        if w.type.shape[2] != 1 and group.op.dilations[1] != 1:
+            return Unsupported("neighbours in a row are not neighbours in the window")
+        if math.prod(group.shape(w)[1:3]) > 64:
+            return Unsupported("the window has more than 64 taps")
+        return None
+
+    def convolve(self, group: Group, found: Requantize, bias: Array, code: Code) -> str:
+        code.header("arm_acle.h")
+        code.header("string.h")
+        code.helper("rescale8", RESCALE)
+        code.helper("pair", PAIR)
+        w = group.array(group.anchor.operands[1])[..., 0]
+        pairs = -(-w.shape[2] // 2)
+        padded = np.zeros((len(w), w.shape[1], 2 * pairs), np.int8)
+        padded[..., : w.shape[2]] = w
+        return code.render(
+            "depthwise_pairs.c.j2",
+            weights=code.table("weights", padded), height=w.shape[1], pairs=pairs,
+            parameters=code.table("rescale", np.stack([bias, found.multiplier, found.shift], 1).astype(np.int32)),
+            shifted=bool(found.shift.any()), lo=found.lo, hi=found.hi, zero=found.zero,
+            stride=self.size(group)[1], op=group.op, result=Image.of(group.shape(group.result), NHWC),
+        )  # fmt: skip
+
+
+RESCALE = """\
+/* zero + x * m / 2^32, rounded half up, as 8 bits. */
+static inline int32_t rescale8(int32_t x, int32_t m, int32_t zero)
+{
+    int32_t q;
+    __asm__("smmlar %0, %1, %2, %3\\n\\tssat %0, #8, %0" : "=r"(q) : "r"(x), "r"(m), "r"(zero));
+    return q;
+}
+"""
+
+PAIR = """\
+/* Two halfwords as one word. */
+static inline int16x2_t pair(const int16_t *from)
+{
+    int16x2_t two;
+    memcpy(&two, from, 4);
+    return two;
+}
+"""
 
 
 def _parameters(taps: Array, bias: Array, found: Requantize) -> Array:
@@ -98,7 +185,7 @@ def _parameters(taps: Array, bias: Array, found: Requantize) -> Array:
 
 
 @dataclass(frozen=True)
-class Planes:
+class Plane:
     """Assembly that convolves one padded plane, two columns of results at a time.
 
     height, width: of the result. stride: bytes per row of the plane. channels: bytes per pixel of the result.
