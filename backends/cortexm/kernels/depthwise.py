@@ -85,6 +85,7 @@ class Planes(Kernel):
         """Statements that make channel c of `y + at` from `plane`; bias: with the zero points in it."""
 
     def emit(self, group: Group, code: Code) -> str:
+        assembly.require_dsp(code)
         found = requantize(group)
         assert isinstance(found, Requantize)
         x, w, b = group.anchor.operands
@@ -138,7 +139,6 @@ class SmladDepthwise(Planes):
         return None
 
     def convolve(self, group: Group, found: Requantize, bias: Array, code: Code) -> str:
-        code.header("arm_acle.h")
         code.header("string.h")
         code.helper("rescale8", RESCALE)
         code.helper("pair", PAIR)
