@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, expect, gamma, op
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, gamma, last_axis_permuted, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import F32, I8, I32, Array, Quant, TensorType
 
@@ -54,6 +54,9 @@ class Softmax(Op):
         value.type = value.type.with_quant(self.natural_quant)
         return result.requantized(QuantizedOperand(x.type, value, np.array(1 / 256), np.array(-128)))
 
+    def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
+        return last_axis_permuted(self, perm, 1)
+
     @staticmethod
     def examples(draw: Draw) -> Instance:
         return Instance.of(Softmax(), draw.array(draw.shape(1), F32, -10, 10))
@@ -77,6 +80,9 @@ class IntegerSoftmax(Op):
         e = table[wide.max(axis=-1, keepdims=True) - wide].astype(np.int64)
         reciprocal = (2**31 - 1) // e.sum(axis=-1, keepdims=True)
         return np.minimum(-128 + ((e * reciprocal + 2**22) >> 23), 127)
+
+    def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
+        return last_axis_permuted(self, perm, 2)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
