@@ -284,7 +284,8 @@ class FoldQuantization(RulePass):
         changes.refused = dict(_left(graph))
         _annotate(graph)
         for (op, place), reason in changes.refused.items():
-            context.notes.append(f"{op} stays float: {reason} (at {place})")
+            if not any(note.endswith(f"(at {place})") for note in context.notes):  # quantize has said so
+                context.notes.append(f"{op} stays float: {reason} (at {place})")
         return changes
 
 
