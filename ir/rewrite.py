@@ -84,6 +84,11 @@ class Rule:
     returns a value (or array) of the root's type, or `no_match(reason)`.
     """
 
+    @property
+    def title(self) -> str:
+        """The rule in logs; tells apart rules of one class that are for different ops."""
+        return type(self).__name__
+
     def pattern(self, *variables: Any, **_: Any) -> Any:
         raise TypeError(f"{type(self).__name__} does not define pattern")
 
@@ -165,7 +170,7 @@ def rewrite(graph: Graph, rules: Sequence[Rule], log: RewriteLog | None = None) 
             touched = _fire(graph, rule, node, log)
             budget -= len(touched)
             if budget < 0:
-                raise InvalidGraphError(f"rule {type(rule).__name__} does not come to an end", node.describe())
+                raise InvalidGraphError(f"rule {rule.title} does not come to an end", node.describe())
             fresh = [n for n in touched if n not in queued and n.graph is graph]
             work.extend(fresh)
             queued.update(fresh)
@@ -174,7 +179,7 @@ def rewrite(graph: Graph, rules: Sequence[Rule], log: RewriteLog | None = None) 
 
 def _fire(graph: Graph, rule: Rule, node: Node, log: RewriteLog) -> list[Node]:
     """Try one rule at one node; returns the nodes to look at again."""
-    name, old = type(rule).__name__, node.results[0]
+    name, old = rule.title, node.results[0]
     outcome = rule.attempt(node)
     if isinstance(outcome, NoMatch):
         log.refused[name, old.name or str(node.loc)] = outcome.reason

@@ -35,8 +35,9 @@ def _groups(graph: Graph) -> list[list[Node]]:
         chain[node] = [node]
         producers = [v.producer for v in node.operands if _joins(graph, v, node) and v.producer is not None]
         if producers:
-            before = chain.pop(max(producers, key=position.__getitem__))
-            chain[node] = [*before, node]
+            # A convolution rather than another sum; of two, the later one.
+            taker = max(producers, key=lambda p: (not chain[p][0].op.elementwise, position[p]))
+            chain[node] = [*chain.pop(taker), node]
     return [nodes for nodes in chain.values() if len(nodes) > 1]
 
 

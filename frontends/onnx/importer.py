@@ -49,6 +49,9 @@ class Importer:
         """The graph. Raises ModelError, UnsupportedError or UsageError."""
         source = self.model.graph
         opsets = self._opsets()
+        for name, size in self.dims.items():
+            if size < 1:
+                raise UsageError(f"dimension {shown(name)} cannot be {size}", fix="give a size of at least 1")
         unique([o.name for o in source.output], "outputs")
         self._initializers(source)
         inputs = self._inputs(source)
@@ -126,17 +129,15 @@ class Importer:
             self._symbols.add(symbol)
             shape.append(self.dims.get(symbol, Sym(symbol)))
         checked_shape([d for d in shape if isinstance(d, int)], dtype, what)
-        if 0 in shape:
+        if 0 in shape and info.name not in self.bind:
             raise UnsupportedError(f"{what} has a dimension of size 0", fix="export the model with its real shape")
         return TensorType(tuple(shape), dtype)
 
     def _check_names_used(self, source: onnx.GraphProto) -> None:
-        for name, size in self.dims.items():
+        for name in self.dims:
             if name not in self._symbols:
                 known = ", ".join(sorted(self._symbols)) or "none"
                 raise UsageError(f"the model has no dimension {shown(name)}", fix=f"its unknown dimensions: {known}")
-            if size < 1:
-                raise UsageError(f"dimension {shown(name)} cannot be {size}", fix="give a size of at least 1")
         names = [i.name for i in source.input]
         for name in self.bind:
             if name not in names:
@@ -204,8 +205,11 @@ def _bound(name: str, array: Array, type: TensorType) -> Array:
     fits = given.ndim == type.rank and all(
         isinstance(d, Sym) or d == n for d, n in zip(type.shape, given.shape, strict=True)
     )
-    if not fits or not np.array_equal(cast, given):
-        raise UsageError(f"the value bound to {shown(name)} is {type_of(cast)}, the input is {type}")
+    if not fits or not np.array_equal(cast, given, equal_nan=type.dtype.is_float):
+        raise UsageError(
+            f"the value bound to {shown(name)} is {type_of(given)}, the input is {type}",
+            fix="bind an array of the input's type",
+        )
     return cast
 
 
@@ -230,7 +234,10 @@ def _results(node: SourceNode, adapted: Adapted) -> list[Tensor]:
 
 
 def _refused(node: SourceNode, error: InferenceError) -> ModelError | UnsupportedError:
-    """An op refused its operands: the model is to blame, unless a dimension is merely unknown."""
+    """An op refused its operands: the model is to blame, unless a dimension is merely unknown.
+
+    Where planish asks for more than ONNX does, the adapter has refused already.
+    """
     operands = [v for v in node.operands if isinstance(v, Value)]
     symbols = [d.symbol for v in operands for d in v.type.shape if isinstance(d, Sym)]
     if error.fix or symbols:
@@ -267,7 +274,11 @@ def _folded(result: Tensor, operands: Sequence[Tensor | None]) -> Tensor:
             stack.append((node, True))
             stack.extend((v.producer, False) for v in node.operands if v.producer)
             continue
-        arrays.update(zip(node.results, evaluate_node(node, [arrays[v] for v in node.operands]), strict=True))
+        try:
+            values = evaluate_node(node, [arrays[v] for v in node.operands])
+        except (ValueError, ArithmeticError, IndexError) as error:  # for instance the maximum of no elements
+            raise UnsupportedError(f"its value cannot be computed: {error}") from None
+        arrays.update(zip(node.results, values, strict=True))
     return const_value(np.array(arrays[result], order="C"), result.name)
 
 

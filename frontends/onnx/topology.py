@@ -31,10 +31,7 @@ def ordered(graph: onnx.GraphProto, sources: Iterable[str]) -> list[onnx.NodePro
     for node in nodes:
         for name in node.input:
             if name and name not in known and name not in producers:
-                raise ModelError(
-                    f"nothing produces tensor {shown(name)}, an operand of {node.op_type} {shown(node_name(node))}",
-                    fix=AGAIN,
-                )
+                raise ModelError(f"nothing produces tensor {shown(name)}, an operand of {_described(node)}", fix=AGAIN)
     for output in graph.output:
         if output.name not in known and output.name not in producers:
             raise ModelError(f"nothing produces the output {shown(output.name)}", fix=AGAIN)
@@ -53,17 +50,20 @@ def unique(names: Sequence[str], what: str) -> None:
 def _producers(nodes: Sequence[onnx.NodeProto], known: set[str]) -> dict[str, int]:
     producers: dict[str, int] = {}
     for i, node in enumerate(nodes):
-        for name in node.output:
-            if name and (name in known or producers.setdefault(name, i) != i):
-                other = f"{nodes[producers[name]].op_type} {shown(node_name(nodes[producers[name]]))}"
-                raise ModelError(
-                    f"tensor {shown(name)} is produced twice: by {node.op_type} {shown(node_name(node))} "
-                    f"and by {'an input or initializer' if name in known else other}",
-                    fix=AGAIN,
-                )
-        if len({o for o in node.output if o}) != sum(map(bool, node.output)):
-            raise ModelError(f"{node.op_type} {shown(node_name(node))} names two outputs alike", fix=AGAIN)
+        for name in filter(None, node.output):
+            if name not in known and name not in producers:
+                producers[name] = i
+                continue
+            other = "an input or initializer" if name in known else _described(nodes[producers[name]])
+            raise ModelError(
+                f"tensor {shown(name)} is produced twice: by {_described(node)} and by {other}",
+                fix=AGAIN,
+            )
     return producers
+
+
+def _described(node: onnx.NodeProto) -> str:
+    return f"{node.op_type} {shown(node_name(node))}"
 
 
 def _operands(node: onnx.NodeProto, producers: dict[str, int]) -> Iterator[int]:
@@ -89,7 +89,7 @@ def _sorted(nodes: Sequence[onnx.NodeProto], producers: dict[str, int]) -> list[
             if not waiting[user]:
                 ready.append(user)
     if len(order) < len(nodes):
-        stuck = [f"{nodes[i].op_type} {shown(node_name(nodes[i]))}" for i, n in enumerate(waiting) if n]
+        stuck = [_described(nodes[i]) for i, n in enumerate(waiting) if n]
         raise ModelError("the graph has a cycle", where=", ".join(stuck[:5]), fix=AGAIN)
     return order
 

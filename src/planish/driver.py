@@ -18,7 +18,9 @@ from .ir.graph import Graph, Node
 from .ir.ops.quant import Quantize
 from .ir.types import Sym, static
 from .passes.base import Context
+from .passes.listeners import PrintAfter
 from .passes.pipeline import Listener, Step, parse_pipeline, run_pipeline
+from .passes.validation import Validation
 from .registry import target_named
 from .report import build_report, jsonable, show_compiled
 from .runtime.data import Dataset, read
@@ -170,22 +172,8 @@ def lower(model: Model, target: Target, listeners: Sequence[Listener] = ()) -> N
 
 
 def _listeners(plan: Plan, screen: Screen) -> list[Listener]:
-    listeners: list[Listener] = []
-    if plan.print_after:
-        listeners.append(_Printer(screen))
-    return listeners
-
-
-@dataclass(frozen=True)
-class _Printer:
-    """Prints the graph after each pass."""
-
-    screen: Screen
-
-    def after(self, step: Step, before: Graph, after: Graph, context: Context) -> None:
-        from .ir.text import print_graph
-
-        self.screen.block(f"// after {step.applied}\n{print_graph(after)[0]}")
+    listeners: list[Listener] = [Validation()] if plan.validate else []
+    return [*listeners, PrintAfter(screen.block)] if plan.print_after else listeners
 
 
 def emit(

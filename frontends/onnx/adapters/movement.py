@@ -233,7 +233,11 @@ def space_to_depth(node: SourceNode) -> Value:
     n, c, h, w = x.type.shape[0], *(node.known(d) for d in x.type.shape[1:])
     if h % b or w % b:
         raise node.broken(f"{h}x{w} pixels are no multiple of blocks of {b}")
-    blocks = transpose_(reshape_(x, shape=(n, c, h // b, b, w // b, b)), perm=(0, 3, 5, 1, 2, 4))
+    mode = node.text("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise node.broken(f"mode is {mode!r}")
+    perm = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    blocks = transpose_(reshape_(x, shape=(n, c, h // b, b, w // b, b)), perm=perm)
     return reshape_(blocks, shape=(n, c * b * b, h // b, w // b))
 
 

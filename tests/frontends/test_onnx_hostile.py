@@ -1,0 +1,358 @@
+"""Files that are broken or mean harm: the right error, naming the place and a fix, and never another exception."""
+
+import contextlib
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from planish.frontends.onnx import load
+from planish.ir.errors import ModelError, PlanishError, UnsupportedError, UsageError
+
+
+def model(nodes, inputs=None, outputs=("y",), initializers=(), opset=17):
+    inputs = {"x": [2, 3]} if inputs is None else inputs
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs],
+        list(initializers),
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def array(name, value, dtype=np.float32):
+    return onnx.numpy_helper.from_array(np.asarray(value, dtype), name)
+
+
+def saved(folder, proto):
+    path = folder / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def refused(path, kind, *words, **options):
+    """The error is of this kind, says how to go on, and its text holds the words."""
+    with pytest.raises(PlanishError) as caught:
+        load(path, **options)
+    text = str(caught.value)
+    assert type(caught.value) is kind, text
+    assert "fix:" in text
+    for word in words:
+        assert word in text
+    assert text.isprintable() or set(text) <= {"\n"} | {c for c in text if c.isprintable()}
+
+
+RELU = helper.make_node("Relu", ["x"], ["y"], name="act")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "word"),
+    [
+        ("m.onnx", b"", "empty"),
+        ("m.onnx", b"<!DOCTYPE html><html></html>", "HTML"),
+        ("m.onnx", b"\n  <html></html>", "HTML"),
+        ("m.onnx", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("m.onnx", b"PK\x03\x04....", "zip"),
+        ("m.pt", b"\x80\x02}q.", "pickle"),
+        ("m.onnx", b"\x1c\0\0\0TFL3....", "TensorFlow Lite"),
+        ("m.txt", b"hello", ".onnx"),
+        ("m.onnx", b"hello", "protobuf"),
+        ("m.onnx", b"\x08\x07", "no graph"),
+    ],
+)
+def test_strange_files(tmp_path, name, content, word):
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name, ModelError, word, name)
+
+
+def test_wrong_extension_of_a_good_model(tmp_path):
+    path = saved(tmp_path, model([RELU])).rename(tmp_path / "model.tflite")
+    refused(path, ModelError, "model.tflite", "rename")
+
+
+def test_no_file_or_a_folder(tmp_path):
+    refused(tmp_path / "none.onnx", UsageError, "none.onnx")
+    refused(tmp_path, UsageError, "folder")
+
+
+def test_every_truncation_is_noticed(tmp_path):
+    weights = array("w", np.arange(6).reshape(3, 2))
+    content = model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="mm")], initializers=[weights]
+    ).SerializeToString()
+    path = tmp_path / "model.onnx"
+    for size in range(len(content)):
+        path.write_bytes(content[:size])
+        refused(path, ModelError)
+
+
+@given(st.binary(min_size=1, max_size=200))
+def test_random_bytes(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("random") / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError):
+        load(path)
+
+
+@given(st.data())
+def test_flipped_bytes_never_give_another_exception(tmp_path_factory, data):
+    content = bytearray(
+        model(
+            [helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]), helper.make_node("Relu", ["c"], ["y"])],
+            {"x": [1, 2, 5, 5]},
+            initializers=[array("w", np.ones((2, 2, 3, 3)))],
+        ).SerializeToString()
+    )
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("flipped") / "model.onnx"
+    path.write_bytes(content)
+    with contextlib.suppress(ModelError, UnsupportedError):  # it may also have stayed a good model
+        load(path)
+
+
+# ---- wiring
+
+
+def node(op, inputs, outputs, name=""):
+    return helper.make_node(op, inputs, outputs, name=name)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([node("Add", ["x", "b"], ["a"], "one"), node("Relu", ["a"], ["b"], "two"), node("Neg", ["b"], ["y"], "three")],
+         ["cycle", "one", "two"]),
+        ([node("Relu", ["nowhere"], ["y"], "act")], ["nowhere", "act"]),
+        ([node("Relu", ["x"], ["y"], "one"), node("Neg", ["x"], ["y"], "two")], ["produced twice", "one", "two"]),
+        ([node("Relu", ["x"], ["x"], "one")], ["produced twice", "'x'"]),
+        ([node("Relu", ["x"], ["z"], "one")], ["output 'y'"]),
+        ([node("Add", ["x"], ["y"], "plus")], ["plus", "operand 1 is missing"]),
+        ([node("Split", ["x"], ["y", "y"], "parts")], ["parts"]),
+        ([node("Transpose", ["x"], ["y"], "turn")], None),
+    ],
+)  # fmt: skip
+def test_wiring(tmp_path, nodes, words):
+    path = saved(tmp_path, model(nodes))
+    if words is None:
+        load(path)
+    else:
+        refused(path, ModelError, *words)
+
+
+def test_nodes_in_any_order(tmp_path):
+    graph = load(saved(tmp_path, model([node("Neg", ["a"], ["y"]), node("Relu", ["x"], ["a"])])))
+    assert [n.op.name for n in graph.nodes if n.op.name != "const"] == ["clip", "mul"]
+
+
+def test_ten_thousand_nodes_in_a_chain(tmp_path):
+    names = ["x", *(f"v{i}" for i in range(9999)), "y"]
+    chain = [node("Relu", [a], [b]) for a, b in pairwise(names)]
+    assert len(load(saved(tmp_path, model(chain)))) == 10_000
+
+
+def test_every_unsupported_node_at_once(tmp_path):
+    nodes = [
+        node("Det", ["x"], ["a"], "first"),
+        node("Relu", ["a"], ["b"], "fine"),
+        helper.make_node("Frobnicate", ["b"], ["c"], name="second", domain="acme"),
+        helper.make_node("LeakyRelu", ["x"], ["d"], name="third", surprise=1),
+        node("If", ["x"], ["e"], "fourth"),
+        helper.make_node("Sum", ["c", "d", "e"], ["y"], name="sum"),
+    ]
+    path = saved(tmp_path, model(nodes))
+    refused(
+        path,
+        UnsupportedError,
+        "4 unsupported",
+        "first",
+        "second",
+        "'acme'",
+        "third",
+        "surprise",
+        "fourth",
+        "sub-graphs",
+    )
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "kind"),
+    [
+        ("MatMul", ([2, 3], [4, 5]), ModelError),  # no product by anybody's rules
+        ("Conv", ([1, 2, 5, 5], [4, 3, 3, 3]), ModelError),
+        ("MaxPool", ([1, 1, 4, 4],), UnsupportedError),  # ONNX allows pads as large as the window
+    ],
+)
+def test_who_is_to_blame(tmp_path, op, shapes, kind):
+    names = ["x", "z"][: len(shapes)]
+    attributes = {"kernel_shape": [2, 2], "pads": [2, 2, 2, 2]} if op == "MaxPool" else {}
+    proto = model(
+        [helper.make_node(op, names, ["y"], name="culprit", **attributes)], dict(zip(names, shapes, strict=True))
+    )
+    refused(saved(tmp_path, proto), kind, "culprit", op)
+
+
+def test_what_no_output_needs_is_not_looked_at(tmp_path):
+    assert len(load(saved(tmp_path, model([RELU, node("Det", ["x"], ["unused"])])))) == 1
+
+
+# ---- tensors
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite(tmp_path, value):
+    weights = array("layer.weight", [[1, 2, value], [0, 0, 0]])
+    path = saved(tmp_path, model([node("Add", ["x", "layer.weight"], ["y"])], initializers=[weights]))
+    refused(path, ModelError, "layer.weight", "[0, 2]", "finite")
+
+
+def test_a_lone_infinity_is_a_bound(tmp_path):
+    bounds = [array("lo", 0), array("hi", np.inf)]
+    assert len(load(saved(tmp_path, model([node("Clip", ["x", "lo", "hi"], ["y"])], initializers=bounds)))) == 1
+
+
+def test_raw_data_shorter_than_dims(tmp_path):
+    weights = array("w", np.ones((2, 3)))
+    weights.raw_data = weights.raw_data[:-1]
+    refused(saved(tmp_path, model([node("Add", ["x", "w"], ["y"])], initializers=[weights])), ModelError, "'w'", "24")
+
+
+def test_float_data_shorter_than_dims(tmp_path):
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2, 3], float_data=[1, 2])
+    refused(saved(tmp_path, model([node("Add", ["x", "w"], ["y"])], initializers=[weights])), ModelError, "'w'")
+
+
+@pytest.mark.parametrize("dims", [[2**31, 2**31], [2**40], [-1, 3], [2**62, 2**62, 2**62], [1] * 40])
+def test_dims_of_weights(tmp_path, dims):
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=dims, raw_data=b"1234")
+    refused(saved(tmp_path, model([node("Add", ["x", "w"], ["y"])], initializers=[weights])), ModelError, "'w'")
+
+
+@pytest.mark.parametrize("dims", [[2**31, 2**31], [-1, 3]])
+def test_dims_of_inputs(tmp_path, dims):
+    refused(saved(tmp_path, model([RELU], {"x": dims})), ModelError, "'x'")
+
+
+def test_small_files_that_ask_for_much_memory(tmp_path):
+    shape = array("shape", [2**20, 2**20], np.int64)
+    bomb = [node("ConstantOfShape", ["shape"], ["big"], "bomb"), node("ReduceSum", ["big"], ["y"])]
+    refused(saved(tmp_path, model(bomb, initializers=[shape])), ModelError, "'big'", "too large")
+    pads = array("pads", [0, 0, 2**30, 2**30], np.int64)
+    refused(saved(tmp_path, model([node("Pad", ["x", "pads"], ["y"])], initializers=[pads])), ModelError, "too large")
+
+
+def test_duplicate_initializers_and_inputs(tmp_path):
+    twice = [array("w", [1.0]), array("w", [2.0])]
+    refused(saved(tmp_path, model([RELU], initializers=twice)), ModelError, "2 initializers", "'w'")
+    proto = model([RELU])
+    proto.graph.input.append(proto.graph.input[0])
+    refused(saved(tmp_path, proto), ModelError, "2 inputs", "'x'")
+
+
+@pytest.mark.parametrize(
+    "name", ["*/ system(1); /*", "int", "a\nb", "\u202egnp", "../../etc/passwd", "x" * 5000, "\x1b[31m", "a.b", "a/b"]
+)
+def test_hostile_names_are_data(tmp_path, name):
+    graph = load(saved(tmp_path, model([node("Relu", [name], ["y"], name)], {name: [2]})))
+    assert graph.input_names == [name]
+    assert next(iter(graph.nodes)).loc.names == (name,)
+    refused(saved(tmp_path, model([node("Det", [name], ["y"], name)], {name: [2]})), UnsupportedError, "Det")
+
+
+# ---- operator sets, dims, bind
+
+
+def test_operator_sets(tmp_path):
+    refused(saved(tmp_path, model([RELU], opset=6)), UnsupportedError, "operator set 6")
+    refused(saved(tmp_path, model([RELU], opset=9999)), UnsupportedError, "operator set 9999")
+    proto = model([RELU])
+    proto.opset_import[0].domain = "acme"
+    refused(saved(tmp_path, proto), ModelError, "version")
+
+
+def test_dims_and_binds_are_checked(tmp_path):
+    path = saved(tmp_path, model([RELU], {"x": ["N", None]}))
+    notes = []
+    assert str(load(path, notes=notes).inputs[0].type) == "f32[N,x_1]"
+    assert ["x_1" in n for n in notes] == [True]
+    assert str(load(path, dims={"N": 2, "x_1": 3}).outputs[0].type) == "f32[2,3]"
+    refused(path, UsageError, "'M'", "N, x_1", dims={"M": 1})
+    refused(path, UsageError, "0", dims={"N": 0})
+    refused(path, UsageError, "'z'", bind={"z": np.zeros(1)})
+    refused(path, UsageError, "f64[3]", bind={"x": np.zeros(3)})
+    bound = load(path, bind={"x": np.array([[-1.0, 2.0]])})
+    assert bound.inputs == []
+    assert bound.outputs[0].const.tolist() == [[0.0, 2.0]]
+
+
+# ---- external data
+
+
+def external(folder, location, offset=None, length=None, size=6):
+    weights = array("w", np.arange(size).reshape(2, -1))
+    data = weights.raw_data
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        if value is not None:
+            weights.external_data.add(key=key, value=str(value))
+    return saved(folder, model([node("Add", ["x", "w"], ["y"])], initializers=[weights])), data
+
+
+def test_external_data_beside_the_model(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    for location, offset, length in (("w.bin", None, None), ("./w.bin", 4, 24), ("sub/w.bin", 0, None)):
+        path, data = external(tmp_path, location, offset, length)
+        (tmp_path / location).write_bytes(b"\0" * (offset or 0) + data)
+        monkeypatch.chdir(tmp_path)
+        for spelling in (path, "model.onnx", "./model.onnx"):
+            graph = load(spelling)
+            (w,) = (a for a in graph.constants.values())
+            np.testing.assert_array_equal(w, [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize(
+    "location", ["", "/etc/passwd", "../secret.bin", "sub/../../secret.bin", "a\\b", "none.bin", "."]
+)
+def test_external_data_elsewhere(tmp_path, location):
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 24)
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    refused(external(folder, location)[0], ModelError, "'w'", "refused")
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"), [(-1, None), (1, None), (2**62, 24), (0, 23), (0, 2**40), ("x", 24), (0, "")]
+)
+def test_external_data_out_of_bounds(tmp_path, offset, length):
+    path, data = external(tmp_path, "w.bin", offset, length)
+    (tmp_path / "w.bin").write_bytes(data)
+    refused(path, ModelError, "'w'")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes as POSIX has them")
+@pytest.mark.parametrize("kind", ["symlink", "folder", "hard link", "pipe"])
+def test_external_data_through_links_and_pipes(tmp_path, kind):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path, data = external(folder, "d/w.bin" if kind == "folder" else "w.bin")
+    (secret / "w.bin").write_bytes(data)
+    if kind == "symlink":
+        (folder / "w.bin").symlink_to(secret / "w.bin")
+    elif kind == "folder":
+        (folder / "d").symlink_to(secret)
+    elif kind == "hard link":
+        Path(folder / "w.bin").hardlink_to(secret / "w.bin")
+    else:
+        os.mkfifo(folder / "w.bin")
+    refused(path, ModelError, "'w'")
