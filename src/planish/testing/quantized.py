@@ -78,11 +78,7 @@ def _within_one_step(instance: Instance, data: st.DataObject) -> None:
         reals.append(c.real)
     (expected,) = reference(op, [widened(x) for x in reals])
     if not np.all(np.isfinite(expected)):
-<<<<<<< HEAD
-        return  # a logarithm of what became 0: nothing that could be calibrated
-=======
         return  # rounding the operand to its scale left the domain, as in log(0): no calibration ends there
->>>>>>> main
     wanted = _wanted(op, expected, symmetric_inputs)
     value = op.quantized(operands, wanted)
     if isinstance(value, Refusal):
