@@ -219,3 +219,31 @@ def test_a_broken_report_is_no_traceback(planish, copy):
     (copy / "graphs/lowered.planish").write_text("graph @x(")
     (copy / "report.json").write_text(json.dumps(report))
     assert planish("verify", copy).code == 3
+
+
+OWN_PASS = """
+from dataclasses import dataclass
+from planish.passes.base import Changes, Pass
+
+@dataclass(frozen=True)
+class CountNodes(Pass):
+    strength: int = 1
+
+    def run(self, graph, context):
+        context.notes.append(f"{len(graph) * self.strength} nodes")
+        return Changes()
+"""
+
+
+def test_a_pass_of_ones_own(planish, digits, tmp_path):
+    (tmp_path / "own.py").write_text(OWN_PASS)
+    (tmp_path / "none.py").write_text("x = 1")
+    (tmp_path / "broken.py").write_text("1 / 0")
+    line = ("check", digits / "dscnn.onnx", "-t", "c", "--pipeline", "simplify,count-nodes{strength=1000}", "--load")
+    done = planish(*line, tmp_path / "own.py")
+    assert done.code == 0, done.err
+    assert "000 nodes" in done.err
+    for name, says in (("none.py", "no pass"), ("broken.py", "ZeroDivisionError"), ("nowhere.py", "no Python file")):
+        wrong = planish(*line, tmp_path / name)
+        assert wrong.code == 2
+        assert says in wrong.err
