@@ -228,6 +228,34 @@ class CancelShifts(Rule):
         return x
 
 
+class HoistShift(Rule):
+    """Unsigned integers that are only moved or compared are made signed before that."""
+
+    def pattern(self, x: Any, multiplier: Any, shift: Any) -> Any:
+        return rescale(x, const(multiplier), const(shift))
+
+    def rewrite(self, m: Any, x: Value, multiplier: Array, shift: Array) -> Value | NoMatch:
+        node, wanted, offset = x.producer, m.rescale.op.dtype, m.rescale.zero - m.rescale.input_zero
+        if x.type.dtype.kind != "uint" or wanted != signed(x.type.dtype) or offset != wanted.min:
+            return no_match("it does not make unsigned integers signed")
+        if any(not np.array_equal(a, b) for a, b in zip((multiplier, shift), fixed_point(1.0), strict=True)):
+            return no_match("the scale changes")
+        if node is None or not node.op.keeps_scale or node.graph is None or node.graph.only_user(x) is None:
+            return no_match("no data movement comes before, or it has other uses")
+        result = QuantizedResult(x.type, wanted, 1.0, offset, m.rescale.lo, m.rescale.hi)
+        operands = [
+            QuantizedOperand(v.type, shifted(v, offset, wanted), np.array(1.0), np.array(offset)) for v in node.operands
+        ]
+        out = node.op.quantized(operands, result)
+        return no_match(out.reason) if isinstance(out, Refusal) else bare(out)
+
+
+def bare(value: Value) -> Value:
+    """The value without an annotation that was only a means."""
+    value.type = value.type.bare
+    return value
+
+
 @dataclass(frozen=True)
 class FoldQuantization(RulePass):
     """Turn dequantize -> op -> quantize into integer ops; what cannot be proven or has no integer form stays float.
@@ -239,7 +267,7 @@ class FoldQuantization(RulePass):
 
     contract: ClassVar[Contract] = within(1)
     rules: ClassVar[tuple[Rule, ...]] = (
-        SignedQuantize(), SignedDequantize(), CancelShifts(),
+        SignedQuantize(), SignedDequantize(), CancelShifts(), HoistShift(),
         QuantizeConstant(), NarrowClip(), FoldCluster(), HoistQuantize(),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from ..ir.graph import Graph, Value
 from ..ir.op import Bounds
 from ..ir.ops.conv import conv2d
 from ..ir.ops.dense import dense, matmul
-from ..ir.ops.elementwise import add, sub
+from ..ir.ops.elementwise import add, div, mul, sub
 from ..ir.ops.norm import batch_norm
 from ..ir.ops.pool import avg_pool2d, max_pool2d, sum_pool2d
 from ..ir.ops.reduce import reduce_mean
@@ -38,6 +38,7 @@ class Fuse(Pass):
         changes = Changes()
         changes.add(rewrite(graph, INTO_NEIGHBOURS))
         changes.add(rewrite(graph, ALONE))  # what no neighbour took
+        changes.add(rewrite(graph, INTO_NEIGHBOURS))  # and what that makes possible
         return changes
 
 
@@ -147,55 +148,78 @@ class BatchNormBeforeLayer(LayerRule):
 
 
 @dataclass(eq=False)
-class SumRule(LayerRule):
-    """A rule for a layer beside an addition (or, with sign -1, a subtraction) of a constant."""
+class ConstantRule(LayerRule):
+    """A rule for a layer beside one of + - * / with a constant."""
 
     combine: Builder[Any] = add
-    sign: int = 1
 
     @property
     def title(self) -> str:
         """The rule and what it is for."""
         return f"{type(self).__name__}({self.layer.op.name}, {self.combine.op.name})"
 
+    def affine(self, constant: Array) -> tuple[Array, Array]:
+        """`x combine constant` as x * k + t."""
+        ones, zeros = np.ones_like(constant), np.zeros_like(constant)
+        if self.combine in (add, sub):
+            return ones, constant if self.combine is add else -constant
+        return constant if self.combine is mul else ones / constant, zeros
 
-class AddIntoBias(SumRule):
-    """A constant per output channel that is added to a layer's result is bias."""
+
+class ConstantAfterLayer(ConstantRule):
+    """A constant per output channel that follows a layer goes into its bias or weights."""
 
     def pattern(self, x: Any, w: Any, b: Any, c: Any) -> Any:
-        return self.combine(only_use(self.layer(x, const(w), const(b), as_="layer")), const(c), as_="sum")
+        return self.combine(only_use(self.layer(x, const(w), const(b), as_="layer")), const(c), as_="combined")
 
     def rewrite(self, m: Any, x: Value, w: Array, b: Array, c: Array) -> Any:
         result = m.layer.value.type
-        t = along(channel_axis(m.layer), c, result)
-        if t is None or m.sum.value.type.shape != result.shape:
+        vector = along(channel_axis(m.layer), c, result)
+        if vector is None or m.combined.value.type.shape != result.shape:
             return no_match("the constant is not one number per output channel")
-        return affine_after(m.layer, x, w, b, np.ones(len(t)), self.sign * t)
+        if not usable(self.combine, vector):
+            return no_match("the constant is not finite, or divides by zero")
+        return affine_after(m.layer, x, w, b, *self.affine(vector))
 
 
-class AddBeforeLayer(SumRule):
-    """A constant per input channel that is added before a layer without padding is bias."""
+class ConstantBeforeLayer(ConstantRule):
+    """A constant per input channel before a layer goes into its bias or weights."""
 
     def pattern(self, x: Any, w: Any, b: Any, c: Any) -> Any:
-        return self.layer(only_use(self.combine(x, const(c), as_="sum")), const(w), const(b), as_="layer")
+        return self.layer(only_use(self.combine(x, const(c), as_="combined")), const(w), const(b), as_="layer")
 
     def rewrite(self, m: Any, x: Value, w: Array, b: Array, c: Array) -> Any:
-        t = along(channel_axis(m.layer), c, x.type)
-        if t is None or m.sum.value.type.shape != x.type.shape:
+        vector = along(channel_axis(m.layer), c, x.type)
+        if vector is None or m.combined.value.type.shape != x.type.shape:
             return no_match("the constant is not one number per input channel")
-        return affine_before(m.layer, x, w, b, np.ones(len(t)), self.sign * t)
+        if not usable(self.combine, vector):
+            return no_match("the constant is not finite, or divides by zero")
+        return affine_before(m.layer, x, w, b, *self.affine(vector))
 
 
-class AddOfAdd(Rule):
-    """Two constants that are added one after the other are one."""
+def usable(combine: Builder[Any], constant: Array) -> bool:
+    """Whether a constant can go into weights: finite, and no divisor is zero."""
+    return bool(np.all(np.isfinite(constant)) and (combine is not div or np.all(constant != 0)))
+
+
+@dataclass(eq=False)
+class ConstantsMerge(Rule):
+    """Two constants that are added (or multiplied) one after the other are one."""
+
+    combine: Builder[Any]
+
+    @property
+    def title(self) -> str:
+        """The rule and what it is for."""
+        return f"{type(self).__name__}({self.combine.op.name})"
 
     def pattern(self, x: Any, a: Any, b: Any) -> Any:
-        return add(only_use(add(x, const(a), as_="inner")), const(b), as_="outer")
+        return self.combine(only_use(self.combine(x, const(a), as_="inner")), const(b), as_="outer")
 
     def rewrite(self, m: Any, x: Value, a: Array, b: Array) -> Any:
         if m.outer.dtype.is_integer:
             return no_match("integers could wrap")
-        return m.outer.like(x, a + b)
+        return m.outer.like(x, m.outer.op.ref(a, b))
 
 
 class AddZero(Rule):
@@ -223,19 +247,20 @@ class MatmulOfConstant(Rule):
 
 
 class BatchNormAlone(Rule):
-    """batch_norm of an image that no layer took is a depthwise convolution with a window of one pixel."""
+    """batch_norm that no layer took: of an image a depthwise convolution of one pixel, else a product and a sum."""
 
     def pattern(self, x: Any, scale: Any, shift: Any, mean: Any, var: Any) -> Any:
         return batch_norm(x, const(scale), const(shift), const(mean), const(var))
 
     def rewrite(self, m: Any, x: Value, **parameters: Array) -> Any:
-        if x.type.rank != 4:
-            return no_match("the operand is no image")
         affine = scale_and_shift(m, **parameters)
         if isinstance(affine, NoMatch):
             return affine
         k, t = (v.astype(m.batch_norm.dtype.numpy) for v in affine)
-        return conv2d(x, k.reshape(-1, 1, 1, 1), t, groups=len(k), layout=m.batch_norm.layout)
+        if x.type.rank == 4:
+            return conv2d(x, k.reshape(-1, 1, 1, 1), t, groups=len(k), layout=m.batch_norm.layout)
+        trailing = (1,) * (x.type.rank - 1 - normalized_axis(m))
+        return add(mul(x, k.reshape(-1, *trailing)), t.reshape(-1, *trailing))
 
 
 # ---- padding
@@ -324,10 +349,10 @@ class AveragePoolOfWholeImage(Rule):
 
 LAYERS = (conv2d, dense)
 INTO_NEIGHBOURS: tuple[Rule, ...] = (
-    MatmulOfConstant(), AddZero(), AddOfAdd(),
+    MatmulOfConstant(), AddZero(), ConstantsMerge(add), ConstantsMerge(mul),
     *(rule(layer) for layer in LAYERS for rule in (BatchNormAfterLayer, BatchNormBeforeLayer)),
-    *(rule(layer, add, 1) for layer in LAYERS for rule in (AddIntoBias, AddBeforeLayer)),
-    *(rule(layer, sub, -1) for layer in LAYERS for rule in (AddIntoBias, AddBeforeLayer)),
+    *(rule(layer, combine) for layer in LAYERS for combine in (add, sub, mul, div)
+      for rule in (ConstantAfterLayer, ConstantBeforeLayer)),
     PadIntoConv(), PadIntoPool(avg_pool2d), PadIntoPool(sum_pool2d), PadIntoPool(max_pool2d), AveragePoolOfWholeImage(),
 )  # fmt: skip
 ALONE: tuple[Rule, ...] = (BatchNormAlone(),)

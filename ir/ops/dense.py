@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Cost, Draw, Instance, Op, expect, op, traffic
+from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, last_axis_permuted, op, traffic
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, Array, Sym, TensorType, broadcast
 from .contraction import accumulated, contract, linear_bounds, quantized_linear
@@ -43,6 +43,9 @@ class Dense(Op):
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_linear(self, operands, result, None)
+
+    def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
+        return last_axis_permuted(self, perm, 3)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

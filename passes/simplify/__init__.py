@@ -10,7 +10,7 @@ from ...ir.graph import Graph
 from ...ir.rewrite import Rule, rewrite
 from ..base import Changes, Context, Pass
 from .cse import merge_common
-from .data_movement import DATA_MOVEMENT
+from .data_movement import DATA_MOVEMENT, drop_expands
 from .folding import fold_constants
 from .identities import IDENTITIES
 
@@ -31,6 +31,7 @@ class Simplify(Pass):
             changes.count("dead code", graph.prune_from(list(graph.nodes)))
             changes.count("constant folding", fold_constants(graph, changes.refused))
             changes.count("common subexpressions", merge_common(graph))
+            changes.count("broadcasting", drop_expands(graph))
             changes.add(rewrite(graph, self.rules))
             if changes.applied.total() == before:
                 return changes

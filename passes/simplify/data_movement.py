@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...ir.graph import Node, Value, apply
+from ...ir.graph import Graph, Node, Value, apply
+from ...ir.ops.elementwise import Elementwise
+from ...ir.ops.index import Expand, expand
 from ...ir.ops.shape import Concat, Slice, pad, reshape, slice_, transpose
 from ...ir.rewrite import NodeRule, NoMatch, Rule, no_match
-from ...ir.types import Shape
+from ...ir.types import Shape, broadcast
 from ..moving import is_reshape, moved_constant
 
 
@@ -122,6 +124,32 @@ class PadOfPad(Rule):
 SIDES = ("before", "after")
 
 
+class ExpandToSameShape(Rule):
+    """expand to the shape that is there already."""
+
+    def pattern(self, x: Any) -> Any:
+        return expand(x)
+
+    def rewrite(self, m: Any, x: Value) -> Any:
+        return x if x.type.shape == m.expand.value.type.shape else no_match("the shape changes")
+
+
+def drop_expands(graph: Graph) -> int:
+    """Let elementwise ops broadcast by themselves what an expand repeats for them; returns how often."""
+    dropped = 0
+    for node in graph.nodes:
+        for i, value in enumerate(node.operands if isinstance(node.op, Elementwise) else ()):
+            if value.producer is None or not isinstance(value.producer.op, Expand):
+                continue
+            source = value.producer.operands[0]
+            others = [v.type.shape for j, v in enumerate(node.operands) if j != i]
+            if broadcast(source.type.shape, *others) == node.result.type.shape:
+                graph.set_operand(node, i, source)
+                node.loc = value.producer.loc | node.loc
+                dropped += 1
+    return dropped
+
+
 class ConcatOfOne(NodeRule):
     """concat of one operand is that operand; operands without elements do not count."""
 
@@ -216,6 +244,6 @@ DATA_MOVEMENT = (
     ReshapeToSameShape(), ReshapeOfReshape(),
     TransposeOfTranspose(), TransposeThatOnlyReshapes(), TransposeOfConstants(),
     SliceOfEverything(), SliceOfSlice(), SliceOfConcat(),
-    PadByNothing(), PadOfPad(),
+    PadByNothing(), PadOfPad(), ExpandToSameShape(),
     ConcatOfOne(), ConcatOfConcat(), ConcatOfSlices(),
 )  # fmt: skip

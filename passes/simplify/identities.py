@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ...ir.builder import Builder
 from ...ir.graph import Value
-from ...ir.ops.elementwise import add, clip, sub
+from ...ir.ops.elementwise import add, clip, div, mul, sub
 from ...ir.ops.quant import dequantize, quantize
+from ...ir.ops.unary import cast
 from ...ir.pattern import const
 from ...ir.rewrite import Rule, no_match
 from ...ir.types import Array
@@ -67,6 +70,34 @@ class SubtractNothing(Rule):
         return unchanged(m.sub, x)
 
 
+@dataclass(eq=False)
+class TimesOne(Rule):
+    """x * 1 and x / 1."""
+
+    combine: Builder[Any]
+
+    @property
+    def title(self) -> str:
+        """The rule and what it is for."""
+        return f"{type(self).__name__}({self.combine.op.name})"
+
+    def pattern(self, x: Any, c: Any) -> Any:
+        return self.combine(x, const(c), as_="product")
+
+    def rewrite(self, m: Any, x: Value, c: Array) -> Any:
+        return unchanged(m.product, x) if np.all(c == 1) else no_match("the constant is not one")
+
+
+class CastToSameType(Rule):
+    """cast to the dtype that is there already."""
+
+    def pattern(self, x: Any) -> Any:
+        return cast(x)
+
+    def rewrite(self, m: Any, x: Value) -> Any:
+        return x if x.type.dtype == m.cast.op.dtype else no_match("the dtype changes")
+
+
 class QuantizeOfDequantize(Rule):
     """Integers that become reals and then the same integers again."""
 
@@ -84,4 +115,7 @@ class QuantizeOfDequantize(Rule):
         return q
 
 
-IDENTITIES = (ClipOfClip(), ClipWithoutBounds(), AddNothing(), SubtractNothing(), QuantizeOfDequantize())
+IDENTITIES = (
+    ClipOfClip(), ClipWithoutBounds(), AddNothing(), SubtractNothing(), TimesOne(mul), TimesOne(div),
+    CastToSameType(), QuantizeOfDequantize(),
+)  # fmt: skip

@@ -7,7 +7,7 @@ from planish.ir.equality import same
 from planish.ir.errors import VerificationError
 from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense, matmul
-from planish.ir.ops.elementwise import add, clip, relu, sub
+from planish.ir.ops.elementwise import add, clip, div, mul, relu, sub
 from planish.ir.ops.norm import batch_norm
 from planish.ir.ops.pool import avg_pool2d, max_pool2d, sum_pool2d
 from planish.ir.ops.shape import pad
@@ -68,6 +68,16 @@ LAYERS = {
     "add more": (lambda x, o: add(conv(x, o), reals(7, 1, 1, 1, 1)), ["conv2d", "add"]),
     "add before": (lambda x, o: conv(sub(add(x, channel(o, 4)), reals(1)), o), ["conv2d"]),
     "add before padding": (lambda x, o: conv(add(x, channel(o, 4)), o, pads=PADS), ["add", "conv2d"]),
+    "multiply after": (lambda x, o: mul(conv(x, o, pads=PADS), channel(o, 6)), ["conv2d"]),
+    "divide after": (lambda x, o: div(conv(x, o, pads=PADS), channel(o, 6)), ["conv2d"]),
+    "divide by zero": (lambda x, o: div(conv(x, o), np.float32(0)), ["conv2d", "div"]),
+    "divide by": (lambda x, o: div(np.float32(1), conv(x, o)), ["conv2d", "div"]),
+    "multiply before padding": (lambda x, o: conv(mul(x, channel(o, 4)), o, groups=2, pads=PADS), ["conv2d"]),
+    "divide before padding": (lambda x, o: conv(div(x, channel(o, 4)), o, pads=PADS), ["conv2d"]),
+    "normalized by hand": (
+        lambda x, o: add(mul(div(sub(conv(x, o), channel(o, 6)), reals(1)), reals(1)), channel(o, 6)), ["conv2d"],
+    ),
+    "norm, multiply, add": (lambda x, o: relu(add(mul(norm(x, o), channel(o, 4)), channel(o, 4))), ["conv2d", "clip"]),
     "add zero": (lambda x, o: add(x, np.float32(0)), []),
     "add twice": (lambda x, o: add(add(x, reals(1)), channel(o, 4)), ["add"]),
     "pad before": (lambda x, o: conv(padded(x, o), o, pads=PADS), ["conv2d"]),
@@ -114,7 +124,11 @@ def test_images(name, layout):
         (lambda x: add(matmul(x, reals(3, 5)), reals(1, 5)), ["dense"]),
         (lambda x: sub(dense(sub(x, reals(3)), reals(5, 3), reals(5)), reals(5)), ["dense"]),
         (lambda x: add(dense(x, reals(5, 3), reals(5)), reals(2, 1)), ["dense", "add"]),
-        (lambda x: norm(x, NCHW), ["batch_norm"]),
+        (lambda x: norm(x, NCHW), ["mul", "add"]),
+        (lambda x: norm(relu(x), NHWC), ["clip", "mul", "add"]),
+        (lambda x: dense(mul(x, reals(3)), reals(5, 3), reals(5)), ["dense"]),
+        (lambda x: div(dense(x, reals(5, 3), reals(5)), reals(5)), ["dense"]),
+        (lambda x: mul(mul(x, reals(3)), reals(1)), ["mul"]),
     ],
 )
 def test_vectors(build, expected):
@@ -129,7 +143,7 @@ def test_what_others_need_stays():
     result = run_pipeline(graph_of(add(z, channel(NCHW, 6)), z), [Fuse()])
     assert ops(result.graph) == ["conv2d", "add"]
     reasons = {rule: reason for (rule, _), reason in result.steps[0].changes.refused.items()}
-    assert reasons["AddIntoBias(conv2d, add)"] == "the result of conv2d has other uses"
+    assert reasons["ConstantAfterLayer(conv2d, add)"] == "the result of conv2d has other uses"
 
 
 @pytest.mark.parametrize(("value", "expected"), [(7, ["conv2d"]), (0, ["pad", "conv2d"])])

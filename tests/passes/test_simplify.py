@@ -9,12 +9,14 @@ from planish.ir.evaluate import evaluate
 from planish.ir.graph import Loc
 from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense
-from planish.ir.ops.elementwise import add, clip, relu, sub
+from planish.ir.ops.elementwise import add, clip, div, mul, relu, sub
+from planish.ir.ops.index import expand
 from planish.ir.ops.quant import dequantize, quantize
 from planish.ir.ops.shape import concat, pad, reshape, slice_, transpose
+from planish.ir.ops.unary import cast
 from planish.ir.rewrite import Rule, rewrite
 from planish.ir.text import print_graph
-from planish.ir.types import I8, Quant
+from planish.ir.types import F32, I8, Quant
 from planish.passes.base import Changes, Pass
 from planish.passes.pipeline import run_pipeline
 from planish.passes.simplify import Simplify
@@ -30,6 +32,10 @@ def test_bit_equal_idempotent_and_deterministic(graph):
     twice = run_pipeline(once, "simplify")
     assert not twice.steps[0].changes
     assert same(twice.graph, once)
+
+
+def first(x):
+    return slice_(x, starts=(0, 0, 0), stops=(1, 3, 4), steps=(1, 1, 1))
 
 
 X = (2, 3, 4)
@@ -89,6 +95,14 @@ CASES = {
     "add nothing to more": (lambda x: add(x, np.full((5, 1, 1, 1), -0.0, np.float32)), ["add"]),
     "subtract 0.0": (lambda x: sub(x, np.zeros((3, 1), np.float32)), []),
     "subtract -0.0": (lambda x: sub(x, np.array(-0.0, np.float32)), ["sub"]),
+    "times one": (lambda x: mul(x, np.ones((3, 1), np.float32)), []),
+    "times one, and more": (lambda x: mul(x, np.ones((5, 1, 1, 1), np.float32)), ["mul"]),
+    "by one": (lambda x: div(x, np.float32(1)), []),
+    "one by": (lambda x: div(np.float32(1), x), ["div"]),
+    "cast to itself": (lambda x: cast(x, dtype=F32), []),
+    "expand to itself": (lambda x: expand(x, shape=X), []),
+    "expand for a sum": (lambda x: add(expand(first(x), shape=X), x), ["slice", "add"]),
+    "expand two": (lambda x: add(expand(x, shape=(5, *X)), expand(x, shape=(5, *X))), ["expand", "add"]),
     "subtract from 0.0": (lambda x: sub(np.zeros(X, np.float32), x), ["sub"]),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..kernel import Kernel
+from .depthwise import SmladDepthwise, SmladDepthwise3x3
 from .elementwise import Elementwise, PortableBatchNorm
 from .linear import PortableConv2d, PortableDense, PortableMatmul
 from .move import PortableConcat, PortableGather, PortableMove, PortablePad
@@ -19,7 +20,7 @@ PORTABLE: tuple[Kernel, ...] = (
 )  # fmt: skip
 
 #: For cores with the DSP extension.
-DSP: tuple[Kernel, ...] = (SmladConv2d(), SmladDense(), *PORTABLE)
+DSP: tuple[Kernel, ...] = (SmladConv2d(), SmladDepthwise3x3(), SmladDepthwise(), SmladDense(), *PORTABLE)
 
 KERNELS: Mapping[str, tuple[Kernel, ...]] = {
     "c": PORTABLE,

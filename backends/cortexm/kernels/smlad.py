@@ -16,6 +16,7 @@ from ....runtime.target import Unsupported
 from ..code import Code
 from ..group import Group
 from ..kernel import Kernel
+from . import assembly
 from .image import Image, sliding
 from .requantize import Requantize, accumulator_bounds, requantize
 from .tile import ACCUMULATORS, LIMIT, SCALE_BITS, Tile, groups_of, halfwords, stream
@@ -139,8 +140,8 @@ class Smlad(Kernel):
 
     def prepare(self, code: Code) -> None:
         """Headers and helpers."""
+        assembly.require_dsp(code)
         code.header("string.h")
-        code.header("arm_acle.h")
         code.helper("expand_word", EXPAND)
 
     def lanes(self, group: Group) -> int:
