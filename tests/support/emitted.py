@@ -29,7 +29,10 @@ def run_sanitized(graph: Graph, samples: Sequence[Sequence[Array]]) -> list[list
         spec = interface(graph, artifact.facts["name"])
         done = run_on_host(Path(folder, "build"), [out / "model.c"], spec, inputs, sanitize=True, optimization="-O1")
     return [
-        [array[n].reshape(v.type.shape).astype(v.type.dtype.numpy) for v, array in zip(graph.outputs, done.outputs, strict=True)]
+        [
+            array[n].reshape(v.type.shape).astype(v.type.dtype.numpy)
+            for v, array in zip(graph.outputs, done.outputs, strict=True)
+        ]
         for n in range(len(samples))
     ]
 
