@@ -128,7 +128,16 @@ class Smlad(Kernel):
         result = {}
         for count in {min(pixels, 4), pixels % 4} - {0}:
             result[count] = "".join(
-                Tile(blocks, channels, count, lanes, w.shape[1], len(w), own).statement(
+                Tile(
+                    blocks,
+                    channels,
+                    count,
+                    lanes,
+                    w.shape[1],
+                    len(w),
+                    own,
+                    rare=_is_rare(count, pixels, blocks, len(parts)),
+                ).statement(
                     _offset(table, start),
                     "columns",
                     f"out + at{_plus(first)}",
@@ -273,6 +282,11 @@ def rows_of(group: Group) -> Array:
 def pixels_of(group: Group) -> int:
     """Columns that the weights are multiplied by."""
     return math.prod(group.shape(group.anchor.result)[:-1])
+
+
+def _is_rare(count: int, pixels: int, blocks: int, parts: int) -> bool:
+    """Whether a tile of `count` pixels is the rest of many, or a single block beside others."""
+    return (count < 4 <= pixels) or (blocks == 1 and parts > 1)
 
 
 def _plus(number: int) -> str:
