@@ -23,16 +23,19 @@ class Position:
     axes: tuple[str, ...]
 
 
-def store(group: Group, code: Code, at: Position, acc: str = "") -> str:
+def store(group: Group, code: Code, at: Position, acc: str = "", of: Value | None = None) -> str:
     """Statements that compute one element of the result from `acc`, the anchor's, and store it in `y`.
 
-    Without `acc` the anchor is elementwise as well, and computed here.
+    Without `acc` the anchor is elementwise as well, and computed here. `of`: that `acc` is this later value's, and what
+    comes before it is done.
     """
     known: dict[Value, Scalar] = {}
+    value = of or group.anchor.result
     if acc:
-        known[group.anchor.result] = Scalar(acc, group.anchor.result.type.dtype)
+        known[value] = Scalar(acc, value.type.dtype)
+    first = group.nodes.index(of.producer) if of is not None and of.producer is not None else 0
     lines: list[str] = []
-    for node in group.nodes:
+    for node in group.nodes[first:]:
         if node.result in known:
             continue
         operands = [known.get(v) or load(group, code, v, at) for v in node.operands]

@@ -145,6 +145,7 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path, number, 
         stderr=subprocess.DEVNULL,
     )
     with process:
+        assert process.stdout is not None
         assert process.stdout.readline() == b"half\n"
         process.send_signal(number)
     assert process.returncode

@@ -18,7 +18,7 @@ from ..group import Group
 from ..kernel import Kernel
 from . import assembly
 from .image import Image
-from .requantize import Requantize, accumulator_bounds, requantize
+from .requantize import Requantize, accumulator_bounds, around, requantize
 
 #: Accumulators of three rows of outputs, two columns each.
 SETS = (("r3", "r4"), ("r5", "r6"), ("r7", "r8"))
@@ -78,11 +78,13 @@ class Planes(Kernel):
 
     def in_place(self, group: Group) -> tuple[int, ...]:
         x = group.anchor.operands[0]
-        return (0,) if group.shape(x) == group.shape(group.result) else ()
+        found = requantize(group)
+        alone = isinstance(found, Requantize) and not found.rest
+        return (0,) if alone and group.shape(x) == group.shape(group.result) else ()
 
     @abstractmethod
     def convolve(self, group: Group, found: Requantize, bias: Array, code: Code) -> str:
-        """Statements that make channel c of `y + at` from `plane`; bias: with the zero points in it."""
+        """Statements that make channel c of `out + at` from `plane`; bias: with the zero points in it."""
 
     def emit(self, group: Group, code: Code) -> str:
         assembly.require_dsp(code)
@@ -94,12 +96,13 @@ class Planes(Kernel):
         bias = group.array(b).astype(np.int64) - group.op.input_zero * taps.sum(1) - found.input_zero
         stride = self.size(group)[1]
         top, left = group.op.pads[:2]
-        return code.render(
+        body = code.render(
             "depthwise_planes.c.j2",
             x=group.parameter(x), image=image, result=result, type=f"int{8 * self.element_bytes}_t",
             elements=self.scratch(group) // self.element_bytes, stride=stride, first=top * stride + left,
             zero=group.op.input_zero, convolve=self.convolve(group, found, bias, code),
         )  # fmt: skip
+        return around(group, code, found, body)
 
 
 class SmladDepthwise3x3(Planes):
@@ -121,7 +124,7 @@ class SmladDepthwise3x3(Planes):
         table = code.table("weights", _parameters(taps, bias, found))
         result = Image.of(group.shape(group.result), NHWC)
         plane = Plane(result.h, result.w, self.size(group)[1], result.c, found)
-        return plane.statement("plane", f"{table} + c * {PARAMETERS}", "y + at")
+        return plane.statement("plane", f"{table} + c * {PARAMETERS}", "out + at")
 
 
 class SmladDepthwise(Planes):
