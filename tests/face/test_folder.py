@@ -187,6 +187,7 @@ def test_a_file_is_complete_or_absent(tmp_path):
         ("{}", ModelError),
         ('{"planish": "0", "format": 99, "files": {}}', ModelError),
         ('{"planish": "0", "format": 1, "files": []}', ModelError),
+        ('{"planish": "0", "format": 1, "files": {}}', ModelError),
         ('{"planish": "0", "format": 1, "files": {"gone.c": 1}}', ModelError),
         ('{"planish": "0", "format": 1, "files": {"../x": 1}}', ModelError),
     ],
