@@ -2,8 +2,8 @@
 
     PLANISH_MODELS=... python bench/accuracy.py [MODEL ...]
 
-Prints top-1 of the float and the int8 model, how often the two agree, the SQNR of the outputs in dB, and the method that
-calibration chose. Models without data are calibrated and measured on random inputs; their agreement means little.
+Prints top-1 of the float and the int8 model, how often the two agree, the SQNR of the outputs in dB, and the method
+that calibration chose. Models without data are calibrated and measured on random inputs; their agreement means little.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class _Walk:
         x = self.held[node.operands[0]] if node.operands else None
         match node.op:
             case Transpose(perm=perm) if x is not None and x.is_plain:
-                if x.is_itself:
+                if x.is_itself and x.value is node.operands[0]:
                     self.transposes.setdefault((x.value, perm), node.result)
                 self.held[node.result] = Held(x.value, composed(x.perm, perm), node.result.type.shape)
             case Reshape() if x is not None and not x.is_itself:
@@ -117,19 +117,24 @@ class _Walk:
 
     def permuted(self, node: Node) -> None:
         """Rebuild a node in the cheapest layout: the target's where it has one, else one of its operands'."""
-        best: tuple[tuple[int, bool], Passage] | None = None
+        cheapest: tuple[int, Perm, Passage] | None = None
         for perm in self.candidates(node):
             through = passage(node.op, perm, [v.type for v in node.operands])
             if through is not None:
                 cost = sum(self.cost(v, p) for v, p in zip(node.operands, through[1], strict=True))
-                if best is None or (cost, is_identity(perm)) < best[0]:
-                    best = (cost, is_identity(perm)), through
-        if best is None or best[0][1]:
+                if cheapest is None or cost < cheapest[0]:
+                    cheapest = cost, perm, through
+        if cheapest is None or is_identity(cheapest[1]):
             self.unpermuted(node)
         else:
-            self.rebuild(node, best[1])
+            self.rebuild(node, cheapest[2])
 
     def candidates(self, node: Node) -> list[Perm]:
+        """Permutations that operands of the node are held by; of two as cheap the first is taken.
+
+        Those of computed values come first: the layout of public inputs is given, that of the others was chosen. Then
+        transposes that are put off come before none.
+        """
         if len(node.results) != 1 or not node.operands:
             return []
         layout, rank = getattr(node.op, "layout", None), node.operands[0].type.rank
@@ -137,8 +142,9 @@ class _Walk:
             return [] if layout is self.target else [self.target.to(layout)]
         rank = max(v.type.rank for v in node.operands) if node.op.elementwise else rank
         operands = [self.held[v] for v in node.operands if not is_constant_expression(v)]
-        perms = [h.perm for h in operands if h.is_plain and len(h.perm) == rank]
-        return list(dict.fromkeys(perms))
+        fitting = [h for h in operands if h.is_plain and len(h.perm) == rank]
+        fitting.sort(key=lambda h: (h.value.producer is None, is_identity(h.perm)))
+        return list(dict.fromkeys(h.perm for h in fitting))
 
     def cost(self, value: Value, perm: Perm | None) -> int:
         """Elements that must be moved to have the original value, transposed by `perm`."""

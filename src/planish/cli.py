@@ -133,6 +133,7 @@ transforming = _together(
     click.option("--target", "-t", required=True, help="What to compile for; `planish targets` lists them."),
     click.option("--quantize", type=click.Choice(["int8"]), help="Quantize weights and activations."),
     click.option("--calib", help="Calibration data: an .npz file keyed by input name, or random:lo,hi."),
+    click.option("--load", "plugins", multiple=True, type=_PATH, help="A Python file that defines passes of your own."),
     click.option("--pipeline", help="Passes to run instead of the default ones: 'simplify,fuse'."),
     click.option("--name", help="C identifier that names of the generated code begin with. Default: the model's name."),
     click.option("--ram", type=Bytes(), help="RAM of the device, in bytes: more than that is an error."),

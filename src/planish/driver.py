@@ -21,6 +21,7 @@ from .passes.base import Context
 from .passes.listeners import PrintAfter
 from .passes.pipeline import Listener, Step, parse_pipeline, run_pipeline
 from .passes.validation import Validation
+from .plugins import load_passes
 from .registry import target_named
 from .report import build_report, jsonable, show_compiled
 from .runtime.data import Dataset, read
@@ -43,6 +44,7 @@ class Plan:
     target: str
     quantize: str | None = None
     calib: str | None = None
+    plugins: Sequence[Path] = ()
     pipeline: str | None = None
     name: str | None = None
     ram: int | None = None
@@ -152,6 +154,8 @@ def step_as_json(step: Step) -> dict[str, Any]:
 def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
     """Everything before the target writes: cheap checks first, then import, passes and lowering."""
     target = target_named(plan.target)
+    for file in plan.plugins:
+        load_passes(file)
     parse_pipeline(plan.passes)
     with screen.working(f"reading {plan.model.name}"):
         model = read_model(plan.model, plan.dims, plan.binds, static_batch=True)

@@ -102,6 +102,13 @@ def test_random_bytes(tmp_path_factory, content):
         load(path)
 
 
+@pytest.mark.parametrize("word", [b"Relu", b"act", b"x"])
+def test_names_that_are_no_text(tmp_path, word):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model([RELU]).SerializeToString().replace(word, b"\xff" * len(word)))
+    refused(path, ModelError, "UTF-8")
+
+
 @given(st.data())
 def test_flipped_bytes_never_give_another_exception(tmp_path_factory, data):
     content = bytearray(

@@ -122,7 +122,7 @@ def test_public_unsigned_integers_keep_their_dtype() -> None:
     x = image(U8)
     graph = Graph([x], [q(conv2d(dq(x, 0.02, 128), weights(2, 2, 3, 3), normal(2)), 0.03, 100, U8)], ["y"])
     after, _ = folded(graph)
-    assert names(after) == ["rescale", "conv2d", "rescale", "rescale"]
+    assert names(after) == ["rescale", "conv2d", "rescale"]
     assert (after.inputs[0].type.dtype, after.outputs[0].type.dtype) == (U8, U8)
     sample = [RANDOM.integers(0, 256, (1, 2, 4, 4)).astype(np.uint8)]
     assert np.abs(evaluate(graph, sample)[0].astype(int) - evaluate(after, sample)[0]).max() <= 1
@@ -152,6 +152,19 @@ def test_movements_are_moved_into_the_integers_exactly(move: Any, where: str) ->
     assert "rescale" not in names(after)
     sample = [normal(1, 2, 4, 4)]
     assert np.array_equal(evaluate(graph, sample)[0], evaluate(after, sample)[0])
+
+
+def test_a_clip_between_two_pairs_is_part_of_the_op_before() -> None:
+    x = image()
+    c = pair(conv2d(pair(x), weights(2, 2, 1, 1), normal(2)), zero=-20)
+    graph = Graph([x], [pair(relu(c), zero=-20)], ["y"])
+    after, _ = folded(graph)
+    assert names(after) == ["quantize", "conv2d", "rescale", "dequantize"]
+    for _ in range(20):
+        sample = [normal(1, 2, 4, 4)]
+        gap = np.abs(evaluate(graph, sample)[0] - evaluate(after, sample)[0]).max()
+        assert gap <= 0.05 * 1.001
+    assert evaluate(after, sample)[0].min() == 0
 
 
 def test_scales_per_channel_follow_a_transposed_weight() -> None:
