@@ -116,10 +116,12 @@ class PortableSoftmax(Portable):
         return nest(names[:-1], shape[:-1], body)
 
     def in_place(self, group: Group) -> tuple[int, ...]:
-        # A residual would be overwritten by the exponentials; x would not, but is read before they are written.
-        if group.result.type.dtype == F32:
-            return tuple(i for i, v in enumerate(group.parameters) if v is group.top(group.anchor.operands[0]))
-        return scalars.residuals(group)
+        if group.result.type.dtype != F32:
+            return scalars.residuals(group)
+        # Exponentials overwrite the result's place before the epilogue reads any operand, but after x has been read.
+        x = group.top(group.anchor.operands[0])
+        later = {group.top(v) for n in group.epilogue for v in n.operands}
+        return tuple(i for i, v in enumerate(group.parameters) if v is x and v not in later)
 
 
 class PortableIntegerSoftmax(Portable):
