@@ -255,12 +255,16 @@ def traffic(op: Op, operands: Sequence[TensorType], macs: int = 0) -> Cost:
 
 
 def rounding_error(op: Op, operands: Sequence[Array], terms: int) -> Any:
-    """gamma_n * max(ref(|x|), |ref(x)|), n = terms + 2 * ulps. Higham, Accuracy and Stability, 2nd ed., 3.1 and 3.5."""
+    """gamma_n * max(ref(|x|), |ref(x)|), n = terms + 2 * ulps. Higham, Accuracy and Stability, 2nd ed., 3.1 and 3.5.
+
+    Below float32's smallest normal number precision is lost, or the value flushed: one of these for each rounding.
+    """
     wide = [x.astype(np.float64) if dtype_of(x).is_float else x for x in operands]
-    factor = gamma(0 if op.moves_data else terms + 2 * op.ulps, operands)
+    n = 0 if op.moves_data else terms + 2 * op.ulps
+    factor, tiny = gamma(n, operands), n * float(np.finfo(np.float32).tiny)
 
     def scaled(upper: Array, exact: Array) -> Array:
-        return factor * np.maximum(upper, np.abs(exact)).astype(np.float64)
+        return factor * np.maximum(upper, np.abs(exact)).astype(np.float64) + tiny
 
     upper, exact = op.ref(*map(np.abs, wide)), op.ref(*wide)
     return tuple(map(scaled, upper, exact)) if isinstance(exact, tuple) else scaled(upper, exact)

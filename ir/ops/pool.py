@@ -95,9 +95,9 @@ class AvgPool2d(Pooling):
 
     def bounds(self, x: Bounds) -> Bounds:
         lo, hi = x.lo.min(), x.hi.max()
-        return Bounds(
-            self.infer(x.type), *((min(lo, 0), max(hi, 0)) if self.count_pads and any(self.pads) else (lo, hi))
-        )
+        if self.count_pads and any(self.pads):
+            lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
+        return Bounds(self.infer(x.type), lo, hi)
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         (x,) = operands
