@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 
 from .constant import Const
 from .errors import InferenceError, InvalidGraphError
@@ -93,13 +95,21 @@ NOWHERE = Loc()
 
 def infer(op: Op, operands: Sequence[TensorType]) -> tuple[TensorType, ...]:
     """Result types of an op, always as a tuple. Quantization annotations of the operands are not seen by the op."""
-    try:
-        types = op.infer(*(t.bare for t in operands))
-    except TypeError as error:
-        if "positional argument" not in str(error):
-            raise
-        raise InferenceError(f"{op.name} does not take {len(operands)} operands") from None
+    if not _takes(type(op), len(operands)):  # type: ignore[arg-type]  # classes are hashable
+        raise InferenceError(f"{op.name} does not take {len(operands)} operands")
+    types = op.infer(*(t.bare for t in operands))
     return types if isinstance(types, tuple) else (types,)
+
+
+@cache
+def _takes(cls: type[Op], count: int) -> bool:
+    """Whether the op takes so many operands. `infer` may be shared by ops of any arity; `ref` is the op's own."""
+    try:
+        for hook in (cls.infer, cls.ref):
+            signature(hook).bind(None, *range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def apply(op: Op, *operands: Value, loc: Loc = NOWHERE, name: str = "") -> Node:

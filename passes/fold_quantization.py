@@ -210,22 +210,58 @@ def _less(array: Array, offset: int, dtype: DType) -> Array:
     return (array.astype(np.int64) - offset).astype(dtype.numpy)
 
 
-class CancelShifts(Rule):
-    """There and back again between signed and unsigned is nothing."""
+def is_one(multiplier: Array, shift: Array) -> bool:
+    """Whether a rescale multiplies by one: it shifts the zero point and clamps, no more."""
+    return all(np.array_equal(a, b) for a, b in zip((multiplier, shift), fixed_point(1.0), strict=True))
+
+
+class MergeShift(Rule):
+    """A rescale by one after another rescale is part of it; signed to unsigned and back again is nothing."""
 
     def pattern(self, x: Any, m1: Any, k1: Any, m2: Any, k2: Any) -> Any:
         return rescale(rescale(x, const(m1), const(k1), as_="inner"), const(m2), const(k2), as_="outer")
 
     def rewrite(self, m: Any, x: Value, m1: Array, k1: Array, m2: Array, k2: Array) -> Value | NoMatch:
-        one = fixed_point(1.0)
-        if not all(np.array_equal(a, b) for a, b in zip((m1, k1, m2, k2), one + one, strict=True)):
+        inner, outer = m.inner.op, m.outer.op
+        if not is_one(m2, k2):
             return no_match("the scale changes")
-        offsets = [r.zero - r.input_zero for r in (m.inner, m.outer)]
-        lo, hi = x.type.dtype.min, x.type.dtype.max
-        clamped = m.inner.lo > lo + offsets[0] or m.inner.hi < hi + offsets[0] or m.outer.lo > lo or m.outer.hi < hi
-        if sum(offsets) or clamped or m.outer.dtype != x.type.dtype:
-            return no_match("it shifts or clamps")
-        return x
+        if not is_one(m1, k1) and m.inner.node.graph.only_user(m.inner.value) is not m.outer.node:
+            return no_match("the first rescale has other uses")
+        offset = outer.zero - outer.input_zero
+        lo, hi = (int(np.clip(end + offset, outer.lo, outer.hi)) for end in (inner.lo, inner.hi))
+        zero, dtype = inner.zero + offset, outer.dtype
+        whole = lo <= x.type.dtype.min and hi >= x.type.dtype.max and dtype == x.type.dtype
+        if is_one(m1, k1) and zero == inner.input_zero and whole:
+            return x
+        return m.inner.like(x, m1, k1, zero=zero, lo=lo, hi=hi, dtype=dtype)
+
+
+class HoistShift(Rule):
+    """Unsigned integers that are only moved or compared are made signed before that."""
+
+    def pattern(self, x: Any, multiplier: Any, shift: Any) -> Any:
+        return rescale(x, const(multiplier), const(shift))
+
+    def rewrite(self, m: Any, x: Value, multiplier: Array, shift: Array) -> Value | NoMatch:
+        node, wanted, offset = x.producer, m.rescale.op.dtype, m.rescale.zero - m.rescale.input_zero
+        if x.type.dtype.kind != "uint" or wanted != signed(x.type.dtype) or offset != wanted.min:
+            return no_match("it does not make unsigned integers signed")
+        if not is_one(multiplier, shift):
+            return no_match("the scale changes")
+        if node is None or not node.op.keeps_scale or node.graph is None or node.graph.only_user(x) is None:
+            return no_match("no data movement comes before, or it has other uses")
+        result = QuantizedResult(x.type, wanted, 1.0, offset, m.rescale.lo, m.rescale.hi)
+        operands = [
+            QuantizedOperand(v.type, shifted(v, offset, wanted), np.array(1.0), np.array(offset)) for v in node.operands
+        ]
+        out = node.op.quantized(operands, result)
+        return no_match(out.reason) if isinstance(out, Refusal) else bare(out)
+
+
+def bare(value: Value) -> Value:
+    """The value without an annotation that was only a means."""
+    value.type = value.type.bare
+    return value
 
 
 @dataclass(frozen=True)
@@ -239,7 +275,7 @@ class FoldQuantization(RulePass):
 
     contract: ClassVar[Contract] = within(1)
     rules: ClassVar[tuple[Rule, ...]] = (
-        SignedQuantize(), SignedDequantize(), CancelShifts(),
+        SignedQuantize(), SignedDequantize(), MergeShift(), HoistShift(),
         QuantizeConstant(), NarrowClip(), FoldCluster(), HoistQuantize(),
     )  # fmt: skip
 
@@ -248,7 +284,8 @@ class FoldQuantization(RulePass):
         changes.refused = dict(_left(graph))
         _annotate(graph)
         for (op, place), reason in changes.refused.items():
-            context.notes.append(f"{op} stays float: {reason} (at {place})")
+            if not any(note.endswith(f"(at {place})") for note in context.notes):  # quantize has said so
+                context.notes.append(f"{op} stays float: {reason} (at {place})")
         return changes
 
 

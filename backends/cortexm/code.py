@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,10 +88,15 @@ class Code:
         key = (flat.dtype.str, flat.tobytes())
         known = self.module.tables.get(key)
         if known is None or known.align < align:
-            name = known.name if known else f"{self.name}_{label}"
+            name = known.name if known else self._free(label)
             self.module.tables[key] = Table(name, flat, align)
             self.table_bytes += 0 if known else self.module.tables[key].nbytes
         return self.module.tables[key].name
+
+    def _free(self, label: str) -> str:
+        taken = {t.name for t in self.module.tables.values()}
+        names = (f"{self.name}_{label}{number or ''}" for number in itertools.count())
+        return next(name for name in names if name not in taken)
 
     def helper(self, name: str, text: str) -> str:
         """The name of a static function (or macro) that layers share; its C text stands in the file once."""

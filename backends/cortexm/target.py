@@ -173,9 +173,8 @@ def _require_fit(target: str, graph: Graph, memory: Plan, project: Project, limi
 
 def _largest_at_peak(memory: Plan, project: Project) -> list[str]:
     """The layer where most memory is in use, and what it holds then."""
-    steps = range(len(memory.order))
-    live = {t: [r for r in memory.rows if r.first <= t <= r.last] for t in steps}
-    peak = max(steps, key=lambda t: sum(r.size for r in live[t]), default=None)
+    live = [[r for r in memory.rows if r.first <= t <= r.last] for t in range(len(memory.order))]
+    peak = max(range(len(live)), key=lambda t: max((r.offset + r.size for r in live[t]), default=0), default=None)
     if peak is None:
         return []
     function = project.functions[peak]

@@ -234,7 +234,10 @@ def _results(node: SourceNode, adapted: Adapted) -> list[Tensor]:
 
 
 def _refused(node: SourceNode, error: InferenceError) -> ModelError | UnsupportedError:
-    """An op refused its operands: the model is to blame, unless a dimension is merely unknown."""
+    """An op refused its operands: the model is to blame, unless a dimension is merely unknown.
+
+    Where planish asks for more than ONNX does, the adapter has refused already.
+    """
     operands = [v for v in node.operands if isinstance(v, Value)]
     symbols = [d.symbol for v in operands for d in v.type.shape if isinstance(d, Sym)]
     if error.fix or symbols:

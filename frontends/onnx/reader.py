@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,23 @@ def read_model(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Path]:
         raise _not_onnx(file, "it holds no graph; it may be truncated")
     if not model.opset_import:
         raise _not_onnx(file, "it does not say which operator set it uses; it may be truncated")
+    if not all(isinstance(text, str) for text in _texts(model)):  # protobuf hands out what is no UTF-8 as bytes
+        raise _not_onnx(file, "a name in it is not UTF-8 text")
     return model, file.parent
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[object]:
+    """Every text of the model that the importer reads."""
+    graph = model.graph
+    yield graph.name
+    yield from (opset.domain for opset in model.opset_import)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
+    for info in (*graph.input, *graph.output):
+        yield from (info.name, *(dim.dim_param for dim in info.type.tensor_type.shape.dim))
+    attributes = (a.t for node in graph.node for a in node.attribute)
+    for tensor in (*graph.initializer, *attributes):
+        yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
 
 
 def _content(file: Path) -> bytes:

@@ -13,7 +13,7 @@ from ..builder import builder, const_value
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op, same_dtype
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved, tabulated
-from ..types import F32, I32, Array, TensorType, broadcast
+from ..types import F32, I32, Array, TensorType, broadcast, dtype_of
 
 
 class Elementwise(Op):
@@ -239,14 +239,16 @@ def _corner_bounds(result: TensorType, function: Any, a: Bounds, b: Bounds) -> B
         corners = np.stack(np.broadcast_arrays(*(function(x, y) for x in (a.lo, a.hi) for y in (b.lo, b.hi))))
     if np.isnan(corners).any():  # 0 * inf
         return Bounds.top(result)
-    return Bounds(result, corners.min(0), corners.max(0))
+    lo, hi = corners.min(0), corners.max(0)
+    if result.dtype.is_integer and lo.size and not result.dtype.min <= lo.min() <= hi.max() <= result.dtype.max:
+        return Bounds.top(result)  # integers wrap
+    return Bounds(result, lo, hi)
 
 
 @op
 class Clip(Elementwise):
     """min(max(x, lo), hi); NaN stays NaN. Relu is clip with lo=0, Relu6 has hi=6 as well. ONNX Clip-13, Relu-14."""
 
-    ulps: ClassVar[float] = 0
     lo: float = -math.inf
     hi: float = math.inf
 
@@ -254,6 +256,11 @@ class Clip(Elementwise):
         # A bound that is infinite is left out, so that integers meet no float.
         low = x if self.lo == -math.inf else np.maximum(x, x.dtype.type(self.lo))
         return low if self.hi == math.inf else np.minimum(low, x.dtype.type(self.hi))
+
+    def error(self, x: Array) -> Array:
+        # The bounds themselves are rounded to x's dtype.
+        ends = [v for v in (self.lo, self.hi) if math.isfinite(v)] if dtype_of(x).is_float else []
+        return np.full(x.shape, max((abs(float(x.dtype.type(v)) - v) for v in ends), default=0.0))
 
     def bounds(self, x: Bounds) -> Bounds:
         lo, hi = (x.type.dtype.numpy.type(v) if x.type.dtype.is_float else v for v in (self.lo, self.hi))

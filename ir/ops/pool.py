@@ -32,7 +32,8 @@ class Pooling(Op):
 def _pooled_type(op: Any, x: TensorType, dtype_of: TensorType) -> TensorType:
     expect(x.rank == 4, "an image has rank 4")
     height, width = pooled([x.shape[i] for i in op.layout.spatial], op.window, op)
-    expect(all(p < w for p, w in zip(op.pads, op.window * 2, strict=True)), "pads are smaller than the window")
+    extents = [(w - 1) * d + 1 for w, d in zip(op.window, op.dilations, strict=True)]
+    expect(all(p < e for p, e in zip(op.pads, extents * 2, strict=True)), "pads are smaller than the (dilated) window")
     return TensorType(op.layout.shape(x.shape[0], x.shape[op.layout.channel], height, width), dtype_of.dtype)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -68,6 +68,8 @@ class Quantize(QuantOp):
 @op
 class Dequantize(QuantOp):
     """(x - zero) * scale, in float32. ONNX DequantizeLinear-21; zero has x's dtype."""
+
+    ulps: ClassVar[float] = 1  # the conversion of a wide integer, and the product
 
     def infer(self, x: TensorType, scale: TensorType, zero: TensorType) -> TensorType:
         expect(

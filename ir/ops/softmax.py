@@ -13,6 +13,11 @@ from ..op import Bounds, Draw, Instance, Op, Perm, expect, gamma, last_axis_perm
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import F32, I8, I32, Array, Quant, TensorType
 
+#: Fraction bits of the table of exponentials.
+EXP_BITS = 19
+#: Up to here the integer form is within one step of exact: 1/2 + 2^-4 + classes / 2^12 (docs/arithmetic.md).
+MOST_CLASSES = 1792
+
 
 @op
 class Softmax(Op):
@@ -43,6 +48,8 @@ class Softmax(Op):
         (x,) = operands
         if x.value is None or not x.per_tensor or x.value.type.dtype != I8:
             return Refusal("the input is not an int8 tensor with one scale")
+        if not isinstance(x.type.shape[-1], int) or x.type.shape[-1] > MOST_CLASSES:
+            return Refusal(f"beyond {MOST_CLASSES} classes the integer softmax may be wrong by more than one step")
         value: Value = integer_softmax(x.value, exp_table(float(x.scale.item())))
         value.type = value.type.with_quant(self.natural_quant)
         return result.requantized(QuantizedOperand(x.type, value, np.array(1 / 256), np.array(-128)))
@@ -59,7 +66,8 @@ class Softmax(Op):
 class IntegerSoftmax(Op):
     """Softmax of i8 along the last axis, result i8 with scale 1/256 and zero point -128.
 
-    e = table[max - x] (Q15, i32[256]), R = (2^31 - 1) // sum(e), q = min(-128 + ((e * R + 2^22) >> 23), 127).
+    e = table[max - x] (i32[256]), R = (2^31 - 1) // sum(e), q = min(-128 + ((e * R + 2^22) >> 23), 127).
+    The sum of the entries fits 31 bits.
     """
 
     def infer(self, x: TensorType, table: TensorType) -> TensorType:
@@ -84,8 +92,8 @@ class IntegerSoftmax(Op):
 
 
 def exp_table(scale: float) -> Array:
-    """round(2^15 * exp(-scale * d)) for d = 0..255, i32."""
-    return np.rint(2.0**15 * np.exp(-scale * np.arange(256))).astype(np.int32)
+    """round(2^19 * exp(-scale * d)) for d = 0..255, i32."""
+    return np.rint(2.0**EXP_BITS * np.exp(-scale * np.arange(256))).astype(np.int32)
 
 
 softmax, integer_softmax = builder(Softmax), builder(IntegerSoftmax)

@@ -5,6 +5,7 @@ This module imports click alone, so that `planish --help` answers at once.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -133,6 +134,7 @@ transforming = _together(
     click.option("--target", "-t", required=True, help="What to compile for; `planish targets` lists them."),
     click.option("--quantize", type=click.Choice(["int8"]), help="Quantize weights and activations."),
     click.option("--calib", help="Calibration data: an .npz file keyed by input name, or random:lo,hi."),
+    click.option("--load", "plugins", multiple=True, type=_PATH, help="A Python file that defines passes of your own."),
     click.option("--pipeline", help="Passes to run instead of the default ones: 'simplify,fuse'."),
     click.option("--name", help="C identifier that names of the generated code begin with. Default: the model's name."),
     click.option("--ram", type=Bytes(), help="RAM of the device, in bytes: more than that is an error."),
@@ -250,6 +252,9 @@ def passes(screen: Screen) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
+    # The matrices here are small: threads of BLAS cost more than they bring (10 times, on a busy machine), and their
+    # number would decide the last bits of calibrated scales.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, _terminated)
     sys.exit(execute(list(sys.argv[1:] if arguments is None else arguments)))
 

@@ -18,7 +18,10 @@ from .ir.graph import Graph, Node
 from .ir.ops.quant import Quantize
 from .ir.types import Sym, static
 from .passes.base import Context
+from .passes.listeners import PrintAfter
 from .passes.pipeline import Listener, Step, parse_pipeline, run_pipeline
+from .passes.validation import Validation
+from .plugins import load_passes
 from .registry import target_named
 from .report import build_report, jsonable, show_compiled
 from .runtime.data import Dataset, read
@@ -41,6 +44,7 @@ class Plan:
     target: str
     quantize: str | None = None
     calib: str | None = None
+    plugins: Sequence[Path] = ()
     pipeline: str | None = None
     name: str | None = None
     ram: int | None = None
@@ -150,6 +154,8 @@ def step_as_json(step: Step) -> dict[str, Any]:
 def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
     """Everything before the target writes: cheap checks first, then import, passes and lowering."""
     target = target_named(plan.target)
+    for file in plan.plugins:
+        load_passes(file)
     parse_pipeline(plan.passes)
     with screen.working(f"reading {plan.model.name}"):
         model = read_model(plan.model, plan.dims, plan.binds, static_batch=True)
@@ -170,22 +176,8 @@ def lower(model: Model, target: Target, listeners: Sequence[Listener] = ()) -> N
 
 
 def _listeners(plan: Plan, screen: Screen) -> list[Listener]:
-    listeners: list[Listener] = []
-    if plan.print_after:
-        listeners.append(_Printer(screen))
-    return listeners
-
-
-@dataclass(frozen=True)
-class _Printer:
-    """Prints the graph after each pass."""
-
-    screen: Screen
-
-    def after(self, step: Step, before: Graph, after: Graph, context: Context) -> None:
-        from .ir.text import print_graph
-
-        self.screen.block(f"// after {step.applied}\n{print_graph(after)[0]}")
+    listeners: list[Listener] = [Validation()] if plan.validate else []
+    return [*listeners, PrintAfter(screen.block)] if plan.print_after else listeners
 
 
 def emit(

@@ -21,6 +21,7 @@ from .ir.errors import ModelError, UsageError
 REPORT = "report.json"
 #: Of the report and of the files that it lists; a reader refuses what it does not know.
 FORMAT = 1
+_KEYS = ("name", "target", "model", "inputs", "outputs", "calibration", "passes", "macs", "facts", "layers", "notes")
 #: What goes wrong with disks rather than with us.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -157,6 +158,8 @@ def read_report(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder / REPORT} is broken: {error}", fix="compile the model again") from None
     if not ours or report.get("format") != FORMAT:
         raise ModelError(f"{folder / REPORT} is not of a format that this version reads", fix="compile the model again")
+    if absent := [key for key in _KEYS if key not in report]:
+        raise ModelError(f"{folder / REPORT} lacks {', '.join(absent)}", fix="compile the model again")
     for name in report["files"]:
         path = folder / name
         if ".." in Path(name).parts or Path(name).is_absolute():

@@ -12,9 +12,9 @@ from typing import Any
 
 from . import __version__
 from .folder import FORMAT
-from .ir.graph import Graph
+from .ir.graph import NOWHERE, Graph
 from .runtime.target import Artifact
-from .screen import Column, Screen
+from .screen import Column, Screen, counted
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -96,7 +96,8 @@ def layer_row(layer: Mapping[str, Any]) -> list[object]:
     """A layer of a report as the columns LAYERS want it."""
     macs, instructions = layer["macs"], layer["instructions"]
     ratio = f"{instructions / macs:.2f}" if instructions and macs else None
-    row = [layer["source"] or layer["name"], layer["op"], layer["shape"], layer["kernel"]]
+    source = layer["name"] if layer["source"] == str(NOWHERE) else layer["source"]
+    row = [source, layer["op"], layer["shape"], layer["kernel"]]
     return [*row, *(layer[key] or None for key in ("macs", "ram_bytes", "flash_bytes", "instructions")), ratio]
 
 
@@ -139,7 +140,8 @@ def show_report(screen: Screen, report: Mapping[str, Any]) -> None:
             screen.say(f"  {kind[:-1]} {name}: {about['type']}" + (f" in {calibrated}" if calibrated else ""))
     screen.say(f"  {size_line(report)}")
     if report["calibration"]:
-        screen.say(f"  calibrated on {report['calibration']['samples']} samples of {report['calibration']['source']}")
+        calibration = report["calibration"]
+        screen.say(f"  calibrated on {counted(calibration['samples'], 'sample')} of {calibration['source']}")
     show_layers(screen, report["layers"])
     rows = [
         [s["pass"], s["contract"], ", ".join(f"{n} {c}x" for n, c in s["applied"].items())] for s in report["passes"]

@@ -15,7 +15,7 @@ from .ir.text import load
 from .registry import target_named
 from .runtime.data import read
 from .runtime.interpreter import run_batch
-from .screen import Screen
+from .screen import Screen, counted
 from .verification import taken
 
 
@@ -54,6 +54,6 @@ def run_model(
         np.savez(file, **flat)  # type: ignore[arg-type]  # NumPy's stubs take the names for options
     shapes = {name: {"dtype": str(array.dtype), "shape": list(array.shape)} for name, array in flat.items()}
     screen.result({"samples": len(dataset), "ran_on": ran_on, "outputs": shapes})
-    screen.say(f"{len(dataset)} samples on {ran_on} -> {out}")
+    screen.say(f"{counted(len(dataset), 'sample')} on {ran_on} -> {out}")
     for name, array in flat.items():
         screen.say(f"  {name}: {array.dtype}{list(array.shape)}")

@@ -53,6 +53,11 @@ class Column:
     number: bool = False
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 sample`, `2,000 samples`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def cell(value: object) -> str:
     """A table cell: digits grouped, nothing for None."""
     if value is None:
@@ -121,7 +126,10 @@ class Screen:
             table.add_column(columns[i].heading, justify="right" if columns[i].number else "left", overflow="fold")
         for row in rows:
             table.add_row(*(cell(row[i]) for i in shown))
-        self.out.print(table)
+        with self.out.capture() as drawn:
+            self.out.print(table)
+        lines = (line.rstrip() for line in drawn.get().splitlines())
+        sys.stdout.write("\n".join(line for line in lines if line) + "\n\n")
 
     def result(self, value: Mapping[str, Any]) -> None:
         """The one object of --json."""

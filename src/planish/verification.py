@@ -21,15 +21,15 @@ from .folder import read_report
 from .ir import arithmetic
 from .ir.errors import UsageError, VerificationError
 from .ir.graph import Graph, Value
-from .ir.precision import GRAPH_FACTOR, float64_twin, widened
 from .ir.text import load
 from .ir.types import Array
 from .registry import target_named
-from .report import show_layers
+from .report import jsonable, show_layers
 from .runtime.data import Data, Dataset, read, uniform
 from .runtime.interpreter import run_batch
+from .runtime.oracle import graph_tolerance, sqnr_db
 from .runtime.target import Artifact, Execution
-from .screen import Screen, error_as_json
+from .screen import Screen, counted, error_as_json
 
 Outputs = Mapping[str, Array]
 
@@ -39,7 +39,10 @@ DRAWN = 20
 
 @dataclass(frozen=True)
 class Difference:
-    """The first element in which the artifact is not what the interpreter says, and how many there are."""
+    """The first element in which the artifact is not what the interpreter says; `elements`: of this output and sample.
+
+    expected: for float arithmetic the result in double precision, which the tolerance is about.
+    """
 
     output: str
     sample: int
@@ -91,14 +94,15 @@ class Verdict:
         return VerificationError(
             f"the artifact for {self.target} does not compute what the interpreter does",
             where=str(self.difference),
-            details=(f"{self.difference.elements} elements of {self.difference.output} differ",),
+            details=(f"{counted(self.difference.elements, 'element')} of {self.difference.output} not as expected",),
             fix="compile again if the folder was changed; otherwise this is a bug in planish, please report it",
         )
 
     def as_json(self) -> dict[str, Any]:
         """The verdict for programs, with `error` where it did not pass."""
         error = self.error
-        return {**dataclasses.asdict(self), **({} if error is None else {"error": error_as_json(error)})}
+        found: dict[str, Any] = jsonable(dataclasses.asdict(self))
+        return found if error is None else {**found, "error": error_as_json(error)}
 
 
 def verify_build(build: Path, data: str | Data | None = None, samples: int | None = None) -> Verdict:
@@ -127,7 +131,7 @@ def verify_build(build: Path, data: str | Data | None = None, samples: int | Non
         exact=all(_same_bytes(expected[name], execution.outputs[name]) for name in expected),
         samples=len(executed),
         **measured(lowered, executed.labels, execution.outputs, float_outputs),
-        sqnr_db=sqnr_db(lowered, execution.outputs, float_outputs),
+        sqnr_db=noise_ratio(lowered, execution.outputs, float_outputs),
         instructions=execution.instructions,
         cycles=execution.cycles,
         arena_bytes=report["arena_bytes"],
@@ -164,21 +168,38 @@ def _interpreted(lowered: Graph, reference: Graph, dataset: Dataset) -> dict[str
 
 
 def first_difference(graph: Graph, inputs: Outputs, expected: Outputs, found: Outputs) -> Difference | None:
-    """The first element of the first sample that is not what it should be; None when all are.
+    """The first sample's first element that is not what it should be; None when all are.
 
-    Where all arithmetic is on integers, every bit counts. Where some is on floats, an output may be GRAPH_FACTOR times
-    as far from the run in double precision as the interpreter is.
+    Where all arithmetic is on integers, every bit counts; where some is on floats, the oracle's tolerance for graphs.
     """
-    tolerances, centre = dict.fromkeys(expected, 0.0), expected
-    if not is_integer(graph):
-        centre = run_batch(float64_twin(graph), {name: widened(array) for name, array in inputs.items()})
-        tolerances = {name: GRAPH_FACTOR * _largest_gap(expected[name], centre[name]) for name in expected}
-    differences = [
-        _difference(name, centre[name], found[name], tolerances[name])
-        for name in expected
-        if not _same_bytes(expected[name], found[name])
-    ]
-    return min((d for d in differences if d is not None), key=lambda d: d.sample, default=None)
+    bitwise = is_integer(graph)
+    for i in range(len(next(iter(expected.values())))):
+        sample = {name: array[i] for name, array in inputs.items()}
+        allowed = {name: (array[i], 0.0) for name, array in expected.items()}
+        if not bitwise:
+            allowed = graph_tolerance(graph, sample)
+        for name, (reference, tolerance) in allowed.items():
+            wrong = (
+                _bits_differ(reference, found[name][i]) if bitwise else _beyond(reference, found[name][i], tolerance)
+            )
+            if wrong.any():
+                first = tuple(int(k) for k in np.argwhere(wrong)[0])
+                want, got = float(reference[first]), float(found[name][i][first])
+                return Difference(name, i, first, want, got, int(wrong.sum()), tolerance)
+    return None
+
+
+def _bits_differ(a: Array, b: Array) -> Array:
+    """Elementwise, by bits: NaN is NaN, and -0.0 is not 0.0."""
+    unsigned = f"u{a.dtype.itemsize}"
+    return np.asarray(np.ascontiguousarray(a).view(unsigned) != np.ascontiguousarray(b).view(unsigned)).reshape(a.shape)
+
+
+def _beyond(reference: Array, found: Array, tolerance: float) -> Array:
+    """Elementwise: further apart than the tolerance."""
+    a, b = reference.astype(np.float64), found.astype(np.float64)
+    with np.errstate(all="ignore"):
+        return np.asarray(~((a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= tolerance)))
 
 
 def is_integer(graph: Graph) -> bool:
@@ -198,25 +219,6 @@ def _harmless(op: Any) -> bool:
 
 def _same_bytes(a: Array, b: Array) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
-
-
-def _largest_gap(a: Array, b: Array) -> float:
-    return float(np.max(np.abs(widened(a) - widened(b)), initial=0.0)) if a.dtype.kind == "f" else 0.0
-
-
-def _difference(name: str, expected: Array, found: Array, tolerance: float) -> Difference | None:
-    wide, other = widened(expected), widened(found)
-    if wide.dtype.kind == "f":
-        wrong = ~((np.abs(wide - other) <= tolerance) | (wide == other) | (np.isnan(wide) & np.isnan(other)))
-        if not tolerance:  # bit for bit: -0.0 is not 0.0
-            wrong |= np.signbit(wide) != np.signbit(other)
-    else:
-        wrong = wide != other
-    if not wrong.any():
-        return None
-    sample, *index = (int(i) for i in np.argwhere(wrong)[0])
-    want, got = (float(array[(sample, *index)]) for array in (expected, found))
-    return Difference(name, sample, tuple(index), want, got, int(wrong.sum()), tolerance)
 
 
 # ---- measuring
@@ -247,10 +249,11 @@ def reals(graph: Graph, outputs: Outputs) -> dict[str, Array]:
 
 
 def measured(graph: Graph, labels: Array | None, outputs: Outputs, float_outputs: Outputs) -> dict[str, float | None]:
-    """Top-1 accuracy of both and their agreement, on the first output where that is a vector per sample."""
+    """Top-1 accuracy of both and their agreement, where the first output is a vector of scores per sample."""
     name = graph.output_names[0]
     guesses, float_guesses = (_top1(found[name]) for found in (outputs, float_outputs))
-    if guesses is None or float_guesses is None:
+    reconstructs = graph.outputs[0].type.shape in [v.type.shape for v in graph.inputs]  # an autoencoder has no classes
+    if guesses is None or float_guesses is None or reconstructs:
         return {"accuracy": None, "accuracy_float": None, "agreement": None}
     rates = (
         float(np.mean(guess == labels)) if labels is not None and guess.shape == labels.shape else None
@@ -266,13 +269,12 @@ def _top1(scores: Array) -> Array | None:
     return scores.argmax(-1) if scores.ndim == 3 and scores.shape[-1] > 1 else None
 
 
-def sqnr_db(graph: Graph, outputs: Outputs, float_outputs: Outputs) -> float | None:
-    """10 log10(signal / noise) over all outputs, the float model's being the signal; None where there is no noise."""
+def noise_ratio(graph: Graph, outputs: Outputs, float_outputs: Outputs) -> float | None:
+    """SQNR in dB over all outputs, the float model's being the signal; None where there is no noise."""
     found = reals(graph, outputs)
-    signal = sum(float(np.sum(float_outputs[name].astype(np.float64) ** 2)) for name in found)
-    noise = sum(float(np.sum((found[name] - float_outputs[name]) ** 2)) for name in found)
-    ratio = signal / noise if noise > 0 else math.inf
-    return 10 * math.log10(ratio) if 0 < ratio < math.inf else None
+    signal, result = (np.concatenate([outs[name].ravel() for name in found]) for outs in (float_outputs, found))
+    ratio = sqnr_db(signal, result)
+    return ratio if math.isfinite(ratio) else None
 
 
 def _layers(artifact: Artifact, execution: Execution) -> list[dict[str, Any]]:
@@ -293,9 +295,8 @@ def show_verdict(screen: Screen, verdict: Verdict) -> None:
     if any(layer["instructions"] for layer in verdict.layers):
         show_layers(screen, verdict.layers)
     word = "exact" if verdict.exact else "within the tolerance" if verdict.passed else "DIFFERENT"
-    screen.say(
-        f"artifact for {verdict.target} against the interpreter: {word}, {verdict.samples} samples of {verdict.data}"
-    )
+    ran = f"{counted(verdict.samples, 'sample')} of {verdict.data}"
+    screen.say(f"artifact for {verdict.target} against the interpreter: {word}, {ran}")
     for line in _figures(verdict):
         screen.say(f"  {line}")
     if verdict.interpreted is not None:

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import planish as api
+from planish.backends.cortexm.target import CTarget
 from planish.folder import read_report
+from planish.ir.errors import UsageError
+from planish.runtime.target import Unsupported
 
 VERDICT = {
     "exact", "samples", "accuracy", "accuracy_float", "agreement", "sqnr_db", "instructions", "arena_bytes",
@@ -200,6 +203,65 @@ def test_the_python_api(digits, tmp_path, require_tool):
     assert verdict.accuracy == 1.0
 
 
+def test_without_calibration_the_ranges_are_what_the_graph_quantizes(digits, tmp_path, require_tool):
+    require_tool("cc")
+    graph = api.load(digits / "dscnn.onnx", dims={"N": 1})
+    data = api.data(digits / "calib.npz")
+    small = api.optimize(graph, "quantize,fold-quantization", calibration=data)
+    api.compile(small, target="c", out=tmp_path / "out", name="own_name")
+    low, high = read_report(tmp_path / "out")["inputs"]["x"]["range"]
+    assert abs(low) < 0.01
+    assert 0.9 < high < 1.1
+    assert (tmp_path / "out/own_name.c").exists()
+    assert api.verify(tmp_path / "out", samples=2).exact
+
+
+def test_a_symbolic_graph_is_not_compiled(digits, tmp_path):
+    with pytest.raises(UsageError, match="N is not known") as error:
+        api.compile(api.load(digits / "dscnn.onnx"), target="c", out=tmp_path / "out")
+    assert "--dim N=" in error.value.fix
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_ran_where_is_said(planish, int8_build, digits, monkeypatch):
+    """Where emulation is slow the artifact runs on some samples, and the interpreter's figures stand apart."""
+    monkeypatch.setattr(CTarget, "verified_macs", 7 * read_report(int8_build)["macs"])
+    line = ("verify", int8_build, "--data", digits / "eval.npz")
+    verdict = planish(*line, "--json").json
+    assert verdict["samples"] == 7
+    assert verdict["interpreted"]["samples"] == 540
+    assert verdict["interpreted"]["accuracy"] > 0.97
+    assert "by the interpreter, on all 540 samples: accuracy" in planish(*line).out
+    assert planish(*line, "--samples", "9", "--json").json["samples"] == 9
+
+
+def test_every_node_that_a_target_refuses_is_named(planish, digits, tmp_path, monkeypatch):
+    """With the reason, and what helps; compiling says the same and leaves nothing."""
+
+    def supports(self, node):
+        return Unsupported("there is no kernel", "leave it out") if node.op.name in ("add", "fused") else None
+
+    monkeypatch.setattr(CTarget, "supports", supports)
+    done = planish("check", digits / "dscnn.onnx", "-t", "c", "--json")
+    assert done.code == 4
+    assert done.json["supported"] is False
+    assert done.json["fits"] is None
+    assert len(done.json["unsupported"]) == 7
+    assert done.json["unsupported"][0] == {
+        "node": "/stem/stem.0/Conv + /stem/stem.2/Relu",
+        "op": "fused",
+        "operands": ["f32[1,8,8,1]", "f32[24,3,3,1]", "f32[24]"],
+        "reason": "there is no kernel",
+        "hint": "leave it out",
+    }
+    shown = planish("check", digits / "dscnn.onnx", "-t", "c")
+    assert shown.out.count("there is no kernel") == 7
+    compiled = planish("compile", digits / "dscnn.onnx", "-t", "c", "-o", tmp_path / "out")
+    assert compiled.code == 4
+    assert compiled.err.count("there is no kernel") == 7
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_importing_planish_imports_nothing_else():
     script = "import sys, planish; sys.exit(str({'numpy', 'onnx', 'click', 'rich'} & set(sys.modules) or ''))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -219,3 +281,31 @@ def test_a_broken_report_is_no_traceback(planish, copy):
     (copy / "graphs/lowered.planish").write_text("graph @x(")
     (copy / "report.json").write_text(json.dumps(report))
     assert planish("verify", copy).code == 3
+
+
+OWN_PASS = """
+from dataclasses import dataclass
+from planish.passes.base import Changes, Pass
+
+@dataclass(frozen=True)
+class CountNodes(Pass):
+    strength: int = 1
+
+    def run(self, graph, context):
+        context.notes.append(f"{len(graph) * self.strength} nodes")
+        return Changes()
+"""
+
+
+def test_a_pass_of_ones_own(planish, digits, tmp_path):
+    (tmp_path / "own.py").write_text(OWN_PASS)
+    (tmp_path / "none.py").write_text("x = 1")
+    (tmp_path / "broken.py").write_text("1 / 0")
+    line = ("check", digits / "dscnn.onnx", "-t", "c", "--pipeline", "simplify,count-nodes{strength=1000}", "--load")
+    done = planish(*line, tmp_path / "own.py")
+    assert done.code == 0, done.err
+    assert "000 nodes" in done.err
+    for name, says in (("none.py", "no pass"), ("broken.py", "ZeroDivisionError"), ("nowhere.py", "no Python file")):
+        wrong = planish(*line, tmp_path / name)
+        assert wrong.code == 2
+        assert says in wrong.err

@@ -145,6 +145,7 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path, number, 
         stderr=subprocess.DEVNULL,
     )
     with process:
+        assert process.stdout is not None
         assert process.stdout.readline() == b"half\n"
         process.send_signal(number)
     assert process.returncode
@@ -186,6 +187,7 @@ def test_a_file_is_complete_or_absent(tmp_path):
         ("{}", ModelError),
         ('{"planish": "0", "format": 99, "files": {}}', ModelError),
         ('{"planish": "0", "format": 1, "files": []}', ModelError),
+        ('{"planish": "0", "format": 1, "files": {}}', ModelError),
         ('{"planish": "0", "format": 1, "files": {"gone.c": 1}}', ModelError),
         ('{"planish": "0", "format": 1, "files": {"../x": 1}}', ModelError),
     ],

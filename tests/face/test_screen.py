@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,12 @@ def test_a_very_long_name_is_cut():
 
 @pytest.mark.parametrize("field", ["what", "where", "fix", "details"])
 def test_a_hostile_name_cannot_play_tricks_in_an_error(capsys, field):
-    texts = {"what": "no", "where": "there", "fix": "this", field: (HOSTILE,) if field == "details" else HOSTILE}
+    texts: dict[str, Any] = {
+        "what": "no",
+        "where": "there",
+        "fix": "this",
+        field: (HOSTILE,) if field == "details" else HOSTILE,
+    }
     Screen().error(UnsupportedError(**texts))
     shown = capsys.readouterr()
     assert shown.out == ""

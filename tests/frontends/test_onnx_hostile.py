@@ -102,6 +102,13 @@ def test_random_bytes(tmp_path_factory, content):
         load(path)
 
 
+@pytest.mark.parametrize("word", [b"Relu", b"act", b"x"])
+def test_names_that_are_no_text(tmp_path, word):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model([RELU]).SerializeToString().replace(word, b"\xff" * len(word)))
+    refused(path, ModelError, "UTF-8")
+
+
 @given(st.data())
 def test_flipped_bytes_never_give_another_exception(tmp_path_factory, data):
     content = bytearray(
@@ -181,6 +188,23 @@ def test_every_unsupported_node_at_once(tmp_path):
         "fourth",
         "sub-graphs",
     )
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "kind"),
+    [
+        ("MatMul", ([2, 3], [4, 5]), ModelError),  # no product by anybody's rules
+        ("Conv", ([1, 2, 5, 5], [4, 3, 3, 3]), ModelError),
+        ("MaxPool", ([1, 1, 4, 4],), UnsupportedError),  # ONNX allows pads as large as the window
+    ],
+)
+def test_who_is_to_blame(tmp_path, op, shapes, kind):
+    names = ["x", "z"][: len(shapes)]
+    attributes = {"kernel_shape": [2, 2], "pads": [2, 2, 2, 2]} if op == "MaxPool" else {}
+    proto = model(
+        [helper.make_node(op, names, ["y"], name="culprit", **attributes)], dict(zip(names, shapes, strict=True))
+    )
+    refused(saved(tmp_path, proto), kind, "culprit", op)
 
 
 def test_what_no_output_needs_is_not_looked_at(tmp_path):

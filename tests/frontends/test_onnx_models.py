@@ -50,22 +50,25 @@ def in_float64(graph, inputs):
     return {name: values[v] for name, v in zip(graph.output_names, graph.outputs, strict=True)}
 
 
-@pytest.mark.parametrize("name", [*DATA, *RANDOM])
-def test_model_agrees_with_onnx_runtime(models, name):
-    import onnxruntime as ort
-
-    path = models / f"{name}.onnx"
-    graph = load(path)
+def session(path):
+    """ONNX Runtime without its optimizations."""
+    ort = pytest.importorskip("onnxruntime")
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("name", [*DATA, *RANDOM])
+def test_model_agrees_with_onnx_runtime(models, name):
+    path = models / f"{name}.onnx"
+    graph, runtime = load(path), session(path)
     (x,) = graph.inputs
-    assert graph.input_names == [i.name for i in session.get_inputs()]
-    assert graph.output_names == [o.name for o in session.get_outputs()]
+    assert graph.input_names == [i.name for i in runtime.get_inputs()]
+    assert graph.output_names == [o.name for o in runtime.get_outputs()]
     for sample in samples(models, name, x.type):
         ours = evaluate_by_name(graph, {x.name: sample})
         exact = in_float64(graph, {x.name: sample})
-        for output, theirs in zip(session.get_outputs(), session.run(None, {x.name: sample}), strict=True):
+        for output, theirs in zip(runtime.get_outputs(), runtime.run(None, {x.name: sample}), strict=True):
             assert ours[output.name].shape == theirs.shape
             assert ours[output.name].dtype == np.float32
             # Two float32 runs differ by rounding alone. One is as far from the float64 run as the other, and the room
@@ -96,3 +99,34 @@ def test_every_node_says_where_it_came_from(models):
     graph = load(models / "kws_dscnn/model.onnx")
     assert all(node.loc for node in graph.nodes if not isinstance(node.op, Const))
     assert [n.loc.names for n in graph.nodes if n.op.name == "dense"] == [("functional_1/dense/MatMul_Gemm__6",)]
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+@pytest.mark.parametrize("activations", ["QInt8", "QUInt8"])
+def test_quantized_models(models, tmp_path, form, activations):
+    """As ONNX Runtime's quantizer writes them. Floats between integers may round a tie one step aside."""
+    from onnxruntime import quantization as q
+
+    path = tmp_path / "quantized.onnx"
+    with np.load(models / "kws_dscnn/calib.npz") as data:
+        (key,) = set(data.files) - {"labels"}
+        inputs = [{key: x[None]} for x in data[key][:10]]
+
+    class Reader(q.CalibrationDataReader):
+        def __init__(self):
+            self.rest = iter(inputs)
+
+        def get_next(self):
+            return next(self.rest, None)
+
+    q.quantize_static(
+        models / "kws_dscnn/model.onnx", path, Reader(), quant_format=q.QuantFormat[form], per_channel=True,
+        activation_type=q.QuantType[activations], weight_type=q.QuantType.QInt8,
+    )  # fmt: skip
+    graph, theirs = load(path), session(path)
+    weights = [a for a in graph.constants.values() if a.ndim == 4 and a.size > 100]
+    assert len(weights) == 9
+    assert {a.dtype for a in weights} == {np.dtype(np.int8)}  # they are not dequantized while importing
+    for given in inputs[:3]:
+        (ours,) = evaluate_by_name(graph, given).values()
+        assert np.abs(ours - theirs.run(None, given)[0]).max() <= 1 / 256

@@ -36,11 +36,14 @@ def test_samples_lie_along_the_batch_axis_or_a_further_one(tmp_path, batch, furt
     data = read(npz(tmp_path / "d.npz", x=given, labels=labels)).of(graph_of((batch, 3)))
     assert data.arrays["x"].shape == (6 // size, size, 3)
     assert data.arrays["x"].ravel().tolist() == x.ravel().tolist()
+    assert data.labels is not None
     assert data.labels.ravel().tolist() == labels.tolist()
     assert [sample["x"].shape for sample in data] == [(size, 3)] * len(data)
     assert data.ranges() == {"x": (0, 17)}
     assert len(data.first(2)) == 2
-    assert len(data.first(2).labels) == 2
+    first = data.first(2).labels
+    assert first is not None
+    assert len(first) == 2
 
 
 @given(st.integers(-100, 100), st.integers(1, 50), st.sampled_from([F32, I8]))

@@ -19,7 +19,7 @@ from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import clip
 from planish.ir.ops.fused import Fused
-from planish.ir.ops.quant import rescale, rescale_add, sum_factors
+from planish.ir.ops.quant import dequantize, rescale, rescale_add, sum_factors, table
 from planish.ir.types import I8, NHWC, TensorType, type_of
 from planish.runtime.target import Execution, Limits
 
@@ -44,12 +44,17 @@ def epilogues(draw: Any, channels: int, depth: int) -> tuple[list[Any], Any]:
     zero, lo, hi = draw(zeros), draw(st.sampled_from([-128, -128, -30])), draw(st.sampled_from([127, 127, 90]))
     sums = sum_factors((draw(st.floats(0.1, 2)), draw(st.floats(-2, 2))), (zero, draw(zeros)), draw(zeros))
     swapped, clipped = draw(st.booleans()), draw(st.booleans())
+    entries = seed.integers(-128, 128, 256).astype(draw(st.sampled_from([np.int8, np.int16])))
+    last = draw(st.sampled_from(["", "", "dequantize", "table"]))
 
     def build(acc: Value, constants: Sequence[Value], residual: Value | None) -> Value:
         y: Value = rescale(acc, *constants, zero=zero, lo=lo, hi=hi)
         if residual is not None:
             y = rescale_add(residual, y, **sums) if swapped else rescale_add(y, residual, **sums)
-        return clip(y, lo=-100.0, hi=50.0) if clipped else y
+        y = clip(y, lo=-100.0, hi=50.0) if clipped else y
+        if last == "dequantize":
+            return dequantize(y, np.float32(0.1), np.int8(3))
+        return table(y, entries) if last == "table" else y
 
     return list(fixed_point(factor)), build
 

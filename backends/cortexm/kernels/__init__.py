@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..kernel import Kernel
+from .depthwise import SmladDepthwise, SmladDepthwise3x3
 from .elementwise import Elementwise, PortableBatchNorm
 from .linear import PortableConv2d, PortableDense, PortableMatmul
-from .move import PortableConcat, PortableMove, PortablePad
+from .move import PortableConcat, PortableGather, PortableMove, PortablePad
 from .reduce import PortableIntegerSoftmax, PortablePool2d, PortableReduce, PortableSoftmax
 from .smlad import SmladConv2d, SmladDense
 
 PORTABLE: tuple[Kernel, ...] = (
     PortableConv2d(), PortableDense(), PortableMatmul(),
     PortablePool2d(), PortableReduce(), PortableSoftmax(), PortableIntegerSoftmax(),
-    PortableBatchNorm(), PortableMove(), PortablePad(), PortableConcat(),
+    PortableBatchNorm(), PortableMove(), PortablePad(), PortableGather(), PortableConcat(),
     Elementwise(),
 )  # fmt: skip
 
 #: For cores with the DSP extension.
-DSP: tuple[Kernel, ...] = (SmladConv2d(), SmladDense(), *PORTABLE)
+DSP: tuple[Kernel, ...] = (SmladConv2d(), SmladDepthwise3x3(), SmladDepthwise(), SmladDense(), *PORTABLE)
 
 KERNELS: Mapping[str, tuple[Kernel, ...]] = {
     "c": PORTABLE,

@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..code import Code
+
+GUARD = """\
+#if !defined(__ARM_FEATURE_DSP)
+#error "this code is for Cortex-M cores with the DSP extension: compile with -mcpu, or generate portable C (target c)"
+#endif
+"""
+
+
+def require_dsp(code: Code) -> None:
+    """Intrinsics, and an error that explains itself where the compiler is told of another core."""
+    code.helper("dsp", GUARD)
+    code.header("arm_acle.h")
+
 
 def statement(lines: Sequence[str], operands: Mapping[str, str]) -> str:
     """A C block that runs these lines of assembly.

@@ -9,6 +9,7 @@ from ....ir.types import F32, NCHW
 from ....runtime.target import Unsupported
 from .. import scalars
 from ..code import Code
+from ..emitters import EMITTERS, uniform
 from ..group import Group
 from ..scalars import Position
 from .loops import nest, position, variables
@@ -19,7 +20,7 @@ class Elementwise(Portable):
     """One loop over the elements where operands are of the result's shape or single numbers; nested loops elsewhere."""
 
     name = "elementwise"
-    ops = tuple(scalars.EMITTERS)
+    ops = tuple(EMITTERS)
 
     def emit(self, group: Group, code: Code) -> str:
         shape = group.shape(group.result)
@@ -32,7 +33,7 @@ class Elementwise(Portable):
         """Whether no operand is read by coordinates."""
         result = group.result.type
         outside = [v for n in group.nodes for v in n.operands if v.producer not in group.nodes]
-        plain = [v for v in outside if (c := group.constant(v)) is None or scalars.uniform(c) is None]
+        plain = [v for v in outside if (c := group.constant(v)) is None or uniform(c) is None]
         return result.size > 1 and all(v.type.shape == result.shape for v in plain)
 
 

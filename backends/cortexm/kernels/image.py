@@ -28,16 +28,13 @@ class Image:
         return Image(n, h, w, c, (h * w * c, w * c, c, 1))
 
     def at(self, n: str, y: str, x: str, c: str) -> str:
-        """C index of an element; axes of size 1 are left out."""
-        sizes = (self.n, self.h, self.w, self.c)
-        terms = [
-            v if stride == 1 else f"{v} * {stride}"
-            for v, size, stride in zip((n, y, x, c), sizes, self.strides, strict=True)
-            if size > 1
-        ]
-        return " + ".join(terms) or "0"
+        """C index of an element. A single image needs no `n`."""
+        batch = [f"{n} * {self.strides[0]}"] if self.n > 1 else []
+        others = zip((y, x, c), self.strides[1:], strict=True)
+        return " + ".join([*batch, *(v if stride == 1 else f"{v} * {stride}" for v, stride in others)])
 
     def position(self, n: str, y: str, x: str, c: str, layout: Layout) -> Position:
+        n = n if self.n > 1 else "0"
         axes = (n, c, y, x) if layout is NCHW else (n, y, x, c)
         return Position(self.at(n, y, x, c), axes)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ....ir.ops.index import Expand, Gather
 from ....ir.ops.shape import Concat, DepthToSpace, Pad, Slice, Transpose
 from ....ir.types import NCHW, Array
 from ....runtime.target import Unsupported
@@ -22,7 +23,7 @@ class PortableMove(Portable):
     """Each element of the result from where NumPy's strides say that it lies."""
 
     name = "move"
-    ops = (Transpose, Slice, DepthToSpace)
+    ops = (Transpose, Slice, Expand, DepthToSpace)
 
     def emit(self, group: Group, code: Code) -> str:
         op, (x_value,) = group.op, group.anchor.operands
@@ -81,6 +82,23 @@ class PortablePad(Portable):
         acc = f"{' && '.join(inside)} ? {element} : {value}" if inside else element
         store = scalars.store(group, code, position(names, shape), "acc")
         return nest(names, shape, f"const {scalar(dtype)} acc = {acc};\n{store}")
+
+
+class PortableGather(Portable):
+    """Slices along one axis, by a table of indices."""
+
+    name = "gather"
+    ops = (Gather,)
+
+    def emit(self, group: Group, code: Code) -> str:
+        op, (x_value,) = group.op, group.anchor.operands
+        shape, dtype = group.shape(group.result), group.anchor.result.type.dtype
+        names = variables(shape)
+        picked = f"{code.table('indices', np.array(op.indices, np.int32))}[{names[op.axis]}]"
+        sources = (*names[: op.axis], picked, *names[op.axis + 1 :])
+        element = f"{scalars.pointer(group, code, x_value)}[{index(sources, dense_strides(group.shape(x_value)))}]"
+        store = scalars.store(group, code, position(names, shape), "acc")
+        return nest(names, shape, f"const {scalar(dtype)} acc = {element};\n{store}")
 
 
 class PortableConcat(Portable):

@@ -1,4 +1,7 @@
-"""The epilogue that fast int8 kernels know: rescale to int8, perhaps the sum with a residual, perhaps a clip."""
+"""The epilogue that fast int8 kernels know: rescale to int8, perhaps the sum with a residual, perhaps a clip.
+
+What follows these (dequantize at the end of a model, a table) runs over the finished int8 results.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,14 @@ import numpy as np
 from ....ir.graph import Node, Value
 from ....ir.op import Bounds
 from ....ir.ops.elementwise import Clip
-from ....ir.ops.quant import Rescale, RescaleAdd
+from ....ir.ops.quant import Rescale, RescaleAdd, Table
 from ....ir.types import I8, Array
 from ....runtime.target import Unsupported
+from .. import scalars
+from ..code import Code
+from ..emitters import uniform
 from ..group import Group
+from ..scalars import Position
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,12 @@ class Residual:
 
 @dataclass(frozen=True)
 class Requantize:
-    """q = clamp(zero + ((acc - input_zero) * 2^shift * multiplier + 2^31 >> 32), lo, hi), by output channel."""
+    """q = clamp(zero + ((acc - input_zero) * 2^shift * multiplier + 2^31 >> 32), lo, hi), by output channel.
+
+    value: what is finished when all this is done. rest: the nodes that follow it.
+    """
+
+    value: Value
 
     multiplier: Array
     shift: Array
@@ -39,27 +51,25 @@ class Requantize:
     lo: int
     hi: int
     residual: Residual | None = None
+    rest: tuple[Node, ...] = ()
 
 
 def requantize(group: Group) -> Requantize | Unsupported:
     """The group's epilogue in this form, or why it has another one."""
     if not group.epilogue or not isinstance(group.epilogue[0].op, Rescale):
         return Unsupported("the accumulators are not rescaled")
-    first, *others = group.epilogue
-    found = _rescale(group, first)
-    value = first.result
-    for node in others:
+    found = _rescale(group, group.epilogue[0])
+    for i, node in enumerate(group.epilogue[1:], start=1):
         if isinstance(found, Unsupported):
             return found
-        if value not in node.operands:
+        if found.value not in node.operands:
             return Unsupported(f"{node.op.name} does not follow the ops before it")
         if isinstance(node.op, RescaleAdd) and found.residual is None:
-            found = _residual(group, found, node, value)
+            found = _residual(group, found, node)
         elif isinstance(node.op, Clip):
-            found = _clipped(found, node.op)
+            found = _clipped(found, node)
         else:
-            return Unsupported(f"{node.op.name} follows")
-        value = node.result
+            return _followed(group, found, group.epilogue[i:])
     return found
 
 
@@ -79,11 +89,11 @@ def _rescale(group: Group, node: Node) -> Requantize | Unsupported:
         vectors.append(np.broadcast_to(array.reshape(-1), (channels,)).astype(np.int64))
     if vectors[1].min(initial=0) < 0:
         return Unsupported("the rescale has a negative shift")
-    return Requantize(vectors[0], vectors[1], op.input_zero, op.zero, op.lo, op.hi)
+    return Requantize(node.result, vectors[0], vectors[1], op.input_zero, op.zero, op.lo, op.hi)
 
 
-def _residual(group: Group, found: Requantize, node: Node, value: Value) -> Requantize | Unsupported:
-    op = node.op
+def _residual(group: Group, found: Requantize, node: Node) -> Requantize | Unsupported:
+    op, value = node.op, found.value
     assert isinstance(op, RescaleAdd)
     a, b = node.operands
     other = b if a is value else a
@@ -94,16 +104,50 @@ def _residual(group: Group, found: Requantize, node: Node, value: Value) -> Requ
         return Unsupported("the sum broadcasts")
     if not 1 <= op.shift <= 31 or abs(op.bias) + 128 * (abs(factors[0]) + abs(factors[1])) >= 2**31:
         return Unsupported("the factors of the sum are out of range")
-    return replace(found, residual=Residual(other, *factors, op.bias, op.shift, op.lo, op.hi))
+    residual = Residual(other, *factors, op.bias, op.shift, op.lo, op.hi)
+    return replace(found, value=node.result, residual=residual)
 
 
-def _clipped(found: Requantize, op: Clip) -> Requantize | Unsupported:
+def _clipped(found: Requantize, node: Node) -> Requantize | Unsupported:
+    op = node.op
+    assert isinstance(op, Clip)
     inner = found.residual or found
     lo, hi = (int(np.clip(limit, -128, 127)) for limit in (op.lo, op.hi))
     if op.lo > 127 or op.hi < -128:
         return Unsupported("the clip leaves nothing")
-    clipped = replace(inner, lo=min(max(inner.lo, lo), hi), hi=max(min(inner.hi, hi), lo))
-    return clipped if isinstance(clipped, Requantize) else replace(found, residual=clipped)
+    lo, hi = min(max(inner.lo, lo), hi), max(min(inner.hi, hi), lo)
+    if found.residual is None:
+        return replace(found, value=node.result, lo=lo, hi=hi)
+    return replace(found, value=node.result, residual=replace(found.residual, lo=lo, hi=hi))
+
+
+def _followed(group: Group, found: Requantize, rest: tuple[Node, ...]) -> Requantize | Unsupported:
+    """Any elementwise ops whose other operands are single numbers or tables."""
+    known = {found.value}
+    for node in rest:
+        for i, v in enumerate(node.operands):
+            array = group.constant(v)
+            single = array is not None and (uniform(array) is not None or (isinstance(node.op, Table) and i == 1))
+            if v not in known and not single:
+                return Unsupported(f"{node.op.name} follows, with another tensor")
+        known.add(node.result)
+    return scalars.refusal(group) or replace(found, rest=rest)
+
+
+def around(group: Group, code: Code, found: Requantize, body: str) -> str:
+    """`body` makes all int8 results at `int8_t *out`; then the rest of the epilogue makes y of them, front to back.
+
+    Where y's elements are wider, the int8 results wait at its end: an element is read before its place is overwritten.
+    """
+    if not found.rest:
+        return f"int8_t *const out = y;\n{body}"
+    result = group.result.type
+    waiting = result.nbytes - result.size
+    rest = scalars.store(group, code, Position("i", ()), "(int32_t)out[i]", found.value)
+    return (
+        f"int8_t *const out = (int8_t *)(void *)y + {waiting};\n{{\n{body}\n}}\n"
+        f"for (int32_t i = 0; i < {result.size}; ++i) {{\n{rest}}}\n"
+    )
 
 
 def accumulator_bounds(group: Group, found: Requantize) -> tuple[Array, Array]:

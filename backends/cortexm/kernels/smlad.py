@@ -16,8 +16,9 @@ from ....runtime.target import Unsupported
 from ..code import Code
 from ..group import Group
 from ..kernel import Kernel
+from . import assembly
 from .image import Image, sliding
-from .requantize import Requantize, accumulator_bounds, requantize
+from .requantize import Requantize, accumulator_bounds, around, requantize
 from .tile import ACCUMULATORS, LIMIT, SCALE_BITS, Tile, groups_of, halfwords, stream
 
 EXPAND = """\
@@ -103,7 +104,7 @@ class Smlad(Kernel):
         return None
 
     def tiles(self, group: Group, code: Code) -> Mapping[int, str]:
-        """C for a tile of so many pixels, with the results at y + at; the weights become a table."""
+        """C for a tile of so many pixels, with the results at out + at; the weights become a table."""
         found = requantize(group)
         assert isinstance(found, Requantize)
         b = group.anchor.operands[2]
@@ -127,21 +128,36 @@ class Smlad(Kernel):
         result = {}
         for count in {min(pixels, 4), pixels % 4} - {0}:
             result[count] = "".join(
-                Tile(blocks, channels, count, lanes, w.shape[1], len(w), own).statement(
+                Tile(
+                    blocks,
+                    channels,
+                    count,
+                    lanes,
+                    w.shape[1],
+                    len(w),
+                    own,
+                    rare=_is_rare(count, pixels, blocks, len(parts)),
+                ).statement(
                     _offset(table, start),
                     "columns",
-                    f"y + at{_plus(first)}",
+                    f"out + at{_plus(first)}",
                     f"{residual} + at{_plus(first)}" if residual else "",
                 )
                 for first, start, blocks, channels, own in parts
             )
         return result
 
-    def prepare(self, code: Code) -> None:
-        """Headers and helpers."""
+    @abstractmethod
+    def products(self, group: Group, code: Code) -> str:
+        """Statements that make all int8 results, at `out`."""
+
+    def emit(self, group: Group, code: Code) -> str:
+        assembly.require_dsp(code)
         code.header("string.h")
-        code.header("arm_acle.h")
         code.helper("expand_word", EXPAND)
+        found = requantize(group)
+        assert isinstance(found, Requantize)
+        return around(group, code, found, self.products(group, code))
 
     def lanes(self, group: Group) -> int:
         """Pixels that the scratch is laid out for."""
@@ -153,6 +169,8 @@ class Smlad(Kernel):
     def in_place(self, group: Group) -> tuple[int, ...]:
         found = requantize(group)
         assert isinstance(found, Requantize)
+        if found.rest:
+            return ()
         image = group.top(group.anchor.operands[0])
         legal = [image] if self.reads_before_writing(group) else []
         if found.residual is not None:
@@ -176,8 +194,7 @@ class SmladDense(Smlad):
             return Unsupported(f"{rows_of(group).shape[1]} inputs per row are not a multiple of 4")
         return None
 
-    def emit(self, group: Group, code: Code) -> str:
-        self.prepare(code)
+    def products(self, group: Group, code: Code) -> str:
         return _emit_rows(self, group, code)
 
 
@@ -201,8 +218,7 @@ class SmladConv2d(Smlad):
     def reads_before_writing(self, group: Group) -> bool:
         return _is_pointwise(group) and super().reads_before_writing(group)
 
-    def emit(self, group: Group, code: Code) -> str:
-        self.prepare(code)
+    def products(self, group: Group, code: Code) -> str:
         if _as_rows(group):
             return _emit_rows(self, group, code)
         x, w, _ = group.anchor.operands
@@ -266,6 +282,11 @@ def rows_of(group: Group) -> Array:
 def pixels_of(group: Group) -> int:
     """Columns that the weights are multiplied by."""
     return math.prod(group.shape(group.anchor.result)[:-1])
+
+
+def _is_rare(count: int, pixels: int, blocks: int, parts: int) -> bool:
+    """Whether a tile of `count` pixels is the rest of many, or a single block beside others."""
+    return (count < 4 <= pixels) or (blocks == 1 and parts > 1)
 
 
 def _plus(number: int) -> str:

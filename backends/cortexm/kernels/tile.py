@@ -72,7 +72,7 @@ class Tile:
     """A loop over blocks of `channels` output channels, each for `pixels` pixels.
 
     blocks: how many. depth: of the sums. lanes: pixels that the scratch is laid out for. stride: bytes from a pixel's
-    results to the next one's.
+    results to the next one's. rare: executed so seldom that small code is better than fast code.
     """
 
     blocks: int
@@ -82,6 +82,7 @@ class Tile:
     depth: int
     stride: int
     requantize: Requantize
+    rare: bool = False
 
     def statement(self, weights: str, inputs: str, result: str, residual: str = "") -> str:
         """C: all arguments are pointer expressions."""
@@ -120,6 +121,8 @@ class Tile:
     def inner(self) -> Iterator[str]:
         """All products of a block."""
         groups, unroll = groups_of(self.depth)
+        if self.rare:
+            unroll = next(u for u in (2, 3, 5, 7, groups) if groups % u == 0)
         if groups > unroll:
             yield from assembly.add("r2", "r0", 4 * self.channels * groups, "r3")
             yield "str r2, [sp]"

@@ -35,6 +35,10 @@ def pool(node: SourceNode, x: Value, build: Callable[..., Any], **attributes: An
                 "ceil_mode with count_include_pad is not supported", fix="pad the image explicitly, or use floor mode"
             )
         pads = pads[:rank] + [p + more for p, more in zip(pads[rank:], extra, strict=True)]
+    if any(p >= k for p, k in zip(pads, extents * 2, strict=True)):
+        raise node.unsupported(
+            f"pads {pads} are not smaller than the window's extent {extents}", fix="use smaller pads"
+        )
     if rank == 1:
         x, window = as_image(x), (1, *window)
         strides, dilations, pads = [1, *strides], [1, *dilations], [0, pads[0], 0, pads[1]]

@@ -123,11 +123,16 @@ def _within_bounds(instance: Instance, results: Sequence[Array]) -> None:
         with np.errstate(all="ignore"):
             out = op.bounds(*(knowledge(i, x) for i, x in enumerate(instance.operands)))
         bounds = out if isinstance(out, tuple) else (out,)
+        sums = op.accumulator(*(knowledge(i, x) for i, x in enumerate(instance.operands))) is not None
         for bound, result, error in zip(bounds, results, slack, strict=True):
             assert bound.type.bare == TensorType(result.shape, bound.type.dtype), f"bounds are of a {bound.type}"
             wide = result.astype(bound.lo.dtype) if result.dtype.kind != "b" else result.astype(np.int64)
+            dtype = bound.type.dtype
+            if dtype.is_integer and not sums and result.size:
+                inside = dtype.min <= int(bound.lo.min()) and int(bound.hi.max()) <= dtype.max
+                assert inside, f"bounds ({knowledge.__name__}) leave {dtype}, whose arithmetic wraps"
             lo, hi = (np.broadcast_to(end, result.shape) for end in (bound.lo, bound.hi))
-            room = error if bound.type.dtype.is_float else np.array(0)
+            room = error if dtype.is_float else np.array(0)
             assert np.all(wide >= lo - room), f"bounds ({knowledge.__name__}) promise at least {bound.lo}: {result}"
             assert np.all(wide <= hi + room), f"bounds ({knowledge.__name__}) promise at most {bound.hi}: {result}"
 

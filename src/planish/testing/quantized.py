@@ -61,23 +61,26 @@ def symmetric(x: Array, per_channel: bool) -> Calibrated:
 def _within_one_step(instance: Instance, data: st.DataObject) -> None:
     if not all(dtype_of(x) == F32 for x in instance.operands) or not instance.operands:
         return
-    per_channel, symmetric_inputs = data.draw(st.booleans(), "per channel"), data.draw(st.booleans(), "symmetric")
+    op, per_channel = instance.op, data.draw(st.booleans(), "per channel")
+    symmetric_inputs = op.symmetric or data.draw(st.booleans(), "symmetric")
     inputs, operands, arrays, reals = [], [], [], []
     for i, array in enumerate(instance.operands):
-        constant = i in instance.constants
-        if constant and array.ndim <= 1:  # a bias or the like stays float
+        constant = i in op.weights
+        if i in instance.constants and not constant:  # a bias or the like stays float
             operands.append(QuantizedOperand(type_of(array), None, np.array(1.0), np.array(0), array))
             reals.append(array)
             continue
-        c = symmetric(array, per_channel and constant) if constant or symmetric_inputs else asymmetric(array)
+        c = symmetric(array, per_channel) if constant or symmetric_inputs else asymmetric(array)
         inputs.append(graph_input(f"x{i}", type_of(c.q)))
         real = c.real if constant else None
         operands.append(QuantizedOperand(type_of(array), inputs[-1], c.scale.astype(np.float64), c.zero, real))
         arrays.append(c.q)
         reals.append(c.real)
-    (expected,) = reference(instance.op, [widened(x) for x in reals])
-    wanted = _wanted(instance.op, expected, symmetric_inputs)
-    value = instance.op.quantized(operands, wanted)
+    (expected,) = reference(op, [widened(x) for x in reals])
+    if not np.all(np.isfinite(expected)):
+        return  # rounding the operand to its scale left the domain, as in log(0): no calibration ends there
+    wanted = _wanted(op, expected, symmetric_inputs)
+    value = op.quantized(operands, wanted)
     if isinstance(value, Refusal):
         note(f"refused: {value.reason}")
         return
@@ -91,7 +94,9 @@ def _within_one_step(instance: Instance, data: st.DataObject) -> None:
 
 
 def _wanted(op: Op, expected: Array, symmetric_result: bool) -> QuantizedResult:
-    """What calibration asks for: the range of the result."""
+    """What calibration asks for: the op's own scale, or the range of the result."""
+    type, natural = TensorType(expected.shape, F32), op.natural_quant
+    if natural is not None:
+        return QuantizedResult(type, I8, natural.scale[0], natural.zero[0], -128, 127)
     c = symmetric(expected, False) if symmetric_result else asymmetric(expected)
-    type = TensorType(expected.shape, F32)
     return QuantizedResult(type, I8, float(c.scale), int(c.zero), -128, 127)

@@ -17,7 +17,7 @@ IN_ONE_PROGRAM = 15
 PROGRAMS = max(4, hypothesis.settings().max_examples // 25)
 M4 = CTarget("cortex-m4")
 
-LAYERS = {"conv2d": convolutions(), "dense": denses()}
+LAYERS = {"conv2d": convolutions(), "depthwise": convolutions(depthwise=True), "dense": denses()}
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -32,4 +32,4 @@ def test_fast_kernels_are_exact(kind: str, require_tool: Any) -> None:
 
     chosen: list[str] = []
     check()
-    assert sum("_smlad" in kernel for kernel in chosen) > len(chosen) // 2
+    assert sum("_smlad" in kernel for kernel in chosen) > len(chosen) // 5

@@ -1,0 +1,240 @@
+"""Elementwise ops as C expressions on scalars: each emitter says what its op's `ref` says, for one element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...ir.op import Op
+from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
+from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
+from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
+from ...ir.types import BOOL, I32, I64, Array, DType
+from .code import CTYPES, Code, scalar
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One element of an operand: a C expression without side effects, and the constant behind it, if there is one."""
+
+    text: str
+    dtype: DType
+    array: Array | None = None
+
+    @property
+    def fixed(self) -> Any:
+        """The number, where all elements of a constant are one; else None."""
+        return uniform(self.array) if self.array is not None else None
+
+
+def uniform(array: Array) -> Any:
+    """The one number that all elements are, by bits; None where they differ or there are none."""
+    if array.size == 0:
+        return None
+    first = array.reshape(-1)[:1]
+    same = array.tobytes() == np.repeat(first, array.size).tobytes()
+    return first[0] if same else None
+
+
+Emitter = Callable[[Any, Sequence[Scalar], Code], str]
+
+# ----------------------------------------------------------------------------------------------------------- helpers
+
+CLAMP = """\
+static inline int32_t clamp(int32_t x, int32_t lo, int32_t hi)
+{
+    return x < lo ? lo : x > hi ? hi : x;
+}
+"""
+
+SATURATE = """\
+/* The nearest 32-bit integer. */
+static inline int32_t saturate(int64_t x)
+{
+    return x < INT32_MIN ? INT32_MIN : x > INT32_MAX ? INT32_MAX : (int32_t)x;
+}
+"""
+
+MULTIPLY_HIGH = """\
+/* x * m / 2^32, rounded half up. */
+static inline int32_t multiply_high(int32_t x, int32_t m)
+{
+    return (int32_t)(((int64_t)x * m + ((int64_t)1 << 31)) >> 32);
+}
+"""
+
+ROUND_CLAMPED = """\
+/* The nearest integer, ties to even, of x clamped to +-2^22; NaN gives -2^22. Adding 3 * 2^22 leaves no bits for a
+   fraction, and exact floats are needed for that: */
+#ifdef __FAST_MATH__
+#error "compile without -ffast-math"
+#endif
+static inline int32_t round_clamped(float x)
+{
+    const float low = x > -4194304.0f ? x : -4194304.0f;
+    const float clamped = low < 4194304.0f ? low : 4194304.0f;
+    return (int32_t)((clamped + 12582912.0f) - 12582912.0f);
+}
+"""
+
+
+TRUNCATE = """\
+/* The integer part, the nearest 32-bit integer beyond them; NaN gives 0. */
+static inline int32_t truncate(float x)
+{
+    return x >= 2147483648.0f ? INT32_MAX : x > -2147483648.0f ? (int32_t)x : x != x ? 0 : INT32_MIN;
+}
+"""
+
+
+def clamped(code: Code, text: str, lo: int, hi: int) -> str:
+    """C: text, at least lo and at most hi."""
+    return f"{code.helper('clamp', CLAMP)}({text}, {lo}, {hi})"
+
+
+# ---------------------------------------------------------------------------------------------------------- emitters
+
+
+def _rescale(op: Rescale, operands: Sequence[Scalar], code: Code) -> str:
+    x, multiplier, shift = operands
+    text = x.text
+    wide = x.dtype.bits == 32 and (op.input_zero != 0 or shift.fixed != 0 or x.dtype != I32)
+    if wide:
+        text = f"(int64_t){text}"
+    if op.input_zero:
+        text = f"({text} - {code.number(op.input_zero, I32)})"
+    if shift.fixed != 0:
+        text = f"{text if wide else '(int64_t)' + text} * ((int64_t)1 << {shift.text})"
+    if wide or shift.fixed != 0:
+        text = f"{code.helper('saturate', SATURATE)}({text})"
+    high = f"{code.helper('multiply_high', MULTIPLY_HIGH)}({text}, {multiplier.text})"
+    return clamped(code, f"{high} + {code.number(op.zero, I32)}" if op.zero else high, op.lo, op.hi)
+
+
+def _rescale_add(op: RescaleAdd, operands: Sequence[Scalar], code: Code) -> str:
+    a, b = operands
+    # |a| + |b| of at most 2^15 by factors below 2^15 each, and a bias: only small operands are sure to fit 32 bits.
+    reach = sum(abs(m) << s.dtype.bits for m, s in ((op.a_multiplier, a), (op.b_multiplier, b)))
+    cast = "" if reach + abs(op.bias) <= I32.max else "(int64_t)"
+    a_term, b_term = (
+        f"{cast}{s.text} * {code.number(m, I32)}" for s, m in ((a, op.a_multiplier), (b, op.b_multiplier))
+    )
+    bias = code.number(op.bias, I32 if abs(op.bias) <= I32.max else I64)
+    total = f"({a_term} + {b_term} + {bias}) >> {op.shift}"
+    if cast:
+        total = f"{code.helper('saturate', SATURATE)}({total})"
+    return clamped(code, total, op.lo, op.hi)
+
+
+def _quantize(op: Quantize, operands: Sequence[Scalar], code: Code) -> str:
+    x, scale, zero = operands
+    rounded = f"{code.helper('round_clamped', ROUND_CLAMPED)}({x.text} / {scale.text})"
+    return clamped(code, rounded if zero.fixed == 0 else f"{rounded} + {zero.text}", op.lo, op.hi)
+
+
+def _dequantize(op: Dequantize, operands: Sequence[Scalar], code: Code) -> str:
+    x, scale, zero = operands
+    difference = x.text if zero.fixed == 0 else f"({x.text} - {zero.text})"
+    if x.dtype.bits == 32 and zero.fixed != 0:
+        difference = f"((int64_t){x.text} - {zero.text})"
+    return f"({scalar(scale.dtype)}){difference} * {scale.text}"
+
+
+def _clip(op: Clip, operands: Sequence[Scalar], code: Code) -> str:
+    (x,) = operands
+    # Comparisons with NaN are false, so NaN stays. Infinite bounds are left out, as in `ref`.
+    text = x.text
+    if op.lo != -np.inf:
+        low = code.number(x.dtype.numpy.type(op.lo), x.dtype)
+        text = f"({text} < {low} ? {low} : {text})"
+    if op.hi != np.inf:
+        high = code.number(x.dtype.numpy.type(op.hi), x.dtype)
+        text = f"({text} > {high} ? {high} : {text})"
+    return text
+
+
+def _table(op: Table, operands: Sequence[Scalar], code: Code) -> str:
+    x, table = operands
+    assert table.array is not None
+    name = code.table("table", table.array)
+    index = f"{x.text} + 128" if x.dtype.min else x.text
+    return f"{name}[{index}]"
+
+
+def wrapping(symbol: str) -> Emitter:
+    """An arithmetic operator; integers wrap as NumPy's do, by way of unsigned ones, where C says nothing."""
+
+    def emit(op: Op, operands: Sequence[Scalar], code: Code) -> str:
+        a, b = operands
+        dtype = a.dtype
+        if dtype.is_float:
+            return f"{a.text} {symbol} {b.text}"
+        if dtype.bits == 8:
+            return f"({CTYPES[dtype]})({a.text} {symbol} {b.text})"
+        unsigned = f"uint{max(dtype.bits, 32)}_t"
+        return f"({CTYPES[dtype]})(({unsigned}){a.text} {symbol} ({unsigned}){b.text})"
+
+    return emit
+
+
+def extremum(symbol: str) -> Emitter:
+    """The smaller or larger of two, or NaN."""
+
+    def emit(op: Op, operands: Sequence[Scalar], code: Code) -> str:
+        a, b = (s.text for s in operands)
+        nan = f" || {a} != {a}" if operands[0].dtype.is_float else ""
+        return f"({a} {symbol} {b}{nan} ? {a} : {b})"
+
+    return emit
+
+
+def function(name: str) -> Emitter:
+    """A function of <math.h>."""
+
+    def emit(op: Op, operands: Sequence[Scalar], code: Code) -> str:
+        code.header("math.h")
+        return f"{name}({', '.join(s.text for s in operands)})"
+
+    return emit
+
+
+def _sigmoid(op: Sigmoid, operands: Sequence[Scalar], code: Code) -> str:
+    code.header("math.h")
+    return f"1.0f / (1.0f + expf(-{operands[0].text}))"
+
+
+def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> str:
+    (x,) = operands
+    if op.dtype == BOOL:
+        return f"{x.text} != {code.number(0, x.dtype)}"
+    text = x.text
+    if x.dtype.is_float and not op.dtype.is_float:
+        text = f"{code.helper('truncate', TRUNCATE)}({text})"
+    return f"({CTYPES[op.dtype]}){text}"
+
+
+EMITTERS: Mapping[type[Op], Emitter] = {
+    Add: wrapping("+"),
+    Sub: wrapping("-"),
+    Mul: wrapping("*"),
+    Div: wrapping("/"),
+    Minimum: extremum("<"),
+    Maximum: extremum(">"),
+    Pow: function("powf"),
+    Clip: _clip,
+    Exp: function("expf"),
+    Log: function("logf"),
+    Sqrt: function("sqrtf"),
+    Erf: function("erff"),
+    Tanh: function("tanhf"),
+    Sigmoid: _sigmoid,
+    Cast: _cast,
+    Quantize: _quantize,
+    Dequantize: _dequantize,
+    Rescale: _rescale,
+    RescaleAdd: _rescale_add,
+    Table: _table,
+}

@@ -1,0 +1,80 @@
+"""Every model, on every executor: is the compiled program what the interpreter says?
+
+    python bench/exactness.py [MODEL ...] [--samples 20] [--out bench/results/exactness.json]
+
+int8: the interpreter against C on this host, an emulated Cortex-M4 and an emulated Cortex-M55, every output byte.
+float: C on this host within the tolerance of the oracle. Prints a table; ends with status 1 when anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from models import Benchmark, chosen
+
+RUNS = (("c", "int8"), ("cortex-m4", "int8"), ("cortex-m55", "int8"), ("c", "float"))
+FIGURES = ("exact", "passed", "samples", "instructions", "arena_bytes", "stack_bytes", "flash_bytes", "sqnr_db")
+
+
+def planish(*arguments: str) -> Any:
+    """One run of the command line; its JSON, or the end of the program with its message."""
+    command = [sys.executable, "-m", "planish", "--json", *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not finished.stdout:
+        sys.exit(f"{' '.join(arguments)}\n{finished.stderr}")
+    return json.loads(finished.stdout)
+
+
+def measure(benchmark: Benchmark, target: str, arithmetic: str, samples: int, build: Path) -> dict[str, Any]:
+    """Compile one model for one target and verify it."""
+    options = [str(benchmark.path()), "--target", target, "-o", str(build)]
+    if benchmark.name.startswith("digits"):
+        options += ["--dim", "N=1"]
+    if arithmetic == "int8":
+        options += ["--quantize", "int8", "--calib", benchmark.data(benchmark.calibration)]
+    compiled = planish("compile", *options)
+    if "error" in compiled:
+        return {"error": compiled["error"]}
+    verdict = planish("verify", str(build), "--data", benchmark.data(benchmark.evaluation), "--samples", str(samples))
+    return {"flags": compiled["facts"].get("flags"), **{key: verdict.get(key) for key in FIGURES}}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for benchmark in chosen(options.models):
+        for target, arithmetic in RUNS:
+            with tempfile.TemporaryDirectory() as scratch:
+                figures = measure(benchmark, target, arithmetic, options.samples, Path(scratch) / "build")
+            rows.append({"model": benchmark.name, "target": target, "arithmetic": arithmetic, **figures})
+            print(line(rows[-1]), flush=True)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(rows, indent=1) + "\n")
+    sys.exit(0 if all(row.get("passed") for row in rows) else 1)
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row of the table."""
+    head = f"{row['model']:18} {row['arithmetic']:5} {row['target']:10}"
+    if "error" in row:
+        return f"{head} {row['error']}"
+    word = "exact" if row["exact"] else "within tolerance" if row["passed"] else "DIFFERENT"
+    count = f"{row['instructions']:>12,} instructions" if row["instructions"] else ""
+    stack = f"{row['stack_bytes']:>5} stack" if row["stack_bytes"] else ""
+    return f"{head} {word:16} {row['samples']:>4} samples  {row['arena_bytes']:>7,} arena {stack:>11} {count}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Whether two results agree: integers bit for bit, floats within what rounding explains. Never a guessed tolerance.
+
+One float node, given the same inputs, errs by at most `Op.error`: gamma_n * ref(|x|, |w|) and the declared ulps. Errors
+of whole float graphs are judged against a run in double precision: at most GRAPH_FACTOR times as far from it as the
+reference interpreter is itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir.evaluate import evaluate_by_name
+from ..ir.graph import Graph
+from ..ir.op import Op
+from ..ir.precision import GRAPH_FACTOR, float64_twin, widened
+from ..ir.types import F32, Array, dtype_of
+from .interpreter import checked
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a result is from its reference.
+
+    exact: every element is equal (NaN equals NaN). agrees: every difference is within the tolerance.
+    differing: how many elements are not equal. max_error: the largest difference. sqnr_db: the power of the reference
+    over that of the difference, infinite where there is none. first: index of the first element beyond the tolerance.
+    """
+
+    exact: bool
+    agrees: bool
+    differing: int
+    max_error: float
+    sqnr_db: float
+    first: tuple[int, ...] | None = None
+    expected: float = 0.0
+    actual: float = 0.0
+
+    def __str__(self) -> str:
+        if self.exact:
+            return "equal"
+        figures = f"{self.differing} elements differ, by up to {self.max_error:g} (SQNR {self.sqnr_db:.1f} dB)"
+        if self.first is None:
+            return f"within tolerance: {figures}"
+        at = ",".join(map(str, self.first))
+        return f"{figures}; first at [{at}]: expected {self.expected:g}, got {self.actual:g}"
+
+
+def compare(reference: Array, actual: Array, tolerance: Array | float = 0.0) -> Comparison:
+    """Compare arrays of one shape. tolerance: absolute, a scalar or per element; leave it 0 for integers.
+
+    Raises ValueError for different shapes: then nothing can be said about elements.
+    """
+    if reference.shape != actual.shape:
+        raise ValueError(f"shapes {list(reference.shape)} and {list(actual.shape)} cannot be compared")
+    expected, got = _wide(reference), _wide(actual)
+    with np.errstate(all="ignore"):
+        equal = (expected == got) | ((expected != expected) & (got != got))
+        error = np.where(equal, 0, np.abs(got - expected)).astype(np.float64)
+        error[np.isnan(error)] = np.inf  # NaN against a number
+        beyond = ~(error <= tolerance)
+    where = tuple(int(i) for i in np.unravel_index(int(np.argmax(beyond)), beyond.shape)) if beyond.any() else None
+    return Comparison(
+        exact=bool(equal.all()),
+        agrees=where is None,
+        differing=int((~equal).sum()),
+        max_error=float(error.max(initial=0)),
+        sqnr_db=sqnr_db(reference, actual),
+        first=where,
+        expected=float(expected[where]) if where is not None else 0.0,
+        actual=float(got[where]) if where is not None else 0.0,
+    )
+
+
+def sqnr_db(reference: Array, actual: Array) -> float:
+    """Signal to quantization noise, 10 log10(sum ref^2 / sum (ref - actual)^2), in dB: inf where nothing differs."""
+    signal, noise = _wide(reference).astype(np.float64), _wide(actual).astype(np.float64)
+    with np.errstate(all="ignore"):
+        difference = float(np.sum(np.square(signal - noise)))
+        power = float(np.sum(np.square(signal)))
+    if difference == 0:
+        return math.inf
+    return 10 * math.log10(power / difference) if power > 0 and math.isfinite(difference) else -math.inf
+
+
+def node_tolerance(op: Op, operands: Sequence[Array]) -> tuple[Array, ...]:
+    """Per result, how far any two executors may be from the double-precision result of these float32 operands.
+
+    Zero for integers. Where a result is so small that float32 holds it with less precision, the smallest normal number.
+    """
+    with np.errstate(all="ignore"):
+        error = op.error(*operands)
+    errors = error if isinstance(error, tuple) else (error,)
+    tiny = float(np.finfo(np.float32).tiny)
+    return tuple(np.where(np.asarray(e) > 0, e + tiny, 0.0) for e in errors)
+
+
+def graph_tolerance(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, tuple[Array, float]]:
+    """Per output: the double-precision result, and how far from it an executor of the float graph may be.
+
+    That is GRAPH_FACTOR times the largest error of the float32 interpreter on these inputs, and at least as many unit
+    roundoffs of the largest output, because the interpreter may have been exact by luck.
+    """
+    arrays = checked(graph, inputs)
+    single = evaluate_by_name(graph, arrays)
+    double = evaluate_by_name(float64_twin(graph), {name: widened(x) for name, x in arrays.items()})
+    unit = float(np.finfo(F32.numpy).eps) / 2
+    result: dict[str, tuple[Array, float]] = {}
+    for name, exact in double.items():
+        own = float(np.max(np.abs(widened(single[name]) - exact), initial=0)) if dtype_of(exact).is_float else 0.0
+        floor = unit * float(np.max(np.abs(exact), initial=0)) if dtype_of(exact).is_float else 0.0
+        result[name] = exact, GRAPH_FACTOR * max(own, floor)
+    return result
+
+
+def judge(graph: Graph, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Comparison]:
+    """Judge an executor's outputs for one sample: integers (and booleans) bit for bit, floats by `graph_tolerance`."""
+    return {
+        name: compare(exact, outputs[name], tolerance)
+        for name, (exact, tolerance) in graph_tolerance(graph, inputs).items()
+    }
+
+
+def _wide(array: Array) -> Array:
+    """Values in a dtype in which they, and their differences, are exact (or as good as)."""
+    dtype = dtype_of(array)
+    if dtype.is_float:
+        return array.astype(np.float64)
+    return array.astype(object if dtype.bits == 64 else np.int64)

@@ -1,0 +1,59 @@
+"""Every kernel of the portable list against the reference of the op that it implements, on the op's own examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planish.backends.cortexm.kernels import PORTABLE
+from planish.ir.constant import Const
+from planish.ir.op import Instance, Op
+from planish.ir.ops import all_ops
+from planish.ir.ops.fused import Fused
+from planish.ir.ops.shape import Reshape
+from planish.ir.types import Array
+from planish.testing import instances
+from tests.support.emitted import run_sanitized, together
+
+# One program holds many examples of an op, as compiling takes long.
+IN_ONE_PROGRAM = 10
+PROGRAMS = max(2, hypothesis.settings().max_examples // IN_ONE_PROGRAM)
+# For the same reason nothing is shrunk: the failure names the one example.
+IN_PROGRAMS = hypothesis.settings(max_examples=PROGRAMS, phases=[hypothesis.Phase.generate])
+
+TESTED = [op for op in all_ops() if op not in (Const, Fused)]
+
+
+def test_every_op_has_a_kernel() -> None:
+    taken = {op for kernel in PORTABLE for op in kernel.ops} | {Reshape}  # which is an alias
+    assert taken == set(TESTED)
+
+
+@pytest.mark.parametrize("op", TESTED, ids=lambda op: op.name)
+def test_kernels_compute_what_the_op_means(op: type[Op], require_tool: Any) -> None:
+    require_tool("cc")
+
+    @IN_PROGRAMS
+    @given(st.lists(instances(op), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM))
+    def check(drawn: list[Instance]) -> None:
+        graph, inputs = together(drawn)
+        (outputs,) = run_sanitized(graph, [inputs])
+        for instance, got in zip(drawn, outputs, strict=True):
+            require_near(instance, got)
+
+    check()
+
+
+def require_near(instance: Instance, got: Array) -> None:
+    """Integers are equal; two float results are each within the op's own rounding error of the exact one."""
+    wanted = np.asarray(instance.op.ref(*instance.operands), got.dtype)
+    if not np.issubdtype(got.dtype, np.floating):
+        np.testing.assert_array_equal(got, wanted, str(instance))
+        return
+    gap = np.abs(got.astype(np.float64) - wanted)
+    assert np.all(gap <= 2 * instance.op.error(*instance.operands)), f"{instance}: off by {gap.max()}"

@@ -1,0 +1,129 @@
+"""What the documents say is so: their commands run, and what they name exists."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LAYERS = ("ir", "runtime", "frontends", "passes", "backends")
+
+
+def blocks(name):
+    return CONSOLE.findall((DOCS / name).read_text())
+
+
+def commands(block):
+    """(command, what it prints) of a console block; a command may go on after a backslash."""
+    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    for part in parts:
+        lines = part.splitlines()
+        end = next(i for i, line in enumerate(lines) if not line.endswith("\\"))
+        yield " ".join(line.removesuffix("\\").strip() for line in lines[: end + 1]), lines[end + 1 :]
+
+
+@pytest.fixture
+def folder(tmp_path, digits, monkeypatch):
+    for file in digits.iterdir():
+        if file.suffix in (".onnx", ".npz"):
+            shutil.copy(file, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(planish, folder, command):
+    """All that a command prints, as lines, with the exit code where it is not 0."""
+    program, *arguments = shlex.split(command)
+    if program != "planish":
+        done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+    done = planish(*arguments)
+    text = (done.out + done.err).replace(f"{folder}/", "")
+    return [*text.splitlines(), *([f"[exit code {done.code}]"] if done.code else [])]
+
+
+NUMBER = re.compile(r"\d[\d,.]*")
+
+
+def alike(expected, found):
+    """The same words, and figures that have drifted by no more than a quarter."""
+    if NUMBER.sub("#", expected) != NUMBER.sub("#", found):
+        return False
+    figures = ([float(n.replace(",", "").rstrip(".")) for n in NUMBER.findall(text)] for text in (expected, found))
+    return all(abs(a - b) <= a / 4 for a, b in zip(*figures, strict=True))
+
+
+def matches(expected, found):
+    """Line by line; a line `...` stands for any number of lines."""
+    at = 0
+    for k, line in enumerate(expected):
+        if line == "...":
+            continue
+        skips = range(at, len(found)) if k and expected[k - 1] == "..." else range(at, min(at + 1, len(found)))
+        hit = next((i for i in skips if alike(line, found[i])), None)
+        if hit is None:
+            return False
+        at = hit + 1
+    return at == len(found) or expected[-1:] == ["..."]
+
+
+@pytest.mark.parametrize("block", blocks("errors.md"), ids=lambda block: block.splitlines()[0][2:60])
+def test_the_errors_are_as_documented(planish, folder, block):
+    for command, expected in commands(block):
+        assert run(planish, folder, command) == expected
+
+
+def test_the_tutorial_runs(planish, folder, require_tool):
+    for tool in ("cc", "arm-none-eabi-gcc", "qemu-system-arm"):
+        require_tool(tool)
+    for block in blocks("tutorials/deploy.md"):
+        for command, expected in commands(block):
+            found = run(planish, folder, command)
+            assert matches(expected, found), (command, found)
+
+
+def test_every_exit_code_is_documented():
+    from planish.ir import errors
+
+    kinds = {k.code for k in vars(errors).values() if isinstance(k, type) and issubclass(k, errors.PlanishError)}
+    documented = {int(n) for n in re.findall(r"^\| (\d+) \|", (DOCS / "errors.md").read_text(), re.MULTILINE)}
+    assert documented == kinds | {0, 130}
+
+
+ARCHITECTURE = DOCS / "architecture.md"
+PATHS = re.compile(rf"`((?:{'|'.join(LAYERS)}|src|tests|docs|examples|tools)/[\w./-]*)`")
+
+
+def test_the_architecture_names_what_exists():
+    named = PATHS.findall(ARCHITECTURE.read_text())
+    assert len(named) > 30
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_names_every_package_and_module_of_the_inner_layers():
+    named = set(PATHS.findall(ARCHITECTURE.read_text()))
+    packages = {f"{layer}/" for layer in LAYERS}
+    packages |= {str(p.relative_to(ROOT)) + "/" for layer in LAYERS for p in (ROOT / layer).glob("*/") if has_code(p)}
+    assert sorted(packages - named) == []
+    modules = {str(p.relative_to(ROOT)) for layer in ("ir", "runtime") for p in (ROOT / layer).glob("*.py")}
+    assert sorted(modules - named - {"ir/__init__.py", "runtime/__init__.py"}) == []
+
+
+def has_code(folder):
+    return (folder / "__init__.py").exists()
+
+
+def test_links_lead_somewhere():
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")):
+        targets = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
+        assert [t for t in targets if not (document.parent / t).exists()] == [], document
+
+
+def test_decisions_are_numbered():
+    numbers = sorted(int(p.name[:4]) for p in (DOCS / "decisions").glob("*.md"))
+    assert numbers == list(range(1, len(numbers) + 1))

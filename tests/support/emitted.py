@@ -1,0 +1,60 @@
+"""Graphs as C on this host, under the sanitizers, against the reference."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from planish.backends.cortexm.runner import run_on_host
+from planish.backends.cortexm.target import CTarget, interface
+from planish.ir.builder import const_value
+from planish.ir.evaluate import evaluate
+from planish.ir.graph import Graph, apply, graph_input
+from planish.ir.op import Instance
+from planish.ir.types import Array, type_of
+from planish.runtime.target import Limits
+
+
+def run_sanitized(graph: Graph, samples: Sequence[Sequence[Array]]) -> list[list[Array]]:
+    """Outputs of each sample: emitted for target `c`, built with the address and undefined behaviour sanitizers."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out")
+        out.mkdir()
+        artifact = CTarget("c").emit(graph, out, "model", Limits())
+        inputs = [np.stack([s[i] for s in samples]) for i in range(len(graph.inputs))]
+        inputs = [a.view(np.uint8) if a.dtype == np.bool_ else a for a in inputs]
+        spec = interface(graph, artifact.facts["name"])
+        done = run_on_host(Path(folder, "build"), [out / "model.c"], spec, inputs, sanitize=True, optimization="-O1")
+    return [
+        [
+            array[n].reshape(v.type.shape).astype(v.type.dtype.numpy)
+            for v, array in zip(graph.outputs, done.outputs, strict=True)
+        ]
+        for n in range(len(samples))
+    ]
+
+
+def require_equal(graph: Graph, samples: Sequence[Sequence[Array]]) -> None:
+    """AssertionError unless C and reference agree in every bit of every output."""
+    for sample, outputs in zip(samples, run_sanitized(graph, samples), strict=True):
+        for name, got, wanted in zip(graph.output_names, outputs, evaluate(graph, sample), strict=True):
+            np.testing.assert_array_equal(got, wanted, err_msg=name)
+
+
+def together(instances: Sequence[Instance]) -> tuple[Graph, list[Array]]:
+    """One graph that holds many instances side by side, and its inputs: one program tests them all."""
+    inputs, arrays, outputs = [], [], []
+    for number, instance in enumerate(instances):
+        operands = []
+        for i, array in enumerate(instance.operands):
+            if i in instance.constants:
+                operands.append(const_value(array))
+            else:
+                inputs.append(graph_input(f"x{number}_{i}", type_of(array)))
+                arrays.append(array)
+                operands.append(inputs[-1])
+        outputs += apply(instance.op, *operands).results
+    return Graph(inputs, outputs, [f"y{i}" for i in range(len(outputs))]), arrays
