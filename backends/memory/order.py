@@ -1,8 +1,9 @@
 """The order of execution that needs the least memory.
 
 A state is the set of executed steps; what is live after it does not depend on the order within. The best order is the
-path from nothing to everything whose highest step is lowest, found by best-first search over states: exact within the
-budget. Beyond it the better of the graph's own order and a greedy one is taken.
+path from nothing to everything whose highest step is lowest. The graph's own order or a greedy one is taken where it is
+as low as the most demanding step by itself; else best-first search over states looks for a lower one: exact within its
+budget.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from .storage import Program, Space, Step, Storage
 
-BUDGET = 20_000
+BUDGET = 5_000
 """States that are expanded at most."""
 
 
@@ -29,14 +30,16 @@ class Ordered:
 def best_order(program: Program, budget: int = BUDGET) -> Ordered:
     """The order with the smallest sum of live bytes at its worst step."""
     search = _Search(program)
-    own = search.measure(program.steps)
-    if all(search.chained(i) for i in range(1, len(program.steps))):
-        return Ordered(tuple(program.steps), own, True)
-    if (found := search.best_first(budget)) is not None:
-        # The graph's own order reads best where it is as good.
-        return Ordered(tuple(program.steps), own, True) if own == found[1] else Ordered(*found, True)
+    steps, peak = program.steps, search.measure(program.steps)
+    if peak == search.floor or all(search.chained(i) for i in range(1, len(steps))):
+        return Ordered(steps, peak, True)
     greedy = search.greedy()
-    return min(Ordered(tuple(program.steps), own, False), Ordered(*greedy, False), key=lambda o: o.peak)
+    if (other := search.measure(greedy)) < peak:  # the graph's own order reads best where it is as good
+        steps, peak = greedy, other
+    if peak == search.floor:
+        return Ordered(steps, peak, True)
+    found, complete = search.best_first(peak, budget)
+    return found if found is not None else Ordered(steps, peak, complete)
 
 
 class _Search:
@@ -48,6 +51,8 @@ class _Search:
         self.all = (1 << len(self.steps)) - 1
         self.needs = [_mask(s.producer for s in step.reads if s.producer is not None) for step in self.steps]
         self.readers = {s: _mask(s.readers) for step in self.steps for s in (*step.reads, *step.writes)}
+        #: No order needs less: every step needs its own operands, results and scratch.
+        self.floor = max((self.alone(step) for step in self.steps), default=0)
 
     def chained(self, i: int) -> bool:
         """Whether step i cannot run before step i - 1."""
@@ -68,6 +73,10 @@ class _Search:
         freed = sum(self.arena(s) for s in step.reads if self.dies(s, done, step))
         return written - taken + self.aligned(step.scratch), kept - freed
 
+    def alone(self, step: Step) -> int:
+        """Bytes that the step needs if nothing else is live, and all its operands die."""
+        return sum(self.arena(s) for s in step.reads) + self.effect(step, self.all)[0]
+
     def ready(self, done: int) -> Iterator[Step]:
         return (s for s in self.steps if not done >> s.index & 1 and not self.needs[s.index] & ~done)
 
@@ -79,15 +88,15 @@ class _Search:
             peak, live, done = max(peak, live + during), live + after, done | 1 << step.index
         return peak
 
-    def best_first(self, budget: int) -> tuple[tuple[Step, ...], int] | None:
-        """Optimal order and its peak, or None when the budget ends first."""
-        cheapest: dict[int, int] = {0: 0}
+    def best_first(self, limit: int, budget: int) -> tuple[Ordered | None, bool]:
+        """The best order with a peak below the limit, or None; and whether the search was complete."""
+        cheapest: dict[int, int] = {0: self.floor}
         came_from: dict[int, tuple[int, Step]] = {}
-        heap = [(0, 0, 0, 0)]  # peak so far, minus the count of steps done, state, live bytes
+        heap = [(self.floor, 0, 0, 0)]  # peak so far, minus the count of steps done, state, live bytes
         while heap and budget:
             peak, count, done, live = heapq.heappop(heap)
             if done == self.all:
-                return self.path(came_from), peak
+                return Ordered(self.path(came_from), peak, True), True
             if peak > cheapest[done]:
                 continue
             budget -= 1
@@ -96,10 +105,10 @@ class _Search:
             free = next((o for o in options if live + o[1] <= peak and o[2] <= 0), None)
             for step, during, after in [free] if free else options:
                 state, height = done | 1 << step.index, max(peak, live + during)
-                if height < cheapest.get(state, height + 1):
+                if height < cheapest.get(state, limit):
                     cheapest[state], came_from[state] = height, (done, step)
                     heapq.heappush(heap, (height, count - 1, state, live + after))
-        return None
+        return None, not heap
 
     def path(self, came_from: dict[int, tuple[int, Step]]) -> tuple[Step, ...]:
         order, state = [], self.all
@@ -108,15 +117,22 @@ class _Search:
             order.append(step)
         return tuple(reversed(order))
 
-    def greedy(self) -> tuple[tuple[Step, ...], int]:
+    def greedy(self) -> tuple[Step, ...]:
         """Always the step that leaves the least behind."""
+        missing = [{s.producer for s in step.reads if s.producer is not None} for step in self.steps]
+        ready = [step for step in self.steps if not missing[step.index]]
         order: list[Step] = []
         done = 0
-        while done != self.all:
-            step = min(self.ready(done), key=lambda s: (self.effect(s, done)[::-1], s.index))
+        while ready:
+            costs = [(self.effect(s, done)[::-1], s.index) for s in ready]
+            step = ready.pop(costs.index(min(costs)))
             order.append(step)
             done |= 1 << step.index
-        return tuple(order), self.measure(order)
+            for reader in dict.fromkeys(r for s in step.writes for r in s.readers):
+                missing[reader.index].discard(step)
+                if not missing[reader.index]:
+                    ready.append(reader)
+        return tuple(order)
 
 
 def _mask(steps: Iterable[Step]) -> int:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planish.backends.cortexm.target import CTarget
-from tests.support.quantized_layers import convolutions, denses, require_exact, side_by_side
+from planish.backends.cortexm.target import ALIGNMENT, CTarget
+from planish.backends.memory import check, plan
+from planish.ir.graph import Graph
+from tests.support.quantized_layers import convolutions, denses, networks, require_exact, side_by_side
 
 # One program holds many layers, as compiling takes long.
 IN_ONE_PROGRAM = 15
@@ -33,3 +35,21 @@ def test_fast_kernels_are_exact(kind: str, require_tool: Any) -> None:
     chosen: list[str] = []
     check()
     assert sum("_smlad" in kernel for kernel in chosen) > len(chosen) // 5
+
+
+def test_results_that_take_over_operands_are_exact(require_tool: Any) -> None:
+    require_tool("arm-none-eabi-gcc")
+    require_tool("qemu-system-arm")
+
+    @hypothesis.settings(max_examples=PROGRAMS, phases=[hypothesis.Phase.generate])
+    @given(st.lists(networks(), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM))
+    def run(drawn: list[Graph]) -> None:
+        graph = side_by_side(drawn)
+        memory = plan(graph, M4, ALIGNMENT)
+        check(graph, memory, M4)
+        taken.extend(memory.places[v] == memory.places[n.result] for n in memory.order for v in n.operands)
+        require_exact(graph, M4)
+
+    taken: list[bool] = []
+    run()
+    assert any(taken)
