@@ -7,17 +7,18 @@ Each pass is held to its own contract, on calibration samples and on generated o
   reordered sum differs by next to nothing, and a wrong formula by as much as ever.
 - WITHIN and APPROXIMATE: measured, and reported as a signal to noise ratio; on calibration samples, if there are any.
 
-The bound for reordered sums is u * n * m: unit roundoff u, the number n of roundings (terms of all sums, plus nodes),
-the largest magnitude m of any value or constant; after Higham, *Accuracy and Stability of Numerical Algorithms*, 3.1,
-with all nodes taken as one long sum. Where floats become integers inside, one rounding may tip a whole step: such
-graphs are judged in double precision alone.
+The bound for reordered sums adds up what all nodes of both graphs may err themselves (`Op.error`), and u * n * m for
+what later nodes make of it: unit roundoff u, the number n of roundings (terms of all sums, plus nodes), the largest
+magnitude m of any value or constant; after Higham, *Accuracy and Stability of Numerical Algorithms*, 3.1, with all
+nodes taken as one long sum. Where floats become integers inside, one rounding may tip a whole step: such graphs are
+judged in double precision alone.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +26,7 @@ import numpy as np
 from ..ir.constant import Const
 from ..ir.errors import PlanishError, VerificationError
 from ..ir.evaluate import evaluate_by_name
-from ..ir.graph import Graph, Node
+from ..ir.graph import Graph, Node, Value
 from ..ir.precision import float64_twin, widened
 from ..ir.types import Array, DType, TensorType, type_of
 from ..runtime.contracts import Contract, Promise
@@ -93,9 +94,9 @@ def compare(step: Step, before: Graph, after: Graph, samples: Sequence[Sample]) 
     noise, signal = dict(worst), dict(worst)
     allowed: float | None = None
     for sample in samples:
-        seen = _Magnitude(sample)
-        old, new = (evaluate_by_name(graph, sample, seen) for graph in (before, after))
-        allowed = _allowed(contract, before, after, seen.largest)
+        traces = [_Trace(graph, sample) for graph in (before, after)]
+        old, new = (evaluate_by_name(trace.graph, sample, trace) for trace in traces)
+        allowed = _allowed(contract, traces)
         for name in worst:
             difference = _difference(old[name], new[name])
             if allowed is not None and not np.all(difference <= allowed):
@@ -127,38 +128,50 @@ def _interface(graph: Graph) -> tuple[list[str], list[TensorType], list[str], li
     return graph.input_names, inputs, graph.output_names, outputs
 
 
-class _Magnitude:
-    """Listens to the interpreter for the largest finite magnitude of any value."""
+class _Trace:
+    """Listens to the interpreter: the largest finite magnitude of any value, and what the nodes may err."""
 
-    def __init__(self, sample: Sample) -> None:
-        self.largest = 1.0
-        self.see(sample.values())
+    def __init__(self, graph: Graph, sample: Sample) -> None:
+        self.graph = graph
+        self.values: dict[Value, Array] = {v: sample[v.name] for v in graph.inputs}
 
     def __call__(self, node: Node, results: tuple[Array, ...]) -> None:
-        self.see(results)
-        self.see(v.const for v in node.operands if v.const is not None)
+        self.values.update(zip(node.results, results, strict=True))
+        self.values.update({v: v.const for v in node.operands if v.const is not None})
 
-    def see(self, arrays: Iterable[Array]) -> None:
-        for array in arrays:
-            wide = np.abs(_wide(array))
-            self.largest = max(self.largest, float(np.max(wide, where=np.isfinite(wide), initial=0)))
+    @property
+    def magnitude(self) -> float:
+        finite = (np.abs(wide[np.isfinite(wide)]) for wide in map(_wide, self.values.values()))
+        return max((float(np.max(array, initial=1)) for array in finite), default=1.0)
+
+    @property
+    def own_errors(self) -> float:
+        """The sum of the nodes' own largest rounding errors."""
+        total = 0.0
+        for node in self.graph.nodes:
+            if not isinstance(node.op, Const) and all(v.type.dtype.is_float for v in node.results):
+                with np.errstate(all="ignore"):
+                    errors = node.op.error(*(self.values[v] for v in node.operands))
+                parts = errors if isinstance(errors, tuple) else (errors,)
+                total += max(float(np.max(e[np.isfinite(e)], initial=0)) for e in map(np.asarray, parts))
+        return total
 
 
-def _allowed(contract: Contract, before: Graph, after: Graph, magnitude: float) -> float | None:
+def _allowed(contract: Contract, traces: Sequence[_Trace]) -> float | None:
     """The largest difference that the contract allows; None where the data decides."""
     if contract.promise is Promise.EXACT:
         return 0.0
     if contract.promise is not Promise.REASSOCIATING:
         return None
-    floats = {
-        v.type.dtype for graph in (before, after) for n in graph.nodes for v in n.results if v.type.dtype.is_float
-    }
+    dtypes = {v.type.dtype for trace in traces for v in trace.values}
+    floats = [dtype for dtype in dtypes if dtype.is_float]
     if not floats:
         return 0.0
     unit = max(map(_unit_roundoff, floats))
-    if unit > 2.0**-50 and any(map(_is_rounding, before.nodes)):
+    if unit > 2.0**-50 and any(map(_is_rounding, traces[0].graph.nodes)):
         return None
-    return unit * max(_roundings(before), _roundings(after)) * magnitude
+    roundings = max(_roundings(trace.graph) for trace in traces)
+    return sum(t.own_errors for t in traces) + unit * roundings * max(t.magnitude for t in traces)
 
 
 def _unit_roundoff(dtype: DType) -> float:
