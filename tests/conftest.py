@@ -11,6 +11,9 @@ import hypothesis
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 
+# As in the command line: before NumPy is imported, and for the workers' sake.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Neither profile has a deadline (the machine's mood is no property) or a database (a run depends on nothing before it).
 hypothesis.settings.register_profile("quick", max_examples=25, derandomize=True, deadline=None, database=None)
 hypothesis.settings.register_profile("proof", max_examples=2000, deadline=None, database=None, print_blob=True)

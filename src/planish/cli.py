@@ -5,6 +5,7 @@ This module imports click alone, so that `planish --help` answers at once.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -251,6 +252,9 @@ def passes(screen: Screen) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
+    # The matrices here are small: threads of BLAS cost more than they bring (10 times, on a busy machine), and their
+    # number would decide the last bits of calibrated scales.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, _terminated)
     sys.exit(execute(list(sys.argv[1:] if arguments is None else arguments)))
 
