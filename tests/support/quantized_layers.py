@@ -20,7 +20,7 @@ from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import clip
 from planish.ir.ops.fused import Fused
 from planish.ir.ops.quant import dequantize, rescale, rescale_add, sum_factors, table
-from planish.ir.types import I8, NHWC, TensorType, type_of
+from planish.ir.types import I8, NHWC, Array, TensorType, type_of
 from planish.runtime.target import Execution, Limits
 
 zeros = st.sampled_from([-128, 127, 0]) | st.integers(-128, 127)
@@ -161,16 +161,21 @@ def _again(value: Value) -> Value:
     return value if value.const is None else const_value(value.const)
 
 
-def require_exact(graph: Graph, target: CTarget, samples: int = 2) -> tuple[list[str], Execution]:
-    """Run on random inputs and compare every byte with the reference; the kernels by layer, and the execution."""
+def require_exact(
+    graph: Graph, target: CTarget, samples: int = 2, inputs: dict[str, Array] | None = None
+) -> tuple[list[str], Execution]:
+    """Run on random inputs, or those given, and compare every byte with the reference.
+
+    Returns the kernels by layer, and the execution.
+    """
     seed = np.random.default_rng(0)
-    inputs = {
+    inputs = inputs or {
         v.name: seed.integers(-128, 128, (samples, *v.type.shape)).astype(v.type.dtype.numpy) for v in graph.inputs
     }
     with tempfile.TemporaryDirectory() as folder:
         artifact = target.emit(graph, Path(folder), "net", Limits())
         done = target.run(artifact, inputs)
-    for i in range(samples):
+    for i in range(done.samples):
         wanted = evaluate(graph, [inputs[v.name][i] for v in graph.inputs])
         for name, array in zip(graph.output_names, wanted, strict=True):
             np.testing.assert_array_equal(done.outputs[name][i], array, name)
