@@ -261,7 +261,8 @@ def rounding_error(op: Op, operands: Sequence[Array], terms: int) -> Any:
     """
     wide = [x.astype(np.float64) if dtype_of(x).is_float else x for x in operands]
     n = 0 if op.moves_data else terms + 2 * op.ulps
-    factor, tiny = gamma(n, operands), n * float(np.finfo(np.float32).tiny)
+    factor = gamma(n, operands)
+    tiny = n * float(np.finfo(np.float32).tiny) if factor else 0.0
 
     def scaled(upper: Array, exact: Array) -> Array:
         return factor * np.maximum(upper, np.abs(exact)).astype(np.float64) + tiny
