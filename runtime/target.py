@@ -42,7 +42,8 @@ class Limits:
 class Layer:
     """One row of a report: a node of the lowered graph as the artifact executes it.
 
-    ram_bytes: what the arena holds while the layer runs, its scratch included. flash_bytes: its constants.
+    ram_bytes: what the arena holds while the layer runs, its scratch included. flash_bytes: its constants. node: the
+    place of the node in the order of the graph's nodes, for drawings of the graph.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Layer:
     flash_bytes: int = 0
     ram_bytes: int = 0
     instructions: int | None = None
+    node: int | None = None
 
 
 @dataclass

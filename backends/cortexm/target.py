@@ -87,10 +87,10 @@ class CTarget(Target):
         for file, text in project.files.items():
             (out / file).write_text(text, encoding="ascii", newline="\n")
         facts = _facts(c_name, self.flags, graph, memory, project)
-        return Artifact(self.name, out, graph, _layers(memory, project), facts)
+        return Artifact(self.name, out, graph, _layers(graph, memory, project), facts)
 
     def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:
-        keys = ("name", "op", "source", "shape", "macs", "kernel", "flash_bytes", "ram_bytes")
+        keys = ("name", "op", "source", "shape", "macs", "kernel", "flash_bytes", "ram_bytes", "node")
         layers = [Layer(**{key: row[key] for key in keys}) for row in facts["layers"]]
         return Artifact(self.name, path, graph, layers, dict(facts))
 
@@ -183,14 +183,27 @@ def _largest_at_peak(memory: Plan, project: Project) -> list[str]:
     return [f"most is in use in {function.name}, from {function.node.loc}: {held}"]
 
 
-def _layers(memory: Plan, project: Project) -> list[Layer]:
+def _layers(graph: Graph, memory: Plan, project: Project) -> list[Layer]:
     layers = []
+    place = {node: index for index, node in enumerate(graph.nodes)}
     for time, f in enumerate(project.functions):
         node, result = f.node, f.node.results[0].type
         macs = node.op.cost(*(v.type for v in node.operands)).macs
         ops = " + ".join(n.op.name for n in f.choice.group.nodes)
         ram = _in_use(memory, time)
-        layers.append(Layer(f.name, ops, str(node.loc), str(result.bare), macs, f.kernel.name, f.table_bytes, ram))
+        layers.append(
+            Layer(
+                name=f.name,
+                op=ops,
+                source=str(node.loc),
+                shape=str(result.bare),
+                macs=macs,
+                kernel=f.kernel.name,
+                flash_bytes=f.table_bytes,
+                ram_bytes=ram,
+                node=place[node],
+            )
+        )
     return layers
 
 
@@ -219,7 +232,7 @@ def _facts(name: str, flags: str, graph: Graph, memory: Plan, project: Project) 
                 **{key: value for key, value in vars(layer).items() if key != "instructions"},
                 "refused": {kernel: answer.reason for kernel, answer in f.choice.refused},
             }
-            for layer, f in zip(_layers(memory, project), project.functions, strict=True)
+            for layer, f in zip(_layers(graph, memory, project), project.functions, strict=True)
         ],
         "arena": [
             {"value": str(r.value.type.bare) if r.value is not None else "scratch", "offset": r.offset, "bytes": r.size,

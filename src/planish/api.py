@@ -89,8 +89,13 @@ def compile(
 
 
 def verify(build: str | os.PathLike[str], data: str | Data | None = None, *, samples: int | None = None) -> Verdict:
-    """Run a compiled folder against the interpreter; `passed` and `exact` of the verdict say how that went."""
-    return verification.verify_build(Path(build), data, samples)
+    """Run a compiled folder against the interpreter; `passed` and `exact` of the verdict say how that went.
+
+    The verdict is kept in the folder, as `verify.json` and on the page `report.html`, where the folder can be written.
+    """
+    verdict = verification.verify_build(Path(build), data, samples)
+    verification.record(Path(build), verdict)
+    return verdict
 
 
 def data(text: str | os.PathLike[str]) -> Data:

@@ -205,11 +205,14 @@ def run(screen: Screen, /, **options: Any) -> int:
 @click.pass_obj
 def verify(screen: Screen, build: Path, data: str | None, samples: int | None) -> int:
     """Run the compiled program of BUILD against the reference interpreter."""
-    from .verification import show_verdict, verify_build
+    from .verification import record, show_verdict, verify_build
 
     with screen.working(f"verifying {build}"):
         verdict = verify_build(build, data, samples)
+        remark = record(build, verdict)
     show_verdict(screen, verdict)
+    if remark is not None:
+        screen.note(remark)
     return 0 if verdict.passed else 6
 
 

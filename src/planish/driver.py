@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .folder import check_replaceable, new_folder, write_report
+from .folder import PAGE, check_replaceable, new_folder, write_report
 from .ir.constant import Const
 from .ir.errors import InferenceError, UsageError
 from .ir.graph import Graph, Node
 from .ir.ops.quant import Quantize
 from .ir.types import Sym, static
+from .page import render
 from .passes.base import Context
 from .passes.listeners import PrintAfter
 from .passes.pipeline import Listener, Step, parse_pipeline, run_pipeline
@@ -202,6 +203,7 @@ def emit(
         passes=[step_as_json(step) for step in model.steps],
         notes=model.notes,
     )
+    (folder / PAGE).write_text(render(report), encoding="utf-8", newline="\n")
     write_report(folder, report)
     return artifact, report
 

@@ -1,7 +1,7 @@
 """Folders that planish writes: complete under their final name or not there at all, and replaced only when ours.
 
 A folder is built beside its final place and renamed when it is complete. Its `report.json` lists every file with its
-size, so that nothing that a user put there is ever deleted.
+size, so that nothing that a user put there is ever deleted. Not listed: itself, and what `verify` writes anew.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from typing import Any
 from .ir.errors import ModelError, UsageError
 
 REPORT = "report.json"
+#: The page that people read, and what the last `planish verify` found. Both are written anew by `verify`.
+PAGE, VERDICT = "report.html", "verify.json"
+#: What is ours whatever its size; the report lists the sizes of all others.
+_UNLISTED = {REPORT, PAGE, VERDICT}
 #: Of the report and of the files that it lists; a reader refuses what it does not know.
 FORMAT = 1
 _KEYS = ("name", "target", "model", "inputs", "outputs", "calibration", "passes", "macs", "facts", "layers", "notes")
@@ -41,7 +45,7 @@ def check_replaceable(out: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{out} holds files and was not written by planish", fix=fix) from None
     present = {path.relative_to(out).as_posix(): path.lstat().st_size for path in files_below(out)}
-    foreign = [name for name, size in present.items() if name != REPORT and ours.get(name) != size]
+    foreign = [name for name, size in present.items() if name not in _UNLISTED and ours.get(name) != size]
     if foreign:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise UsageError(
@@ -136,7 +140,8 @@ def new_file(out: Path) -> Iterator[Path]:
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Write the report as the last file, with the list of the others and their sizes."""
-    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files_below(folder)}
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files_below(folder)}
+    files = {name: size for name, size in sizes.items() if name not in _UNLISTED}
     text = json.dumps({**report, "files": files}, indent=1, allow_nan=False)
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
 

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 #: Name -> class below `planish.backends`, which takes the name.
 TARGETS: dict[str, str] = {
     "c": "cortexm.target:CTarget",
+    "cortex-m0": "cortexm.target:CTarget",
+    "cortex-m3": "cortexm.target:CTarget",
     "cortex-m4": "cortexm.target:CTarget",
+    "cortex-m7": "cortexm.target:CTarget",
+    "cortex-m33": "cortexm.target:CTarget",
     "cortex-m55": "cortexm.target:CTarget",
 }
 

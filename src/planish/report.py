@@ -12,7 +12,9 @@ from typing import Any
 
 from . import __version__
 from .folder import FORMAT
-from .ir.graph import NOWHERE, Graph
+from .ir.graph import Graph
+from .names import short_source
+from .outline import outline
 from .runtime.target import Artifact
 from .screen import Column, Screen, counted
 
@@ -53,6 +55,7 @@ def build_report(
         "flags": artifact.facts.get("flags"),
         "facts": jsonable(artifact.facts),
         "layers": [dataclasses.asdict(layer) for layer in artifact.layers],
+        "graph": outline(graph, artifact.layers),
         "notes": list(notes),
     }
 
@@ -96,7 +99,7 @@ def layer_row(layer: Mapping[str, Any]) -> list[object]:
     """A layer of a report as the columns LAYERS want it."""
     macs, instructions = layer["macs"], layer["instructions"]
     ratio = f"{instructions / macs:.2f}" if instructions and macs else None
-    source = layer["name"] if layer["source"] == str(NOWHERE) else layer["source"]
+    source = short_source(layer["source"], layer["name"])
     row = [source, layer["op"], layer["shape"], layer["kernel"]]
     return [*row, *(layer[key] or None for key in ("macs", "ram_bytes", "flash_bytes", "instructions")), ratio]
 

@@ -8,6 +8,7 @@ run on, `interpreted` has the interpreter's figures for all of them.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from .driver import LOWERED, REFERENCE
-from .folder import read_report
+from .folder import PAGE, VERDICT, new_file, read_report
 from .ir import arithmetic
 from .ir.errors import UsageError, VerificationError
 from .ir.graph import Graph, Value
 from .ir.text import load
 from .ir.types import Array
+from .page import render
 from .registry import target_named
 from .report import jsonable, show_layers
 from .runtime.data import Data, Dataset, read, uniform
@@ -141,6 +143,19 @@ def verify_build(build: Path, data: str | Data | None = None, samples: int | Non
         difference=difference,
         interpreted=_interpreted(lowered, reference, dataset) if len(executed) < len(dataset) else None,
     )
+
+
+def record(build: Path, verdict: Verdict) -> str | None:
+    """Keep a verdict in the folder, as `verify.json` and on its page; why that cannot be, or None."""
+    found = verdict.as_json()
+    texts = {VERDICT: json.dumps(found, indent=1, allow_nan=False) + "\n", PAGE: render(read_report(build), found)}
+    try:
+        for name, text in texts.items():
+            with new_file(build / name) as path:
+                path.write_text(text, encoding="utf-8", newline="\n")
+    except UsageError as error:
+        return f"the verdict is not kept: {error.what}"
+    return None
 
 
 def _dataset(data: str | Data | None, report: Mapping[str, Any], graph: Graph, samples: int | None) -> Dataset:
