@@ -1,0 +1,232 @@
+"""In which order instructions are issued, and the semaphores that keep engines from overtaking each other.
+
+A program is written down tile by tile as if one engine did everything. Here loads are moved ahead of the work before
+them where nothing stands in the way, and every dependence between two engines becomes a signal and a wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .isa import Engine, Halt, Instruction, Space, SyncLd, SyncMm, SyncPp, SyncSt, Window
+from .tensor import Tensor
+
+#: A range of bytes of a memory: [start, stop).
+Range = tuple[Space, int, int]
+
+ENGINES = (Engine.LD, Engine.ST, Engine.MM, Engine.PP)
+#: One semaphore for each ordered pair of engines.
+SEMAPHORE = {
+    pair: i + 1 for i, pair in enumerate((a, b) for a in ENGINES for b in ENGINES if a is not b)
+}  # fmt: skip
+
+
+@dataclass(eq=False)
+class Step:
+    """An instruction of the schedule: its views by field, what CTRL must set before it, and how long its engine is busy.
+
+    post: the CFGP instructions of its stages.
+    """
+
+    make: type[Instruction]
+    views: dict[str, Tensor]
+    cycles: int
+    tag: int = 0
+    fields: dict[str, Any] = field(default_factory=dict)
+    window: Window | None = None
+    post: tuple[Instruction, ...] = ()
+    extra: tuple[Range, ...] = ()
+    settings: tuple[Instruction, ...] = ()
+    waits: list[int] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
+
+    @property
+    def engine(self) -> Engine:
+        return self.make.engine
+
+    @cached_property
+    def reads(self) -> tuple[Range, ...]:
+        """`extra` are those of channel parameters, which no view names."""
+        return (*(t.footprint for name, t in self.views.items() if name != "dst"), *self.extra)
+
+    @cached_property
+    def writes(self) -> tuple[Range, ...]:
+        return (self.views["dst"].footprint,)
+
+
+@dataclass
+class Tile:
+    """What happens to one band of a layer: loads, then everything else in order."""
+
+    loads: list[Step] = field(default_factory=list)
+    body: list[Step] = field(default_factory=list)
+
+
+def overlap(a: Sequence[Range], b: Sequence[Range]) -> bool:
+    """Whether any two ranges share a byte."""
+    return any(s is t and start < end and first < stop for s, start, stop in a for t, first, end in b)
+
+
+def _independent(load: Step, steps: Sequence[Step]) -> bool:
+    return not any(
+        overlap(load.reads, s.writes) or overlap(load.writes, s.reads) or overlap(load.writes, s.writes) for s in steps
+    )
+
+
+def issue_order(tiles: Sequence[Tile]) -> list[Step]:
+    """Steps in the order of issue: the loads of a tile go before the body of the one before, where they can.
+
+    CTRL issues in order and engines have short queues, so a load that is written down late starts late.
+    """
+    steps: list[Step] = []
+    waiting: list[Step] = list(tiles[0].loads) if tiles else []
+    for i, tile in enumerate(tiles):
+        steps += waiting
+        waiting = []
+        for load in tiles[i + 1].loads if i + 1 < len(tiles) else ():
+            # Loads stay in their order: one that waits holds up the next.
+            if not waiting and _independent(load, tile.body):
+                steps.append(load)
+            else:
+                waiting.append(load)
+        steps += tile.body
+    return steps
+
+
+class _Accesses:
+    """Which step touched which bytes of one memory last."""
+
+    def __init__(self) -> None:
+        self.writers: list[tuple[int, int, int]] = []
+        self.readers: list[tuple[int, int, int]] = []
+
+    def conflicts(self, start: int, stop: int, writing: bool) -> list[int]:
+        seen = self.writers + self.readers if writing else self.writers
+        return [step for first, end, step in seen if first < stop and start < end]
+
+    def note(self, start: int, stop: int, step: int, writing: bool) -> None:
+        if writing:  # what is covered is ordered before this step, and so before all that conflicts with it
+            self.writers = [a for a in self.writers if not (start <= a[0] and a[1] <= stop)]
+            self.readers = [a for a in self.readers if not (start <= a[0] and a[1] <= stop)]
+        (self.writers if writing else self.readers).append((start, stop, step))
+
+
+def dependences(steps: Sequence[Step]) -> list[list[int]]:
+    """For each step, the earlier steps of other engines that it must wait for itself: none that follows from others."""
+    memories = {space: _Accesses() for space in Space}
+    done: list[dict[Engine, int]] = []  # per step: the last step of each engine that is known to be over at its end
+    last: dict[Engine, int] = {}
+    result: list[list[int]] = []
+    for i, step in enumerate(steps):
+        needed: set[int] = set()
+        for space, start, stop in step.reads:
+            needed.update(memories[space].conflicts(start, stop, writing=False))
+        for space, start, stop in step.writes:
+            needed.update(memories[space].conflicts(start, stop, writing=True))
+        known = dict(done[last[step.engine]]) if step.engine in last else {}
+        waits: list[int] = []
+        for j in sorted(needed, reverse=True):  # the latest first: it may imply the others
+            if known.get(steps[j].engine, -1) >= j or steps[j].engine is step.engine:
+                continue
+            waits.append(j)
+            for engine, k in done[j].items():
+                known[engine] = max(known.get(engine, -1), k)
+        result.append(waits)
+        known[step.engine] = i
+        done.append(known)
+        last[step.engine] = i
+        for space, start, stop in step.reads:
+            memories[space].note(start, stop, i, writing=False)
+        for space, start, stop in step.writes:
+            memories[space].note(start, stop, i, writing=True)
+    return result
+
+
+def synchronized(steps: Sequence[Step]) -> None:
+    """Turn dependences into waits and signals of the steps.
+
+    A semaphore stands for one pair of engines. Both work in order, and the steps waited for come in ascending order, so
+    the n-th wait takes the n-th signal.
+    """
+    for step in steps:
+        step.waits, step.signals = [], []
+    for step, needed in zip(steps, dependences(steps), strict=True):
+        for j in needed:
+            semaphore = SEMAPHORE[steps[j].engine, step.engine]
+            step.waits.append(semaphore)
+            steps[j].signals.append(semaphore)
+
+
+def timeline(steps: Sequence[Step], dispatch: int, queue: int) -> list[int]:
+    """When each step ends, in cycles, if engines wait only for each other and for CTRL: the analytic model.
+
+    dispatch: cycles of CTRL per instruction. queue: instructions that may wait before an engine.
+    """
+    needed = dependences(steps)
+    ends: list[int] = []
+    starts: list[int] = []
+    of_engine: dict[Engine, list[int]] = {engine: [] for engine in ENGINES}
+    issued = 0
+    for i, step in enumerate(steps):
+        mine = of_engine[step.engine]
+        issued += dispatch * (1 + len(step.settings))
+        if len(mine) >= queue:  # room only when an earlier one has left the queue
+            issued = max(issued, starts[mine[-queue]])
+        start = max([issued, ends[mine[-1]] if mine else 0, *(ends[j] for j in needed[i])])
+        starts.append(start)
+        ends.append(start + step.cycles)
+        mine.append(i)
+    return ends
+
+
+#: The register that each engine keeps for each field. Registers are copied when an instruction is read.
+REGISTERS = {
+    (Engine.MM, "dst"): 0, (Engine.MM, "src"): 1, (Engine.MM, "weights"): 2,
+    (Engine.PP, "dst"): 3, (Engine.PP, "src"): 4, (Engine.PP, "residual"): 5, (Engine.PP, "table"): 6,
+    (Engine.PP, "a"): 7, (Engine.PP, "b"): 8,
+    (Engine.LD, "dst"): 9, (Engine.LD, "src"): 10, (Engine.ST, "dst"): 11, (Engine.ST, "src"): 12,
+}  # fmt: skip
+TOKEN = {Engine.LD: SyncLd, Engine.ST: SyncSt, Engine.MM: SyncMm, Engine.PP: SyncPp}
+
+
+def configured(steps: Sequence[Step]) -> None:
+    """Settle which registers CTRL must change before each step, in this order of issue."""
+    views: dict[int, Tensor] = {}
+    window: Window | None = None
+    post: dict[type[Instruction], Instruction] = {}
+    for step in steps:
+        settings: list[Instruction] = []
+        for name, tensor in step.views.items():
+            register = REGISTERS[step.engine, name]
+            settings += tensor.settings(register, views.get(register))
+            views[register] = tensor
+        if step.window is not None and step.window != window:
+            settings.append(step.window)
+            window = step.window
+        for wanted in step.post:
+            if post.get(type(wanted)) != wanted:
+                settings.append(wanted)
+                post[type(wanted)] = wanted
+        step.settings = tuple(settings)
+
+
+def program(steps: Sequence[Step]) -> list[Instruction]:
+    """The instructions of configured and synchronized steps, and HALT.
+
+    An instruction has two waits and one signal; what is more stands in a SYNC of the same engine before or behind it.
+    """
+    result: list[Instruction] = []
+    for step in steps:
+        token = TOKEN[step.engine]
+        waits = list(step.waits)
+        while len(waits) > 2:
+            result.append(token(wait=(waits.pop(0), waits.pop(0)) if len(waits) > 3 else (waits.pop(0),), tag=step.tag))
+        result += step.settings
+        registers = {name: REGISTERS[step.engine, name] for name in step.views}
+        signal = step.signals[0] if step.signals else 0
+        result.append(step.make(**step.fields, **registers, wait=tuple(waits), signal=signal, tag=step.tag))
+        result += [token(signal=other, tag=step.tag) for other in step.signals[1:]]
+    return [*result, Halt()]
