@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from .isa import Engine, Halt, Instruction, Space, SyncLd, SyncMm, SyncPp, SyncSt, Window
-from .tensor import Tensor
+from .isa import Engine, Halt, Instruction, Space, SyncLd, SyncMm, SyncPp, SyncSt, ViewAxes, ViewBase, Window
+from .program import View
 
 #: A range of bytes of a memory: [start, stop).
 Range = tuple[Space, int, int]
@@ -24,17 +24,39 @@ SEMAPHORE = {
 }  # fmt: skip
 
 
+def footprint(view: View) -> Range:
+    """The bytes from a view's first to its last."""
+    return (view.space, *view.extent)
+
+
+def set_view(register: int, view: View, known: View | None) -> list[Instruction]:
+    """What brings a register from `known` to `view`."""
+    result: list[Instruction] = []
+    if known is None or (known.space, known.dtype, known.address) != (view.space, view.dtype, view.address):
+        result.append(ViewBase(view=register, space=view.space, dtype=view.dtype, address=view.address))
+    for pair in (0, 1):
+        a, b = 2 * pair, 2 * pair + 1
+        axes = (view.sizes[a], view.strides[a], view.sizes[b], view.strides[b])
+        if known is None or axes != (known.sizes[a], known.strides[a], known.sizes[b], known.strides[b]):
+            size_a, stride_a, size_b, stride_b = axes
+            result.append(
+                ViewAxes(view=register, pair=pair, size_a=size_a, stride_a=stride_a, size_b=size_b, stride_b=stride_b)
+            )
+    return result
+
+
 @dataclass(eq=False)
 class Step:
     """An instruction of the schedule: its views by field, what CTRL must set before it, and how long its engine is busy.
 
-    post: the CFGP instructions of its stages.
+    post: the CFGP instructions of its stages. latency: of a transfer, whose `cycles` are those on the port; else -1.
     """
 
     make: type[Instruction]
-    views: dict[str, Tensor]
+    views: dict[str, View]
     cycles: int
     tag: int = 0
+    latency: int = -1
     fields: dict[str, Any] = field(default_factory=dict)
     window: Window | None = None
     post: tuple[Instruction, ...] = ()
@@ -50,11 +72,11 @@ class Step:
     @cached_property
     def reads(self) -> tuple[Range, ...]:
         """`extra` are those of channel parameters, which no view names."""
-        return (*(t.footprint for name, t in self.views.items() if name != "dst"), *self.extra)
+        return (*(footprint(view) for name, view in self.views.items() if name != "dst"), *self.extra)
 
     @cached_property
     def writes(self) -> tuple[Range, ...]:
-        return (self.views["dst"].footprint,)
+        return (footprint(self.views["dst"]),)
 
 
 @dataclass
@@ -160,25 +182,49 @@ def synchronized(steps: Sequence[Step]) -> None:
             steps[j].signals.append(semaphore)
 
 
-def timeline(steps: Sequence[Step], dispatch: int, queue: int) -> list[int]:
-    """When each step ends, in cycles, if engines wait only for each other and for CTRL: the analytic model.
+def timeline(steps: Sequence[Step], dispatch: int, queue: int, channels: int) -> list[int]:
+    """When each step ends, in cycles: the analytic model.
 
-    dispatch: cycles of CTRL per instruction. queue: instructions that may wait before an engine.
+    Engines wait for each other and for CTRL. Transfers share the port of external memory, whoever is ready first, and
+    `channels` of an engine hide each other's latency. dispatch: cycles of CTRL per instruction. queue: places before
+    each engine.
     """
     needed = dependences(steps)
-    ends: list[int] = []
-    starts: list[int] = []
+    ends, starts, issued = [-1] * len(steps), [-1] * len(steps), [-1] * len(steps)
     of_engine: dict[Engine, list[int]] = {engine: [] for engine in ENGINES}
-    issued = 0
+    places = []
     for i, step in enumerate(steps):
-        mine = of_engine[step.engine]
-        issued += dispatch * (1 + len(step.settings))
-        if len(mine) >= queue:  # room only when an earlier one has left the queue
-            issued = max(issued, starts[mine[-queue]])
-        start = max([issued, ends[mine[-1]] if mine else 0, *(ends[j] for j in needed[i])])
-        starts.append(start)
-        ends.append(start + step.cycles)
-        mine.append(i)
+        places.append(len(of_engine[step.engine]))
+        of_engine[step.engine].append(i)
+    following = dict.fromkeys(ENGINES, 0)
+    port = clock = control = 0
+    for _ in steps:
+        while control < len(steps):  # CTRL goes on until a queue is full
+            mine, place = of_engine[steps[control].engine], places[control]
+            gone = starts[mine[place - queue]] if place >= queue else 0
+            if gone < 0:
+                break
+            clock = max(clock + dispatch * (1 + len(steps[control].settings)), gone)
+            issued[control] = clock
+            control += 1
+        soonest, chosen = 0, -1
+        for engine in ENGINES:
+            mine, place = of_engine[engine], following[engine]
+            if place == len(mine) or issued[mine[place]] < 0 or any(ends[j] < 0 for j in needed[mine[place]]):
+                continue
+            i = mine[place]
+            ahead = channels if engine in (Engine.LD, Engine.ST) else 1
+            start = max([issued[i], ends[mine[place - ahead]] if place >= ahead else 0, *(ends[j] for j in needed[i])])
+            if chosen < 0 or start < soonest:
+                soonest, chosen = start, i
+        step = steps[chosen]
+        starts[chosen] = soonest
+        if step.latency >= 0:
+            port = max(port, soonest + step.latency) + step.cycles
+            ends[chosen] = port
+        else:
+            ends[chosen] = soonest + step.cycles
+        following[step.engine] += 1
     return ends
 
 
@@ -194,15 +240,15 @@ TOKEN = {Engine.LD: SyncLd, Engine.ST: SyncSt, Engine.MM: SyncMm, Engine.PP: Syn
 
 def configured(steps: Sequence[Step]) -> None:
     """Settle which registers CTRL must change before each step, in this order of issue."""
-    views: dict[int, Tensor] = {}
+    views: dict[int, View] = {}
     window: Window | None = None
     post: dict[type[Instruction], Instruction] = {}
     for step in steps:
         settings: list[Instruction] = []
-        for name, tensor in step.views.items():
+        for name, view in step.views.items():
             register = REGISTERS[step.engine, name]
-            settings += tensor.settings(register, views.get(register))
-            views[register] = tensor
+            settings += set_view(register, view, views.get(register))
+            views[register] = view
         if step.window is not None and step.window != window:
             settings.append(step.window)
             window = step.window
