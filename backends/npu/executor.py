@@ -1,0 +1,53 @@
+"""Run a compiled model: segments by the simulator, host steps by the ops' reference semantics, on one arena."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ...ir.constant import Const
+from ...ir.evaluate import evaluate_node
+from ...ir.graph import Value
+from ...ir.types import Array
+from .compiler import Compiled, Segment
+from .isa import Space
+
+#: Executes one segment on an arena (u8), and returns the arena after it.
+Engine = Callable[[Segment, Array], Array]
+
+
+def run(compiled: Compiled, inputs: Sequence[Array], engine: Engine) -> list[Array]:
+    """Outputs for inputs in the order of the graph's: one sample."""
+    graph = compiled.partition.graph
+    arena = np.zeros(compiled.arena_bytes, np.uint8)
+    constants = {n.result: n.op.data for n in graph.nodes if isinstance(n.op, Const)}
+
+    def place(value: Value) -> Array:
+        """The bytes of a value in the arena."""
+        space, address = compiled.addresses[value]
+        assert space is Space.ARENA
+        return arena[address : address + value.type.nbytes]
+
+    def read(value: Value) -> Array:
+        root = compiled.memory.constants.get(value)
+        if value in constants or root is not None:
+            data = constants[value if root is None else root]
+            return data.reshape(value.type.shape)
+        return place(value).view(value.type.dtype.numpy).reshape(value.type.shape)
+
+    def write(value: Value, array: Array) -> None:
+        data = np.ascontiguousarray(array, value.type.dtype.numpy)
+        place(value)[:] = data.reshape(-1).view(np.uint8)
+
+    for value, array in zip(graph.inputs, inputs, strict=True):
+        write(value, array)
+    for step in compiled.schedule:
+        if isinstance(step, Segment):
+            arena[:] = engine(step, arena)
+            continue
+        for value, array in zip(
+            step.node.results, evaluate_node(step.node, [read(v) for v in step.node.operands]), strict=True
+        ):
+            write(value, array)
+    return [np.array(read(v)) for v in graph.outputs]
