@@ -2,10 +2,9 @@
 
     PLANISH_MODELS=... python bench/imported.py
 
-Both formats (QDQ, QOperator), both activation types, per channel and not. Prints top-1 of the float model (ours), of ONNX
-Runtime on the quantized file and of the interpreter on what planish makes of it, over all evaluation samples, and
-whether C on the M4 is exact. That every rewritten node is within one step of its cluster, given the same inputs, is what
-tests/passes/test_imported_quantization.py measures.
+Both formats (QDQ, QOperator), both activation types, per channel and not. Prints top-1 of ONNX Runtime on the quantized
+file and of C on this host, over all evaluation samples, and whether C on the M4 is exact. That every rewritten node is
+within one step of its cluster, given the same inputs, tests/passes/test_imported_quantization.py measures.
 """
 
 from __future__ import annotations
