@@ -194,6 +194,26 @@ class Sync(Instruction):
     """Wait until all engines are idle."""
 
 
+@_instruction(Opcode.SYNC, Engine.LD, "ld")
+class SyncLd(Instruction):
+    """Nothing but its waits and its signal, in LD's queue."""
+
+
+@_instruction(Opcode.SYNC, Engine.ST, "st")
+class SyncSt(Instruction):
+    """Nothing but its waits and its signal, in ST's queue."""
+
+
+@_instruction(Opcode.SYNC, Engine.MM, "mm")
+class SyncMm(Instruction):
+    """Nothing but its waits and its signal, in MM's queue."""
+
+
+@_instruction(Opcode.SYNC, Engine.PP, "pp")
+class SyncPp(Instruction):
+    """Nothing but its waits and its signal, in PP's queue."""
+
+
 @_instruction(Opcode.CFGT, Engine.CTRL, "base")
 class ViewBase(Instruction):
     """Set memory, dtype and address (bytes) of a view; sizes and strides stay."""

@@ -14,6 +14,8 @@ from ...ir.types import Array
 from .isa import (
     AXES,
     VIEWS,
+    Conv,
+    Depthwise,
     Element,
     Elementwise,
     Engine,
@@ -227,7 +229,7 @@ def _resolve(instructions: Sequence[Instruction]) -> Iterator[Command]:
         scales, adds, windows = (
             Stages.SCALE in stages,
             Stages.ADD in stages,
-            i.engine is Engine.MM or isinstance(i, Pool),
+            isinstance(i, Conv | Depthwise | Pool),
         )
         views = {f"view v{getattr(i, name)}": registers.view(getattr(i, name)) for name in used_views(i)}
         needed = views | {
