@@ -168,7 +168,7 @@ class Op:
         """The meaning of the op: result array or arrays, in NumPy. One definition serves every dtype."""
         raise TypeError(f"{type(self).__name__} does not define ref")
 
-    def error(self, *operands: Any) -> Any:
+    def error(self, *operands: Any, **_: Any) -> Any:
         """Largest rounding error of each element of a float result, in float64, whatever the order of the sums.
 
         Default: gamma_n * max(ref(|x|), |ref(x)|), where n is the multiply-accumulates per element and 2 per ulp.
@@ -191,7 +191,7 @@ class Op:
             return Bounds(result, lo, hi)
         return tuple(Bounds.top(t) for t in result) if isinstance(result, tuple) else Bounds.top(result)
 
-    def accumulator(self, *operands: Any) -> Bounds | None:
+    def accumulator(self, *operands: Any, **_: Any) -> Bounds | None:
         """Bounds of the sum that executors hold in 32 bits, for the verifier; None where there is none.
 
         Default: the result, where narrower integers give an i32.
@@ -261,7 +261,8 @@ def rounding_error(op: Op, operands: Sequence[Array], terms: int) -> Any:
     """
     wide = [x.astype(np.float64) if dtype_of(x).is_float else x for x in operands]
     n = 0 if op.moves_data else terms + 2 * op.ulps
-    factor, tiny = gamma(n, operands), n * float(np.finfo(np.float32).tiny)
+    factor = gamma(n, operands)
+    tiny = n * float(np.finfo(np.float32).tiny) if factor else 0.0
 
     def scaled(upper: Array, exact: Array) -> Array:
         return factor * np.maximum(upper, np.abs(exact)).astype(np.float64) + tiny

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -83,6 +84,12 @@ class View:
             inner = inner and stride == length
             length, count = (length * n, count) if inner else (length, count * n)
         return count, length
+
+    def over(self, shadow: Array) -> Array:
+        """Entries of an array with one entry per byte of the memory, as a writable strided array [sizes, bytes]."""
+        item = shadow.itemsize
+        strides = (*(item * s for s in self.strides), item)
+        return np.lib.stride_tricks.as_strided(shadow[self.address :], (*self.sizes, self.dtype.bytes), strides)
 
     def elements(self, memory: Array) -> Array:
         """The elements in `memory` (bytes, u8), as a writable strided array [sizes]. The view must lie inside."""
@@ -188,6 +195,19 @@ class _Registers:
             return None
         sizes, strides = zip(*axes, strict=True)
         return View(base.space, base.dtype, base.address, sizes, strides)
+
+
+def set_view(number: int, view: View) -> list[Instruction]:
+    """The instructions that make register `number` this view: one where it is flat, else three."""
+    base: dict[str, Any] = {"view": number, "space": view.space, "dtype": view.dtype, "address": view.address}
+    if view == View.of(view.space, view.dtype, view.address, view.sizes[3:]) and view.size < 1 << 24:
+        return [ViewFlat(**base, size=view.size)]
+    (a, b, c, d), (i, j, k, m) = view.sizes, view.strides
+    return [
+        ViewBase(**base),
+        ViewAxes(view=number, pair=0, size_a=a, stride_a=i, size_b=b, stride_b=j),
+        ViewAxes(view=number, pair=1, size_a=c, stride_a=k, size_b=d, stride_b=m),
+    ]
 
 
 def used_views(i: Instruction) -> list[str]:

@@ -12,7 +12,7 @@ from .. import scalars
 from ..code import Code, scalar
 from ..group import Group
 from .image import Image, sliding
-from .loops import dense_strides, index, nest, position, variables
+from .loops import accumulate, dense_strides, index, nest, position, variables
 from .portable import Portable
 
 
@@ -56,12 +56,12 @@ class PortableConv2d(Linear):
                 element = f"({element} - {code.number(op.input_zero, I32)})"
             else:
                 b = folded
+        dtype, weight = group.anchor.result.type.dtype, Image.of(w.shape, NHWC).at("oc", "ky", "kx", "ic")
         return code.render(
             "conv2d.c.j2",
             x=x, y=y, rows=rows, columns=columns, inputs=w.shape[3], outputs=w.shape[0] // op.groups,
-            acc_type=scalar(group.anchor.result.type.dtype), element=element,
-            w_index=Image.of(w.shape, NHWC).at("oc", "ky", "kx", "ic"),
-            weights=code.table("weights", w), bias=code.table("bias", b),
+            acc_type=scalar(dtype), bias=code.table("bias", b),
+            products=accumulate("ic", w.shape[3], f"{element} * {code.table('weights', w)}[{weight}]", dtype.is_float),
             store=scalars.store(group, code, y.position("n", "oy", "ox", "oc", op.layout), "acc"),
         )  # fmt: skip
 
@@ -84,12 +84,13 @@ class PortableDense(Linear):
         x = f"{scalars.pointer(group, code, x_value)}[{index((*names[:-1], 'k'), (*row, 1))}]"
         if zero:
             x = f"({x} - {code.number(zero, I32)})"
+        dtype = group.anchor.result.type.dtype
         weight = f"{code.table('weights', w)}[{index((names[-1], 'k'), (inputs, 1))}]"
         return nest(
             names,
             shape,
-            f"{scalar(group.anchor.result.type.dtype)} acc = {code.table('bias', b)}[{names[-1]}];\n"
-            f"for (int32_t k = 0; k < {inputs}; ++k) {{\nacc += {x} * {weight};\n}}\n"
+            f"{scalar(dtype)} acc = {code.table('bias', b)}[{names[-1]}];\n"
+            + accumulate("k", inputs, f"{x} * {weight}", dtype.is_float)
             + scalars.store(group, code, position(names, shape), "acc"),
         )
 
@@ -111,10 +112,11 @@ class PortableMatmul(Portable):
             strides = [0 if size == 1 else s for size, s in zip(own[:-2], dense_strides(own)[:-2], strict=True)]
             at = index((*batch, *last), (*strides, *dense_strides(own)[-2:]))
             operands.append(f"{scalars.pointer(group, code, value)}[{at}]")
+        dtype = group.anchor.result.type.dtype
         return nest(
             names,
             shape,
-            f"{scalar(group.anchor.result.type.dtype)} acc = 0;\n"
-            f"for (int32_t k = 0; k < {inputs}; ++k) {{\nacc += {operands[0]} * {operands[1]};\n}}\n"
+            f"{scalar(dtype)} acc = 0;\n"
+            + accumulate("k", inputs, f"{operands[0]} * {operands[1]}", dtype.is_float)
             + scalars.store(group, code, position(names, shape), "acc"),
         )

@@ -21,6 +21,28 @@ def nest(names: Sequence[str], shape: Sequence[int], body: str) -> str:
     return body if any(size > 1 for size in shape) else f"{{\n{body}\n}}\n"
 
 
+#: Floats are summed in blocks of so many products: errors grow with the length of a block plus the number of blocks
+#: (Higham, Accuracy and Stability of Numerical Algorithms, chapter 4), not with the length of the sum.
+BLOCK = 32
+
+
+def accumulate(name: str, count: int, product: str, floats: bool) -> str:
+    """C: acc += the sum over `name` of `product`, an expression in it."""
+    loop = "for (int32_t {0} = {1}; {0} < {2}; ++{0}) {{\n{3} += {4};\n}}\n"
+    if not floats or count == 1:
+        return loop.format(name, 0, count, "acc", product)
+    if count <= BLOCK:
+        return "{\nfloat part = 0.0f;\n" + loop.format(name, 0, count, "part", product) + "acc += part;\n}\n"
+    ends = f"{name}_block + {BLOCK}"
+    if count % BLOCK:
+        ends = f"({ends} < {count} ? {ends} : {count})"
+    return (
+        f"for (int32_t {name}_block = 0; {name}_block < {count}; {name}_block += {BLOCK}) {{\nfloat part = 0.0f;\n"
+        + loop.format(name, f"{name}_block", ends, "part", product)
+        + "acc += part;\n}\n"
+    )
+
+
 def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Distances between neighbours of a row-major tensor, in elements."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
