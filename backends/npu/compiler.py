@@ -18,7 +18,7 @@ from .mapper import Bound, Mapped, best, bound
 from .memory import Constants, aligned, require_room
 from .partition import Partition, Placement, partition
 from .program import Program
-from .schedule import Step, Tile, configured, issue_order, program, synchronized, timeline
+from .schedule import Schedule, Tile, configured, issue_order, program, synchronized, timeline
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +152,8 @@ def _segment(
             tiles += lower(m.job, m.tiling, place)
     steps = issue_order(tiles)
     configured(steps)
-    synchronized(steps)
-    shares = analytic_shares(steps, machine)
+    schedule = synchronized(steps)
+    shares = analytic_shares(schedule, machine)
     layers = tuple(
         NpuLayer(
             first_tag + i + 1, p.node, mapped[i], sum((bound(j, machine) for j in p.jobs), Bound(0, 0, 0)),
@@ -161,14 +161,14 @@ def _segment(
         )
         for i, p in enumerate(run)
     )  # fmt: skip
-    return Segment(Program(tuple(program(steps)), b"", arena_bytes), layers)
+    return Segment(Program(tuple(program(schedule)), b"", arena_bytes), layers)
 
 
-def analytic_shares(steps: Sequence[Step], machine: Machine) -> dict[int, int]:
+def analytic_shares(schedule: Schedule, machine: Machine) -> dict[int, int]:
     """Cycles by tag: from the end of the layer before to its own end, by the analytic model."""
-    ends = timeline(steps, machine.control.dispatch, machine.control.queue, machine.dma.channels)
+    ends = timeline(schedule, machine.control.dispatch, machine.control.queue, machine.dma.channels)
     last: dict[int, int] = {}
-    for step, end in zip(steps, ends, strict=True):
+    for step, end in zip(schedule.steps, ends, strict=True):
         last[step.tag] = max(last.get(step.tag, 0), end)
     shares, before = {}, 0
     for tag in sorted(last):

@@ -15,7 +15,7 @@ from .jobs import Job, MaxPool, Product
 from .lowering import CHANNEL, Place, Tiling, kind, lower
 from .machine import Machine
 from .memory import Constants, NoRoomError
-from .schedule import Step, configured, issue_order, timeline
+from .schedule import Step, configured, issue_order, synchronized, timeline
 
 #: Tilings with more tiles than this are not looked at: instructions take memory, too.
 MOST_TILES = 600
@@ -114,7 +114,7 @@ def _search(job: Job, machine: Machine, addresses: Mapping[Value, tuple[Space, i
 def estimate(steps: Sequence[Step], machine: Machine) -> int:
     """Cycles of some steps alone, by the analytic model."""
     configured(steps)
-    return max(timeline(steps, machine.control.dispatch, machine.control.queue, machine.dma.channels), default=0)
+    return max(timeline(synchronized(steps), machine.control.dispatch, machine.control.queue, machine.dma.channels), default=0)
 
 
 def candidates(job: Job, machine: Machine, columns: int) -> Iterator[Tiling]:

@@ -22,6 +22,8 @@ ENGINES = (Engine.LD, Engine.ST, Engine.MM, Engine.PP)
 SEMAPHORE = {
     pair: i + 1 for i, pair in enumerate((a, b) for a in ENGINES for b in ENGINES if a is not b)
 }  # fmt: skip
+#: Instructions that only wait and signal.
+TOKEN = {Engine.LD: SyncLd, Engine.ST: SyncSt, Engine.MM: SyncMm, Engine.PP: SyncPp}
 
 
 def footprint(view: View) -> Range:
@@ -62,8 +64,8 @@ class Step:
     post: tuple[Instruction, ...] = ()
     extra: tuple[Range, ...] = ()
     settings: tuple[Instruction, ...] = ()
-    waits: list[int] = field(default_factory=list)
-    signals: list[int] = field(default_factory=list)
+    waits: tuple[int, ...] = ()
+    signal: int = 0
 
     @property
     def engine(self) -> Engine:
@@ -167,29 +169,57 @@ def dependences(steps: Sequence[Step]) -> list[list[int]]:
     return result
 
 
-def synchronized(steps: Sequence[Step]) -> None:
-    """Turn dependences into waits and signals of the steps.
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Steps with their semaphores, and for each the earlier steps whose signals it takes."""
+
+    steps: tuple[Step, ...]
+    needed: tuple[tuple[int, ...], ...]
+
+
+def synchronized(steps: Sequence[Step]) -> Schedule:
+    """Turn dependences into waits and signals.
 
     A semaphore stands for one pair of engines. Both work in order, and the steps waited for come in ascending order, so
-    the n-th wait takes the n-th signal.
+    the n-th wait takes the n-th signal. An instruction has two waits and one signal; what is more stands in tokens of
+    the same engine before or behind it.
     """
-    for step in steps:
-        step.waits, step.signals = [], []
-    for step, needed in zip(steps, dependences(steps), strict=True):
-        for j in needed:
-            semaphore = SEMAPHORE[steps[j].engine, step.engine]
-            step.waits.append(semaphore)
-            steps[j].signals.append(semaphore)
+    needed = dependences(steps)
+    takers: list[list[Engine]] = [[] for _ in steps]
+    for step, sources in zip(steps, needed, strict=True):
+        for j in sources:
+            takers[j].append(step.engine)
+    result: list[Step] = []
+    taken: list[tuple[int, ...]] = []
+    given: dict[tuple[int, Engine], int] = {}  # where the signal of a step for an engine stands
+
+    def put(step: Step, waits: Sequence[tuple[int, int]], signal: int) -> None:
+        step.waits, step.signal = tuple(semaphore for semaphore, _ in waits), signal
+        result.append(step)
+        taken.append(tuple(source for _, source in waits))
+
+    for i, step in enumerate(steps):
+        waits = [(SEMAPHORE[steps[j].engine, step.engine], given[j, step.engine]) for j in needed[i]]
+        while len(waits) > 2:
+            put(Step(TOKEN[step.engine], {}, 0, step.tag), waits[:1], 0)
+            waits = waits[1:]
+        first, others = takers[i][:1], takers[i][1:]
+        put(step, waits, SEMAPHORE[step.engine, first[0]] if first else 0)
+        given |= {(i, engine): len(result) - 1 for engine in first}
+        for engine in others:
+            put(Step(TOKEN[step.engine], {}, 0, step.tag), (), SEMAPHORE[step.engine, engine])
+            given[i, engine] = len(result) - 1
+    return Schedule(tuple(result), tuple(taken))
 
 
-def timeline(steps: Sequence[Step], dispatch: int, queue: int, channels: int) -> list[int]:
+def timeline(schedule: Schedule, dispatch: int, queue: int, channels: int) -> list[int]:
     """When each step ends, in cycles: the analytic model.
 
     Engines wait for each other and for CTRL. Transfers share the port of external memory, whoever is ready first, and
     `channels` of an engine hide each other's latency. dispatch: cycles of CTRL per instruction. queue: places before
     each engine.
     """
-    needed = dependences(steps)
+    steps, needed = schedule.steps, schedule.needed
     ends, starts, issued = [-1] * len(steps), [-1] * len(steps), [-1] * len(steps)
     of_engine: dict[Engine, list[int]] = {engine: [] for engine in ENGINES}
     places = []
@@ -198,6 +228,7 @@ def timeline(steps: Sequence[Step], dispatch: int, queue: int, channels: int) ->
         of_engine[step.engine].append(i)
     following = dict.fromkeys(ENGINES, 0)
     port = clock = control = 0
+    last = {Engine.LD: 0, Engine.ST: 0}
     for _ in steps:
         while control < len(steps):  # CTRL goes on until a queue is full
             mine, place = of_engine[steps[control].engine], places[control]
@@ -215,13 +246,16 @@ def timeline(steps: Sequence[Step], dispatch: int, queue: int, channels: int) ->
             i = mine[place]
             ahead = channels if engine in (Engine.LD, Engine.ST) else 1
             start = max([issued[i], ends[mine[place - ahead]] if place >= ahead else 0, *(ends[j] for j in needed[i])])
+            start = max(start, starts[mine[place - 1]] if place else 0)
             if chosen < 0 or start < soonest:
                 soonest, chosen = start, i
         step = steps[chosen]
         starts[chosen] = soonest
         if step.latency >= 0:
-            port = max(port, soonest + step.latency) + step.cycles
-            ends[chosen] = port
+            port = max(port, soonest + step.latency, last[step.engine]) + step.cycles
+            ends[chosen] = last[step.engine] = port
+        elif step.engine in last:
+            ends[chosen] = last[step.engine] = max(soonest, last[step.engine])
         else:
             ends[chosen] = soonest + step.cycles
         following[step.engine] += 1
@@ -235,7 +269,6 @@ REGISTERS = {
     (Engine.PP, "a"): 7, (Engine.PP, "b"): 8,
     (Engine.LD, "dst"): 9, (Engine.LD, "src"): 10, (Engine.ST, "dst"): 11, (Engine.ST, "src"): 12,
 }  # fmt: skip
-TOKEN = {Engine.LD: SyncLd, Engine.ST: SyncSt, Engine.MM: SyncMm, Engine.PP: SyncPp}
 
 
 def configured(steps: Sequence[Step]) -> None:
@@ -259,20 +292,11 @@ def configured(steps: Sequence[Step]) -> None:
         step.settings = tuple(settings)
 
 
-def program(steps: Sequence[Step]) -> list[Instruction]:
-    """The instructions of configured and synchronized steps, and HALT.
-
-    An instruction has two waits and one signal; what is more stands in a SYNC of the same engine before or behind it.
-    """
+def program(schedule: Schedule) -> list[Instruction]:
+    """The instructions of configured steps, and HALT."""
     result: list[Instruction] = []
-    for step in steps:
-        token = TOKEN[step.engine]
-        waits = list(step.waits)
-        while len(waits) > 2:
-            result.append(token(wait=(waits.pop(0), waits.pop(0)) if len(waits) > 3 else (waits.pop(0),), tag=step.tag))
-        result += step.settings
+    for step in schedule.steps:
         registers = {name: REGISTERS[step.engine, name] for name in step.views}
-        signal = step.signals[0] if step.signals else 0
-        result.append(step.make(**step.fields, **registers, wait=tuple(waits), signal=signal, tag=step.tag))
-        result += [token(signal=other, tag=step.tag) for other in step.signals[1:]]
+        result += step.settings
+        result.append(step.make(**step.fields, **registers, wait=step.waits, signal=step.signal, tag=step.tag))
     return [*result, Halt()]
