@@ -200,19 +200,24 @@ class _Events:
         done = work(command, self.machine)
         busy, queued = start + done.latency, None
         if engine in (Engine.LD, Engine.ST):
-            outer = command.views["src" if engine is Engine.LD else "dst"]
             # A port serves one transfer at a time, and an engine's transfers end in their order.
-            port = self.ports.get(self.machine.region_name(outer.space))
-            for other in (port, *self.started[engine][-1:]):
+            region = _region(command, self.machine)
+            for other in (self.ports.get(region), *self.started[engine][-1:]):
                 if other is not None and self.spans[other].end > busy:
                     busy, queued = self.spans[other].end, other
-            self.ports[self.machine.region_name(outer.space)] = here
+            self.ports |= {region: here} if region else {}
         self.spans[here] = Span(command, done, start, busy, busy + done.cycles, cause, queued)
         self.started[engine].append(here)
         for s in command.instruction.wait:
             self.taken[s] += 1
         if command.instruction.signal:
             self.given[command.instruction.signal].append(here)
+
+
+def _region(command: Command, machine: Machine) -> str:
+    """The external memory that a transfer uses; empty for what is none."""
+    external = [view.space for view in command.views.values() if not view.space.is_local]
+    return machine.region_name(external[0]) if external else ""
 
 
 def _parts(span: Span) -> dict[str, int]:
@@ -256,9 +261,8 @@ def _layers(events: _Events, spans: tuple[Span, ...], machine: Machine) -> list[
         layer.macs += done.macs
         layer.external_bytes += done.external_bytes
         layer.energy += done.energy
-        if span.command.engine in (Engine.LD, Engine.ST):
-            outer = span.command.views["src" if span.command.engine is Engine.LD else "dst"]
-            traffic[i.tag, machine.region_name(outer.space)] += done.cycles
+        if region := _region(span.command, machine):
+            traffic[i.tag, region] += done.cycles
     for tag, name, cycles in _critical(events):
         layer = layers.setdefault(tag, Layer(tag))
         layer.cycles += cycles

@@ -87,6 +87,8 @@ def vector_cycles(machine: Machine, elements: int, each: int = 1) -> Work:
 def work(command: Command, machine: Machine) -> Work:
     """What a command costs."""
     i, views = command.instruction, command.views
+    if not views:  # halt, sync and their like
+        return Work()
     match command.engine:
         case Engine.MM:
             return _product(command, machine)
