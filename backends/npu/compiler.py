@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...ir.constant import Const
+from ...ir.errors import DoesNotFitError
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.shape import Reshape
-from ...runtime.target import Unsupported
 from ..memory import Plan, plan
 from ..memory import Space as Where
-from .isa import Space
+from .isa import MOST_TAG, Instruction, Space
 from .lowering import Place, lower
 from .machine import Machine
 from .mapper import Bound, Mapped, best, bound
-from .memory import Constants, aligned, require_room
+from .memory import Constants, require_room
 from .partition import Partition, Placement, partition
 from .program import Program
 from .schedule import Schedule, Tile, configured, issue_order, program, synchronized, timeline
+
+#: Values in ARENA start at multiples of it.
+LINE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,28 +35,29 @@ class NpuLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class Segment:
-    """Layers that one program executes without the host."""
+class Layout:
+    """What follows from the graph alone: who computes what in which order, and where every value lies.
 
-    program: Program
-    layers: tuple[NpuLayer, ...]
+    runs: placements in order of execution; those of one run are all on the NPU, or it is a single one on the host.
+    constants: those that activations are read from; the programs' own follow.
+    """
+
+    partition: Partition
+    runs: tuple[tuple[Placement, ...], ...]
+    addresses: dict[Value, tuple[Space, int]]
+    constants: Constants
+    arena_bytes: int
+    memory: Plan
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A model for a machine: segments and host steps in order, and where every value lies in ARENA."""
+    """A model for a machine: a program for each run on the NPU, None for a host step; layers in order."""
 
     machine: Machine
-    partition: Partition
-    schedule: tuple[Segment | Placement, ...]
-    addresses: dict[Value, tuple[Space, int]]
-    constants: bytes
-    arena_bytes: int
-    memory: Plan
-
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        return tuple(s for s in self.schedule if isinstance(s, Segment))
+    layout: Layout
+    programs: tuple[Program | None, ...]
+    layers: tuple[NpuLayer, ...]
 
 
 class _Memory:
@@ -70,36 +73,40 @@ class _Memory:
         return isinstance(node.op, Reshape)
 
 
-def compile_graph(graph: Graph, machine: Machine) -> Compiled:
-    """Compile a lowered graph. Raises DoesNotFitError where a layer or the arena does not fit."""
+def arrange(graph: Graph) -> Layout:
+    """Place the nodes of a lowered graph and plan its memory."""
     parts = partition(graph)
     placed = {p.node: p for p in parts.placements}
-    memory = plan(parts.graph, _Memory(), 64)
+    memory = plan(parts.graph, _Memory(), LINE)
     constants = Constants()
     addresses, arena_bytes = _addresses(parts.graph, memory, constants, placed)
-    schedule: list[Segment | Placement] = []
-    run: list[Placement] = []
-    tag = 0
-    for node in (*memory.order, None):
-        placement = placed[node] if node is not None else None
-        if placement is not None and not placement.on_host:
-            run.append(placement)
+    runs: list[list[Placement]] = []
+    for placement in (placed[node] for node in memory.order):
+        if runs and not placement.on_host and not runs[-1][0].on_host:
+            runs[-1].append(placement)
+        else:
+            runs.append([placement])
+    return Layout(parts, tuple(map(tuple, runs)), addresses, constants, arena_bytes, memory)
+
+
+def compile_graph(graph: Graph, machine: Machine) -> Compiled:
+    """Compile a lowered graph. Raises DoesNotFitError where a layer, the arena or the constants do not fit."""
+    layout = arrange(graph)
+    require_room(Space.ARENA, layout.arena_bytes, machine.size(Space.ARENA), machine.name)
+    cache: dict[tuple[object, ...], Mapped] = {}
+    programs: list[tuple[Instruction, ...] | None] = []
+    layers: list[NpuLayer] = []
+    for run in layout.runs:
+        if run[0].on_host:
+            programs.append(None)
             continue
-        if run:
-            schedule.append(_segment(run, machine, addresses, constants, tag, arena_bytes))
-            tag += len(run)
-            run = []
-        if placement is not None:
-            schedule.append(placement)
-    data = bytes(constants.data)
-    require_room(Space.ARENA, arena_bytes, machine.size(Space.ARENA), machine.name)
+        instructions, found = _segment(run, machine, layout, cache, len(layers) + 1)
+        programs.append(tuple(instructions))
+        layers += found
+    data = bytes(layout.constants.data)
     require_room(Space.CONST, len(data), machine.size(Space.CONST), machine.name)
-    final = [s if isinstance(s, Placement) else _with_constants(s, data) for s in schedule]
-    return Compiled(machine, parts, tuple(final), addresses, data, arena_bytes, memory)
-
-
-def _with_constants(segment: Segment, data: bytes) -> Segment:
-    return Segment(Program(segment.program.instructions, data, segment.program.arena_bytes), segment.layers)
+    final = tuple(Program(p, data, layout.arena_bytes) if p is not None else None for p in programs)
+    return Compiled(machine, layout, final, tuple(layers))
 
 
 def _addresses(
@@ -133,35 +140,32 @@ def _values(job: object) -> list[Value]:
 
 
 def _line(nbytes: int) -> int:
-    return -(-nbytes // 64) * 64
+    return -(-nbytes // LINE) * LINE
 
 
 def _segment(
-    run: Sequence[Placement], machine: Machine, addresses: dict[Value, tuple[Space, int]], constants: Constants,
-    first_tag: int, arena_bytes: int,
-) -> Segment:  # fmt: skip
-    place = Place(machine, addresses, constants)
-    cache: dict[tuple[object, ...], Mapped] = {}
+    run: Sequence[Placement], machine: Machine, layout: Layout, cache: dict[tuple[object, ...], Mapped], first_tag: int
+) -> tuple[list[Instruction], list[NpuLayer]]:
+    """The instructions of consecutive layers, tagged from `first_tag` on, and what is known of the layers."""
+    place = Place(machine, layout.addresses, layout.constants)
     tiles: list[Tile] = []
     mapped: list[tuple[Mapped, ...]] = []
     for i, placement in enumerate(run):
-        place.tag = first_tag + i + 1
-        found = tuple(best(job, machine, addresses, cache) for job in placement.jobs)
-        mapped.append(found)
-        for m in found:
+        place.tag = first_tag + i
+        if place.tag > MOST_TAG:
+            raise DoesNotFitError(f"the model has more than {MOST_TAG} layers", fix="split the model")
+        mapped.append(tuple(best(job, machine, layout.addresses, cache) for job in placement.jobs))
+        for m in mapped[-1]:
             tiles += lower(m.job, m.tiling, place)
     steps = issue_order(tiles)
     configured(steps)
     schedule = synchronized(steps)
     shares = analytic_shares(schedule, machine)
-    layers = tuple(
-        NpuLayer(
-            first_tag + i + 1, p.node, mapped[i], sum((bound(j, machine) for j in p.jobs), Bound(0, 0, 0)),
-            shares.get(first_tag + i + 1, 0),
-        )
-        for i, p in enumerate(run)
-    )  # fmt: skip
-    return Segment(Program(tuple(program(schedule)), b"", arena_bytes), layers)
+    layers = [
+        NpuLayer(tag, p.node, m, sum((bound(j, machine) for j in p.jobs), Bound(0, 0, 0)), shares.get(tag, 0))
+        for tag, (p, m) in enumerate(zip(run, mapped, strict=True), first_tag)
+    ]
+    return program(schedule), layers
 
 
 def analytic_shares(schedule: Schedule, machine: Machine) -> dict[int, int]:
@@ -175,6 +179,3 @@ def analytic_shares(schedule: Schedule, machine: Machine) -> dict[int, int]:
         shares[tag] = max(0, last[tag] - before)
         before = max(before, last[tag])
     return shares
-
-
-__all__ = ["Compiled", "Const", "NpuLayer", "Segment", "Unsupported", "aligned", "compile_graph"]

@@ -10,27 +10,30 @@ from ...ir.constant import Const
 from ...ir.evaluate import evaluate_node
 from ...ir.graph import Value
 from ...ir.types import Array
-from .compiler import Compiled, Segment
+from .compiler import Layout
 from .isa import Space
+from .program import Program
 
-#: Executes one segment on an arena (u8), and returns the arena after it.
-Engine = Callable[[Segment, Array], Array]
+#: Executes one program on an arena (u8), and returns the arena after it.
+Engine = Callable[[Program, Array], Array]
 
 
-def run(compiled: Compiled, inputs: Sequence[Array], engine: Engine) -> list[Array]:
-    """Outputs for inputs in the order of the graph's: one sample."""
-    graph = compiled.partition.graph
-    arena = np.zeros(compiled.arena_bytes, np.uint8)
+def run(
+    layout: Layout, programs: Sequence[Program | None], inputs: Sequence[Array], engine: Engine
+) -> list[Array]:
+    """Outputs for inputs in the order of the graph's: one sample. programs: one for each of the layout's runs."""
+    graph = layout.partition.graph
+    arena = np.zeros(layout.arena_bytes, np.uint8)
     constants = {n.result: n.op.data for n in graph.nodes if isinstance(n.op, Const)}
 
     def place(value: Value) -> Array:
         """The bytes of a value in the arena."""
-        space, address = compiled.addresses[value]
+        space, address = layout.addresses[value]
         assert space is Space.ARENA
         return arena[address : address + value.type.nbytes]
 
     def read(value: Value) -> Array:
-        root = compiled.memory.constants.get(value)
+        root = layout.memory.constants.get(value)
         if value in constants or root is not None:
             data = constants[value if root is None else root]
             return data.reshape(value.type.shape)
@@ -42,12 +45,12 @@ def run(compiled: Compiled, inputs: Sequence[Array], engine: Engine) -> list[Arr
 
     for value, array in zip(graph.inputs, inputs, strict=True):
         write(value, array)
-    for step in compiled.schedule:
-        if isinstance(step, Segment):
-            arena[:] = engine(step, arena)
+    for placements, program in zip(layout.runs, programs, strict=True):
+        if program is not None:
+            arena[:] = engine(program, arena)
             continue
-        for value, array in zip(
-            step.node.results, evaluate_node(step.node, [read(v) for v in step.node.operands]), strict=True
-        ):
+        node = placements[0].node
+        results = evaluate_node(node, [read(v) for v in node.operands])
+        for value, array in zip(node.results, results, strict=True):
             write(value, array)
     return [np.array(read(v)) for v in graph.outputs]
