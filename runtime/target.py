@@ -119,6 +119,10 @@ class Target(ABC):
     def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
         """Execute the artifact on a batch: arrays by input name, samples stacked along a new first axis."""
 
+    def trace(self, artifact: Artifact) -> dict[str, Any] | None:
+        """One inference in Chrome's trace format, JSON-able; None where the target does not simulate time."""
+        return None
+
     def needs(self) -> Sequence[Need]:
         """Tools and packages that compiling or running wants."""
         return ()

@@ -19,10 +19,11 @@ from .compiler import Compiled, NpuLayer, arrange, compile_graph
 from .encoding import decode, encode
 from .linter import prove
 from .lowering import kind
-from .machine import FOLDER, load_machine
+from .machine import FOLDER, Machine, load_machine, parse_machine
 from .partition import Placement
 from .program import Program
 from .simulator import Simulation
+from .trace import chrome_trace
 
 PREFIX = "npu:"
 #: A file name of the artifact: the machine that its programs are for.
@@ -68,32 +69,46 @@ class NpuTarget(Target):
     def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:
         return Artifact(self.name, path, graph, [Layer(**row) for row in facts["layers"]], dict(facts))
 
+    def trace(self, artifact: Artifact) -> dict[str, Any] | None:
+        names = {row["tag"]: row["name"] for row in artifact.facts["profile"]}
+        machine = self._machine(artifact)
+        traces = [chrome_trace(simulator.time(p, machine), names) for p in self.programs(artifact)]
+        for i, trace in enumerate(traces):
+            for event in trace["traceEvents"]:
+                event["pid"] = i  # a process per segment: the host works between them
+        return traces[0] | {"traceEvents": [e for t in traces for e in t["traceEvents"]]} if traces else None
+
+    def _machine(self, artifact: Artifact) -> Machine:
+        """The machine that the artifact was compiled for, which its folder holds."""
+        path = artifact.path / MACHINE
+        return parse_machine(path.read_text(encoding="utf-8"), str(path)).with_mode(artifact.facts["mode"])
+
     def programs(self, artifact: Artifact) -> list[Program]:
         """The programs of an artifact, from its files. Raises ModelError where they are not what was written."""
         paths = [artifact.path / f"segment_{i}.npu" for i in range(artifact.facts["segments"])]
         return [decode(path.read_bytes()) for path in paths]
 
     def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
-        layout = arrange(artifact.graph)
+        layout, machine = arrange(artifact.graph), self._machine(artifact)
         remaining = self.programs(artifact)
         if sum(not r[0].on_host for r in layout.runs) != len(remaining):
             raise ModelError("the programs are not those of the graph", str(artifact.path), "compile the model again")
         programs = [None if run[0].on_host else remaining.pop(0) for run in layout.runs]
-        simulations = []
         for program in programs:
             if program is not None:
-                prove(program, self.machine)
-                simulations.append(simulator.time(program, self.machine))
+                prove(program, machine)
+        cycles = sum(simulator.time(p, machine).cycles for p in programs if p is not None)
+
+        def execute(program: Program, arena: Array) -> Array:
+            return functional.execute(program, machine, arena)
+
         names = artifact.graph.input_names
         rows = [
-            executor.run(layout, programs, [np.asarray(inputs[n][i]) for n in names], self._engine)
+            executor.run(layout, programs, [np.asarray(inputs[n][i]) for n in names], execute)
             for i in range(len(inputs[names[0]]))
         ]
         outputs = {n: np.stack([row[i] for row in rows]) for i, n in enumerate(artifact.graph.output_names)}
-        return Execution(outputs, len(rows), cycles=sum(s.cycles for s in simulations))
-
-    def _engine(self, program: Program, arena: Array) -> Array:
-        return functional.execute(program, self.machine, arena)
+        return Execution(outputs, len(rows), cycles=cycles)
 
 
 def layer_cycles(simulation: Simulation) -> dict[int, int]:

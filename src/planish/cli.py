@@ -129,9 +129,7 @@ loading = _together(
     ),
 )
 
-transforming = _together(
-    click.argument("model", type=_PATH),
-    click.option("--target", "-t", required=True, help="What to compile for; `planish targets` lists them."),
+_compiling = _together(
     click.option("--quantize", type=click.Choice(["int8"]), help="Quantize weights and activations."),
     click.option("--calib", help="Calibration data: an .npz file keyed by input name, or random:lo,hi."),
     click.option("--load", "plugins", multiple=True, type=_PATH, help="A Python file that defines passes of your own."),
@@ -140,6 +138,12 @@ transforming = _together(
     click.option("--ram", type=Bytes(), help="RAM of the device, in bytes: more than that is an error."),
     click.option("--flash", type=Bytes(), help="Flash of the device, in bytes: more than that is an error."),
     loading,
+)
+
+transforming = _together(
+    click.argument("model", type=_PATH),
+    click.option("--target", "-t", required=True, help="What to compile for; `planish targets` lists them."),
+    _compiling,
 )
 
 
@@ -211,6 +215,20 @@ def verify(screen: Screen, build: Path, data: str | None, samples: int | None) -
         verdict = verify_build(build, data, samples)
     show_verdict(screen, verdict)
     return 0 if verdict.passed else 6
+
+
+@cli.command()
+@click.argument("model", type=_PATH)
+@click.option("--target", "-t", help="What to compile MODEL for; a folder knows.")
+@_compiling
+@click.option("--trace", type=_PATH, help="Write a trace for Perfetto or chrome://tracing.")
+@click.pass_obj
+def profile(screen: Screen, /, trace: Path | None, **options: Any) -> int:
+    """Where the cycles go: of MODEL compiled for a target, or of a compiled folder."""
+    from .profiling import profile_model
+
+    profile_model(_settings(options), trace, screen)
+    return 0
 
 
 @cli.command()
