@@ -245,20 +245,25 @@ def _kinds(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _positive(thing: Any, place: str) -> Iterator[str]:
-    """Every number below `thing` that is not above zero (energies, areas and latencies may be zero)."""
+def _positive(thing: Any, place: str, least: float = 1e-6) -> Iterator[str]:
+    """Every number below `thing` that is not a sensible size or rate; latencies and fills may be 0."""
     for f in fields(thing):
         value, here = getattr(thing, f.name), f"{place}.{f.name}"
+        lowest = 0 if f.name in ("latency", "fill") else least
         if is_dataclass(value):
-            yield from _positive(value, here)
-        elif isinstance(value, (int, float)) and f.name not in ("latency", "fill") and not 0 < value < 2**32:
-            yield f"{here} is {value}; it must be positive"
+            yield from _positive(value, here, least)
+        elif isinstance(value, Mapping):
+            yield from (f"{here}.{k} is {v}; it is out of range" for k, v in value.items() if not lowest <= v < 2**32)
+        elif isinstance(value, (int, float)) and not lowest <= value < 2**32:
+            yield f"{here} is {value}; it is out of range"
 
 
 def _faults(m: Machine) -> Iterator[str]:
     """Why the machine cannot work."""
     for part in ("array", "post", "memories", "dma", "control"):
         yield from _positive(getattr(m, part), part)
+    for part in ("energy", "area"):
+        yield from _positive(getattr(m, part), part, least=0)
     if not m.array.shapes:
         yield "array.shapes is empty: there is no way to multiply"
     if len(m.array.shapes) > 16:
@@ -273,7 +278,6 @@ def _faults(m: Machine) -> Iterator[str]:
             yield f"array shape {shape} needs {shape.k * shape.c} bytes of weights at once; memories.wgt is smaller"
     if "a8w8" not in m.array.precisions:
         yield "array.precisions has no a8w8"
-    yield from (f"array.precisions.{k} is {v}; it must be positive" for k, v in m.array.precisions.items() if v < 1)
     for name, size in vars(m.memories).items():
         if size % 4 or size > 1 << 24:
             yield f"memories.{name} is {size}; it must be a multiple of 4 bytes, at most 16 MiB"
@@ -289,8 +293,6 @@ def _faults(m: Machine) -> Iterator[str]:
 def _region_faults(m: Machine) -> Iterator[str]:
     for name, region in m.external.items():
         yield from _positive(region, f"external.{name}")
-        if region.latency < 0:
-            yield f"external.{name}.latency is negative"
         if name not in m.energy.external:
             yield f"energy.external has no {name}"
     for name, mode in m.modes.items():
