@@ -16,10 +16,14 @@ def transfer(machine: Machine, external: View) -> int:
     return _ceil(moved / (region.bytes_per_cycle * machine.dma.efficiency))
 
 
-def convolution(machine: Machine, shape: ArrayShape, x: View, y: View, window: tuple[int, int], dense_rows: bool) -> int:
+def convolution(
+    machine: Machine, shape: ArrayShape, x: View, y: View, window: tuple[int, int], dense_rows: bool
+) -> int:
     """MM conv. dense_rows: a window's row is contiguous bytes."""
     pixels, outputs, channels = prod(y.sizes[:3]), y.sizes[3], x.sizes[3]
-    reduction = window[0] * -(-window[1] * channels // shape.c) if dense_rows else prod(window) * -(-channels // shape.c)
+    reduction = (
+        window[0] * -(-window[1] * channels // shape.c) if dense_rows else prod(window) * -(-channels // shape.c)
+    )
     block = max(-(-pixels // shape.p), -(-shape.k * shape.c // machine.array.weight_port))
     return machine.array.fill + -(-outputs // shape.k) * reduction * block * machine.array.precisions["a8w8"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from ...ir.constant import Const
 from ...ir.evaluate import evaluate_node
 from ...ir.graph import Value
-from ...ir.types import Array
+from ...ir.types import Array, static
 from .compiler import Layout
 from .isa import Space
 from .program import Program
@@ -18,9 +18,7 @@ from .program import Program
 Engine = Callable[[Program, Array], Array]
 
 
-def run(
-    layout: Layout, programs: Sequence[Program | None], inputs: Sequence[Array], engine: Engine
-) -> list[Array]:
+def run(layout: Layout, programs: Sequence[Program | None], inputs: Sequence[Array], engine: Engine) -> list[Array]:
     """Outputs for inputs in the order of the graph's: one sample. programs: one for each of the layout's runs."""
     graph = layout.partition.graph
     arena = np.zeros(layout.arena_bytes, np.uint8)
@@ -36,8 +34,8 @@ def run(
         root = layout.memory.constants.get(value)
         if value in constants or root is not None:
             data = constants[value if root is None else root]
-            return data.reshape(value.type.shape)
-        return place(value).view(value.type.dtype.numpy).reshape(value.type.shape)
+            return data.reshape(static(value.type.shape))
+        return place(value).view(value.type.dtype.numpy).reshape(static(value.type.shape))
 
     def write(value: Value, array: Array) -> None:
         data = np.ascontiguousarray(array, value.type.dtype.numpy)

@@ -47,7 +47,7 @@ class View:
 
 @dataclass(frozen=True)
 class Sum:
-    """What `rescale_add` does to a result and a residual: clamp((q * own + residual * other + bias) >> shift, lo, hi)."""
+    """What `rescale_add` does with a residual: clamp((q * own + residual * other + bias) >> shift, lo, hi)."""
 
     own: int
     other: int

@@ -10,8 +10,23 @@ import numpy as np
 from ...ir.graph import Value
 from ...ir.types import Array
 from . import cost
-from .isa import Conv, Depthwise, Element, Instruction, Load, Pool, Post, PostAdd, PostClamp, PostScale, Space, Stages, Store, Window
-from .isa import Fold
+from .isa import (
+    Conv,
+    Depthwise,
+    Element,
+    Fold,
+    Instruction,
+    Load,
+    Pool,
+    Post,
+    PostAdd,
+    PostClamp,
+    PostScale,
+    Space,
+    Stages,
+    Store,
+    Window,
+)
 from .jobs import IDENTITY, Finish, Job, MaxPool, Product
 from .jobs import View as Image
 from .machine import Machine
@@ -21,6 +36,8 @@ from .schedule import Step, Tile
 
 #: Bytes of one channel's bias, multiplier and shift.
 CHANNEL = 9
+#: What sizes and strides of views can say.
+LARGEST, FARTHEST = (1 << 16) - 1, 1 << 23
 
 
 @dataclass(frozen=True)
@@ -72,9 +89,7 @@ def lower(job: Job, tiling: Tiling, place: Place) -> list[Tile]:
         if isinstance(part, Product):
             some = slice(first, first + count)
             assert isinstance(job, Product)
-            part = replace(
-                part, weights=job.weights[some], bias=job.bias[some], finish=job.finish.sliced(first, count)
-            )
+            part = replace(part, weights=job.weights[some], bias=job.bias[some], finish=job.finish.sliced(first, count))
         tiles += _Lowering(part, tiling, place).tiles()
     return tiles
 
@@ -83,7 +98,9 @@ def kind(job: Job) -> str:
     """Which engines compute a job: `copy` (none), `vector` (PP alone), `pool`, `depthwise`, `conv`."""
     if isinstance(job, MaxPool):
         return "pool"
-    plain = job.depthwise and job.window == job.strides == (1, 1) and not any(job.pads) and bool(np.all(job.weights == 1))
+    plain = (
+        job.depthwise and job.window == job.strides == (1, 1) and not any(job.pads) and bool(np.all(job.weights == 1))
+    )
     same_size = (job.x.height, job.x.width) == (job.y.height, job.y.width)
     if not plain or not same_size:
         return "depthwise" if job.depthwise else "conv"
@@ -142,7 +159,10 @@ class _Lowering:
         for row in range(0, y.height, self.tiling.rows):
             for column in range(0, y.width, self.tiling.columns):
                 rows, columns = min(self.tiling.rows, y.height - row), min(self.tiling.columns, y.width - column)
-                (x_row, x_rows, top), (x_column, x_columns, left) = self.needed(0, row, rows), self.needed(1, column, columns)
+                (x_row, x_rows, top), (x_column, x_columns, left) = (
+                    self.needed(0, row, rows),
+                    self.needed(1, column, columns),
+                )
                 yield _Area(row, column, rows, columns, x_row, x_column, x_rows, x_columns, (top, left))
 
     def needed(self, axis: int, first: int, count: int) -> tuple[int, int, int]:
@@ -201,6 +221,8 @@ class _Lowering:
         tile.loads.append(self.transfer(Load, dst, src, src))
 
     def transfer(self, make: type[Instruction], dst: View, src: View, external: View) -> Step:
+        if max(*dst.sizes, *src.sizes) > LARGEST or max(*dst.strides, *src.strides) >= FARTHEST:
+            raise NoRoomError("a size or stride that no instruction can hold")
         cycles, latency = cost.transfer(self.machine, external), self.machine.region(external.space).latency
         return Step(make, {"dst": dst, "src": src}, cycles, self.place.tag, latency)
 

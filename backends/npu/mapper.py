@@ -1,4 +1,4 @@
-"""Tiling: every sensible one of a job is lowered and timed with the cycles of its instructions; the fastest is taken."""
+"""Tilings of a job, lowered and timed with the cycles of their instructions; the fastest is taken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ...ir.errors import DoesNotFitError
 from ...ir.graph import Value
 from .isa import Space
-from .jobs import Job, MaxPool, Product
+from .jobs import Job, Product
 from .lowering import CHANNEL, Place, Tiling, kind, lower
 from .machine import Machine
 from .memory import Constants, NoRoomError
@@ -48,7 +48,9 @@ def bound(job: Job, machine: Machine) -> Bound:
     moved = job.x.size + job.y.size + (job.residual.size if job.residual is not None else 0)
     how = kind(job)
     taps = prod(job.window) if how == "pool" else 1
-    constants = job.weights.size * (how in ("conv", "depthwise")) + CHANNEL * job.y.channels if isinstance(job, Product) else 0
+    constants = (
+        job.weights.size * (how in ("conv", "depthwise")) + CHANNEL * job.y.channels if isinstance(job, Product) else 0
+    )
     memory = moved / rate[Space.ARENA] + constants / rate[Space.CONST]
     macs = job.macs if how in ("conv", "depthwise") else 0
     vector = 0 if how == "copy" else job.y.size * taps / machine.post.width
@@ -84,7 +86,7 @@ def best(
 
 
 def _search(job: Job, machine: Machine, addresses: Mapping[Value, tuple[Space, int]]) -> Mapped:
-    """Tilings in order of their floor, until the floor reaches the best time. Columns are cut only where rows do not fit."""
+    """Time tilings in order of their floor until it reaches the best. Columns are cut only where rows do not fit."""
     found: tuple[int, Tiling] | None = None
     tried = 0
     for columns in _cuts(job.y.width):
@@ -114,7 +116,9 @@ def _search(job: Job, machine: Machine, addresses: Mapping[Value, tuple[Space, i
 def estimate(steps: Sequence[Step], machine: Machine) -> int:
     """Cycles of some steps alone, by the analytic model."""
     configured(steps)
-    return max(timeline(synchronized(steps), machine.control.dispatch, machine.control.queue, machine.dma.channels), default=0)
+    return max(
+        timeline(synchronized(steps), machine.control.dispatch, machine.control.queue, machine.dma.channels), default=0
+    )
 
 
 def candidates(job: Job, machine: Machine, columns: int) -> Iterator[Tiling]:
@@ -130,9 +134,7 @@ def candidates(job: Job, machine: Machine, columns: int) -> Iterator[Tiling]:
                     continue
                 if how == "conv":
                     yield Tiling(rows, columns, block, y.channels, True, shape)
-                    if block < y.channels and (rows < y.height or columns < y.width):
-                        yield Tiling(rows, columns, block, y.channels, False, shape)
-                    elif block < y.channels:
+                    if (block < y.channels and (rows < y.height or columns < y.width)) or block < y.channels:
                         yield Tiling(rows, columns, block, y.channels, False, shape)
                 else:
                     for channels in blocks if how in ("depthwise", "pool") else [y.channels]:
@@ -156,8 +158,10 @@ def _sizes(channels: int, step: int) -> list[int]:
 
 
 def floor(job: Job, tiling: Tiling, machine: Machine) -> int:
-    """Cycles that a tiling takes at least: the busiest of port, array and post-process unit, and what comes before
-    and after it, from the full tiles alone."""
+    """Cycles that a tiling takes at least, counting full tiles alone.
+
+    The busiest of port, array and post-process unit, and what must come before and after it.
+    """
     how, y, x = kind(job), job.y, job.x
     per_channel = how != "conv"
     slices = max(1, y.channels // tiling.channels) if per_channel else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ...ir.constant import Const
 from ...ir.graph import Graph, Node, Value
@@ -50,7 +51,9 @@ def partition(graph: Graph) -> Partition:
         if isinstance(node.op, Const | Reshape):
             continue
         answer = jobs_of(node)
-        placements.append(Placement(node, refusal=answer) if isinstance(answer, Unsupported) else Placement(node, answer))
+        placements.append(
+            Placement(node, refusal=answer) if isinstance(answer, Unsupported) else Placement(node, answer)
+        )
     return Partition(copy, tuple(placements))
 
 
@@ -71,7 +74,7 @@ def jobs_of(node: Node) -> tuple[Job, ...] | Unsupported:
 
 
 def _is_chain(nodes: Sequence[Node]) -> bool:
-    pairs = zip(nodes, nodes[1:], strict=False)
+    pairs = pairwise(nodes)
     return all(len(a.results) == 1 and a.result in b.operands and len(a.result.users) == 1 for a, b in pairs)
 
 

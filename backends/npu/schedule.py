@@ -49,7 +49,7 @@ def set_view(register: int, view: View, known: View | None) -> list[Instruction]
 
 @dataclass(eq=False)
 class Step:
-    """An instruction of the schedule: its views by field, what CTRL must set before it, and how long its engine is busy.
+    """An instruction of the schedule: its views by field, what CTRL sets before it, and how long its engine is busy.
 
     post: the CFGP instructions of its stages. latency: of a transfer, whose `cycles` are those on the port; else -1.
     """

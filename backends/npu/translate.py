@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +22,12 @@ from ...runtime.target import Unsupported
 from .jobs import Finish, Job, MaxPool, Product, Sum, View, copy
 
 FLOAT = "the NPU computes on i8"
+#: Sizes of windows and their steps have eight bits.
+LARGEST = 255
 QUANTIZE = "quantize the model (--quantize int8)"
 
 
-class Refused(Exception):  # noqa: N818 - not an error: it becomes the answer
+class Refused(Exception):
     """The NPU does not take the nodes; args: reason, hint."""
 
 
@@ -34,9 +37,13 @@ def translate(nodes: Sequence[Node], top: Callable[[Value], Value] = lambda v: v
     top: from a value as the nodes know it to the value of the graph.
     """
     try:
-        return tuple(_Chain(nodes, top).jobs())
+        jobs = tuple(_Chain(nodes, top).jobs())
     except Refused as refusal:
         return Unsupported(*refusal.args)
+    for job in jobs:
+        if max(*job.window, *job.strides, *job.dilations, *job.pads) > LARGEST:
+            return Unsupported(f"the window {list(job.window)} or its steps are larger than {LARGEST}")
+    return jobs
 
 
 class _Chain:
@@ -57,7 +64,9 @@ class _Chain:
         if type(op) not in translators:
             raise Refused(f"the NPU has no {op.name}" if self._is_i8(self.anchor) else FLOAT, QUANTIZE)
         if not self._is_i8(self.anchor):
-            raise Refused(f"{FLOAT}: {op.name} of {', '.join(str(v.type.bare) for v in self.anchor.operands)}", QUANTIZE)
+            raise Refused(
+                f"{FLOAT}: {op.name} of {', '.join(str(v.type.bare) for v in self.anchor.operands)}", QUANTIZE
+            )
         if self.nodes[-1].result.type.dtype != I8:
             raise Refused(f"the result is {self.nodes[-1].result.type.bare}, the NPU stores i8")
         if any(v.type.size == 0 for n in self.nodes for v in (*n.operands, *n.results)):
@@ -87,6 +96,7 @@ class _Chain:
         groups, per_group = op.groups, outputs // op.groups
         jobs: list[Job] = []
         for image, result in self.images(x):
+
             def product(x: View, y: View, part: slice, depthwise: bool, index: int) -> Product:
                 finish = self.finish(outputs, index).sliced(part.start, part.stop - part.start)
                 return Product(
@@ -123,26 +133,23 @@ class _Chain:
         outputs, depth = weights.shape
         rows = x.type.size // depth
         views = View.whole(self.top(x), (rows, 1, depth)), View.whole(self.result, (rows, 1, outputs))
-        zero = self.anchor.op.input_zero
-        finish = self.finish(outputs, 0)
+        op: Any = self.anchor.op
+        finish, zero = self.finish(outputs, 0), op.input_zero
         return [Product(self.anchor, *views, weights.reshape(outputs, 1, 1, depth), bias, finish, input_zero=zero)]
 
     def reduce_sum(self) -> list[Job]:
-        """A sum over the leading or middle axes is a window of the whole image."""
-        op: ReduceSum = self.anchor.op  # type: ignore[assignment]
-        shape = static(self.anchor.operands[0].type.shape)
-        batch = next((i for i, d in enumerate(shape) if i in op.axes or d != 1), 0)
-        wanted = tuple(range(batch, batch + len(op.axes)))
-        axes = tuple(i for i in op.axes if shape[i] > 1)
-        inner = [i for i in range(len(shape)) if shape[i] > 1]
-        if axes != tuple(inner[: len(axes)]) or len(axes) == len(inner) and len(shape) - 1 in axes:
-            raise Refused(f"a sum over axes {list(op.axes)} of {list(shape)}: only leading ones, not the last", "")
-        del wanted
+        """A sum over leading axes is a window as large as the image."""
+        op: Any = self.anchor.op
+        x = self.anchor.operands[0]
+        shape = static(x.type.shape)
+        inner = [i for i, d in enumerate(shape) if d > 1]
+        axes = [i for i in inner if i in op.axes]
+        if axes != inner[: len(axes)]:
+            raise Refused(f"a sum over axes {list(op.axes)} of {list(shape)}: the NPU sums over leading ones")
         channels = prod(shape[i] for i in inner[len(axes) :])
-        height = shape[axes[0]] if axes else 1
-        width = prod(shape[i] for i in axes[1:])
-        return [self.ones(View.whole(self.top(self.anchor.operands[0]), (height, width, channels)),
-                          View.whole(self.result, (1, 1, channels)), (height, width), (1, 1), (1, 1), (0, 0), 0)]  # fmt: skip
+        window = shape[axes[0]] if axes else 1, prod(shape[i] for i in axes[1:])
+        image, result = View.whole(self.top(x), (*window, channels)), View.whole(self.result, (1, 1, channels))
+        return [self.ones(image, result, window, (1, 1), (1, 1), (0, 0), 0)]
 
     def sum_pool(self) -> list[Job]:
         op: SumPool2d = self.anchor.op  # type: ignore[assignment]
@@ -158,7 +165,8 @@ class _Chain:
         pads: tuple[int, int], index: int,
     ) -> Product:  # fmt: skip
         weights, bias = np.ones((y.channels, *window, 1), np.int8), np.zeros(y.channels, np.int32)
-        finish, zero = self.finish(y.channels, index), self.anchor.op.input_zero
+        op: Any = self.anchor.op
+        finish, zero = self.finish(y.channels, index), op.input_zero
         return Product(self.anchor, x, y, weights, bias, finish, strides, dilations, pads, zero, depthwise=True)
 
     def elementwise(self) -> list[Job]:
@@ -172,7 +180,9 @@ class _Chain:
         finish = self.finish(shape[2], 0, self.nodes, first)
         return [replace(product, input_zero=zero, finish=finish)]
 
-    def finish(self, channels: int, index: int, nodes: Sequence[Node] | None = None, value: Value | None = None) -> Finish:
+    def finish(
+        self, channels: int, index: int, nodes: Sequence[Node] | None = None, value: Value | None = None
+    ) -> Finish:
         """What follows the sums. index: of the image in the batch, for residuals."""
         rest = list(self.nodes[1:] if nodes is None else nodes)
         value = self.anchor.result if value is None else value
@@ -202,10 +212,12 @@ class _Chain:
                     raise Refused("the clip's bounds are no integers")
                 if result.sum is not None:
                     s = result.sum
-                    result = replace(result, sum=replace(s, lo=int(np.clip(s.lo, lo, hi)), hi=int(np.clip(s.hi, lo, hi))))
+                    result = replace(
+                        result, sum=replace(s, lo=int(np.clip(s.lo, lo, hi)), hi=int(np.clip(s.hi, lo, hi)))
+                    )
                 else:
-                    bounds = (int(np.clip(x, lo, hi)) for x in (result.lo, result.hi))
-                    result = replace(result, **dict(zip(("lo", "hi"), bounds, strict=True)))
+                    low, high = (int(np.clip(x, lo, hi)) for x in (result.lo, result.hi))
+                    result = replace(result, lo=low, hi=high)
             else:
                 raise Refused(f"{op.name} cannot follow in the post-process unit")
             value = node.result
