@@ -2,8 +2,8 @@
 
     python bench/npu.py [MODEL ...] [--targets npu:256 npu:64] [--samples 10] [--out bench/results/npu.json]
 
-Each model is compiled and simulated, every output byte compared with the interpreter's. Ends with status 1 when anything
-differs, or when the analytic model is further than 5 % from the simulator in any layer.
+Each model is compiled and simulated, every output byte compared with the interpreter's. Ends with status 1 when
+anything differs, or when the analytic model is further than 5 % from the simulator in any layer.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def line(row: dict[str, Any]) -> str:
     ratio = f"{row['cycles'] / peer:5.2f} of Vela" if peer else ""
     word = "exact" if row["exact"] else "DIFFERENT"
     return (
-        f"{head} {word:9} {row['samples']:>3} samples {row['cycles']:>10,} cycles {row['cycles'] / row['bound_cycles']:5.2f} of bound "
+        f"{head} {word:9} {row['samples']:>3} samples {row['cycles']:>10,} cycles "
+        f"{row['cycles'] / row['bound_cycles']:5.2f} of bound "
         f"{row['utilisation']:6.1%} used, model off {row['model_gap']:.1%}, {row['host_steps']} on host {ratio}"
     )
 

@@ -1,7 +1,7 @@
 """What the NPU computes, without tiles or addresses: products and pools over strided views of tensors.
 
 Every node that the NPU takes is a few of these. Sums and averages are depthwise products with weights of one, movements
-and elementwise ops are depthwise products with a single weight of one: so two kinds of job are all that is scheduled.
+and elementwise ops are depthwise products with a single weight of one: so three kinds of job are all that is scheduled.
 """
 
 from __future__ import annotations
@@ -131,11 +131,30 @@ class MaxPool:
     dilations: tuple[int, int]
     pads: tuple[int, int]
 
+    depthwise: bool = True
     residual: None = None
     macs: int = 0
 
 
-Job = Product | MaxPool
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """Y = integer softmax of each row of channels. table: i32[256], the exponentials (`ir/ops/softmax.py`)."""
+
+    node: Node
+    x: View
+    y: View
+    table: Array
+
+    window: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    pads: tuple[int, int] = (0, 0)
+    depthwise: bool = False
+    residual: None = None
+    macs: int = 0
+
+
+Job = Product | MaxPool | Softmax
 
 
 def copy(node: Node, x: View, y: View) -> Product:

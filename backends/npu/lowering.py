@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import ceil, prod
+from typing import Any
 
 import numpy as np
 
 from ...ir.graph import Value
 from ...ir.types import Array
-from . import cost
 from .isa import (
     Conv,
     Depthwise,
     Element,
+    Elementwise,
+    Ew,
     Fold,
     Instruction,
     Load,
@@ -22,20 +25,24 @@ from .isa import (
     PostAdd,
     PostClamp,
     PostScale,
+    Reduce,
     Space,
     Stages,
     Store,
     Window,
 )
-from .jobs import IDENTITY, Finish, Job, MaxPool, Product
+from .jobs import IDENTITY, Finish, Job, MaxPool, Product, Softmax
 from .jobs import View as Image
 from .machine import Machine
 from .memory import Constants, NoRoomError, Ring, aligned
 from .program import View
 from .schedule import Step, Tile
+from .timing import conv_steps, product_cycles, transfer_cycles, vector_cycles
 
 #: Bytes of one channel's bias, multiplier and shift.
 CHANNEL = 9
+#: Bytes of the table of a softmax.
+EXPONENTIALS = 1024
 #: What sizes and strides of views can say.
 LARGEST, FARTHEST = (1 << 16) - 1, 1 << 23
 
@@ -79,9 +86,8 @@ class Place:
 
 def lower(job: Job, tiling: Tiling, place: Place) -> list[Tile]:
     """The tiles of a job. Raises NoRoomError where the tiling does not fit the local memories."""
-    per_channel = isinstance(job, MaxPool) or job.depthwise
     tiles: list[Tile] = []
-    if not per_channel or tiling.channels >= job.y.channels:
+    if isinstance(job, Softmax) or not job.depthwise or tiling.channels >= job.y.channels:
         return _Lowering(job, tiling, place).tiles()
     for first in range(0, job.y.channels, tiling.channels):
         count = min(tiling.channels, job.y.channels - first)
@@ -95,9 +101,9 @@ def lower(job: Job, tiling: Tiling, place: Place) -> list[Tile]:
 
 
 def kind(job: Job) -> str:
-    """Which engines compute a job: `copy` (none), `vector` (PP alone), `pool`, `depthwise`, `conv`."""
-    if isinstance(job, MaxPool):
-        return "pool"
+    """Which engines compute a job: `copy` (none), `vector` (PP alone), `pool`, `softmax`, `depthwise`, `conv`."""
+    if isinstance(job, MaxPool | Softmax):
+        return "pool" if isinstance(job, MaxPool) else "softmax"
     plain = (
         job.depthwise and job.window == job.strides == (1, 1) and not any(job.pads) and bool(np.all(job.weights == 1))
     )
@@ -151,6 +157,7 @@ class _Lowering:
         self.weights: dict[int, int] = {}
         self.params: dict[int, int] = {}
         self.table: int | None = None
+        self.scratch = 0
 
     # ---- the rectangles of the result
 
@@ -212,7 +219,10 @@ class _Lowering:
         results = (1, area.rows, area.columns, self.outputs)
         sizes = [aligned(_count(inputs)), aligned(_count(results)) if self.job.residual else 0]
         total = sum(sizes) + (_count(results) if self.kind != "copy" else 0)
-        address = self.place.rings[Space.ACT].take(total)
+        # Of softmax: the largest of each row, and the distances from it.
+        wanted = aligned(area.rows) + _count(results) if self.kind == "softmax" else 0
+        address = self.place.rings[Space.ACT].take(aligned(total) + wanted)
+        self.scratch = address + aligned(total)
         x = View.of(Space.ACT, Element.I8, address, inputs)
         residual = View.of(Space.ACT, Element.I8, address + sizes[0], results) if self.job.residual else None
         return x, residual, View.of(Space.ACT, Element.I8, address + sum(sizes), results)
@@ -223,8 +233,8 @@ class _Lowering:
     def transfer(self, make: type[Instruction], dst: View, src: View, external: View) -> Step:
         if max(*dst.sizes, *src.sizes) > LARGEST or max(*dst.strides, *src.strides) >= FARTHEST:
             raise NoRoomError("a size or stride that no instruction can hold")
-        cycles, latency = cost.transfer(self.machine, external), self.machine.region(external.space).latency
-        return Step(make, {"dst": dst, "src": src}, cycles, self.place.tag, latency)
+        work = transfer_cycles(self.machine, external.space, *external.rows)
+        return Step(make, {"dst": dst, "src": src}, work.cycles, self.place.tag, work.latency)
 
     def load_bytes(self, tile: Tile, space: Space, address: int, nbytes: int, constant: int) -> None:
         self.load(
@@ -236,6 +246,10 @@ class _Lowering:
     def load_constants(self, tile: Tile, blocks: list[tuple[int, int]] | tuple[()]) -> None:
         """Weights, channel parameters and the table for some blocks of output channels; chunks that stay together."""
         job = self.job
+        if blocks and isinstance(job, Softmax):
+            self.table = self.place.rings[Space.TAB].take(EXPONENTIALS)
+            constant = self.place.constants.place(EXPONENTIALS, job.table.astype("<i4").tobytes)
+            self.load_bytes(tile, Space.TAB, self.table, EXPONENTIALS, constant)
         if not blocks or not isinstance(job, Product):
             return
         per_output = job.weights[0].size
@@ -276,7 +290,7 @@ class _Lowering:
 
     def passes(self, area: _Area, count: int) -> Iterator[tuple[int, int]]:
         """Rows of the tile that are computed at once: their sums take at most half of the accumulators."""
-        if self.kind in ("copy", "pool", "vector"):
+        if self.kind in ("copy", "pool", "vector", "softmax"):
             yield 0, area.rows
             return
         line = aligned(4 * area.columns * count)
@@ -298,8 +312,8 @@ class _Lowering:
         if self.kind == "copy":
             return
         dst = _cut(y, lines, part)
-        if self.kind == "pool":
-            self.pool(tile, area, x, y)
+        if self.kind in ("pool", "softmax"):
+            self.pool(tile, area, x, y) if self.kind == "pool" else self.softmax(tile, x, y)
             return
         assert isinstance(self.job, Product)
         src = _cut(x, lines, part) if self.kind == "vector" else self.product(tile, area, part, lines, x)
@@ -314,11 +328,39 @@ class _Lowering:
         )  # fmt: skip
 
     def pool(self, tile: Tile, area: _Area, x: View, y: View) -> None:
-        cycles = cost.post(self.machine, y.size * _count(self.job.window))
+        cycles = vector_cycles(self.machine, y.size * _count(self.job.window)).cycles
         window = self.window(area.pads, 0)
         tile.body.append(
             Step(Pool, {"dst": y, "src": x}, cycles, self.place.tag, fields={"function": Fold.MAX}, window=window)
         )
+
+    def softmax(self, tile: Tile, x: View, y: View) -> None:
+        """As docs/npu-isa.md writes it: max, distances, exponentials, their sum, its reciprocal, products."""
+        rows, channels = x.sizes[1], x.sizes[3]
+        assert self.table is not None
+        greatest = View.of(Space.ACT, Element.I8, self.scratch, (1, rows, 1, 1))
+        distance = View.of(Space.ACT, Element.U8, self.scratch + aligned(rows), x.sizes)
+        table = View.of(Space.TAB, Element.I32, self.table, (256,))
+        sums = self.place.rings[Space.ACC].take(4 * rows * (channels + 2))
+        e = View.of(Space.ACC, Element.I32, sums, x.sizes)
+        total = View.of(Space.ACC, Element.I32, sums + e.bytes, (1, rows, 1, 1))
+        inverse = replace(total, address=total.address + total.bytes)
+
+        def along(view: View) -> View:
+            return replace(view, sizes=x.sizes, strides=(*view.strides[:3], 0))
+
+        def put(make: type[Instruction], function: Ew | Fold, elements: int, each: int = 1, **more: Any) -> None:
+            views = {name: v for name, v in more.items() if isinstance(v, View)}
+            fields = {name: v for name, v in more.items() if not isinstance(v, View)}
+            cycles = vector_cycles(self.machine, elements, each).cycles
+            tile.body.append(Step(make, views, cycles, self.place.tag, fields=fields | {"function": function}))
+
+        put(Reduce, Fold.MAX, x.size, dst=greatest, src=x)
+        put(Elementwise, Ew.SUB, x.size, dst=distance, a=along(greatest), b=x)
+        put(Elementwise, Ew.LOOKUP, x.size, dst=e, a=distance, b=table)
+        put(Reduce, Fold.SUM, x.size, dst=total, src=e)
+        put(Elementwise, Ew.RECIP, rows, self.machine.post.divide, dst=inverse, a=total)
+        put(Elementwise, Ew.SCALE, x.size, dst=y, a=e, b=along(inverse), shift=9, zero=-128, lo=-128, hi=127)
 
     def product(self, tile: Tile, area: _Area, part: tuple[int, int], lines: tuple[int, int], x: View) -> View:
         """MM; returns where the sums are."""
@@ -334,14 +376,15 @@ class _Lowering:
         stop = start + (rows - 1) * job.strides[0] + (job.window[0] - 1) * job.dilations[0] + 1
         src = _cut(x, (begin, max(1, min(stop, x.sizes[1]) - begin)), part if self.kind == "depthwise" else None)
         window = self.window((begin - start, area.pads[1]), job.input_zero)
+        shape, channels = self.machine.array.depthwise, job.x.channels
         if self.kind == "depthwise":
             weights = View.of(Space.WGT, Element.I8, self.weights[first], (1, *job.window, count))
-            cycles = cost.depthwise(self.machine, sums, job.window)
+            steps = ceil(prod(job.window) / shape.c)
         else:
-            weights = View.of(Space.WGT, Element.I8, self.weights[first], (count, *job.window, job.x.channels))
-            dense = job.dilations[1] == 1
+            weights = View.of(Space.WGT, Element.I8, self.weights[first], (count, *job.window, channels))
             shape = self.machine.array.shapes[self.tiling.shape]
-            cycles = cost.convolution(self.machine, shape, src, sums, job.window, dense)
+            steps = conv_steps(shape, job.window, channels, job.dilations[1] == 1)
+        cycles = product_cycles(self.machine, shape, count, rows * area.columns, steps, 0).cycles
         make = Depthwise if self.kind == "depthwise" else Conv
         views = {"dst": sums, "src": src, "weights": weights}
         tile.body.append(Step(make, views, cycles, self.place.tag, window=window))
@@ -370,13 +413,13 @@ class _Lowering:
         if self.table is not None:
             stages |= Stages.TABLE
             views["table"] = View.of(Space.TAB, Element.I8, self.table, (256,))
-        cycles = cost.post(self.machine, dst.size)
+        cycles = vector_cycles(self.machine, dst.size).cycles
         fields = {"stages": stages}
         tile.body.append(Step(Post, views, cycles, self.place.tag, fields=fields, post=tuple(settings), extra=extra))
 
 
 def _count(sizes: tuple[int, ...]) -> int:
-    return int(np.prod(sizes))
+    return prod(sizes)
 
 
 def _cut(view: View, lines: tuple[int, int], part: tuple[int, int] | None) -> View:

@@ -47,13 +47,13 @@ def bound(job: Job, machine: Machine) -> Bound:
     rate = {s: machine.region(s).bytes_per_cycle * machine.dma.efficiency for s in (Space.ARENA, Space.CONST)}
     moved = job.x.size + job.y.size + (job.residual.size if job.residual is not None else 0)
     how = kind(job)
-    taps = prod(job.window) if how == "pool" else 1
+    passes = {"pool": prod(job.window), "softmax": 5}.get(how, 1)
     constants = (
         job.weights.size * (how in ("conv", "depthwise")) + CHANNEL * job.y.channels if isinstance(job, Product) else 0
     )
     memory = moved / rate[Space.ARENA] + constants / rate[Space.CONST]
     macs = job.macs if how in ("conv", "depthwise") else 0
-    vector = 0 if how == "copy" else job.y.size * taps / machine.post.width
+    vector = 0 if how == "copy" else job.y.size * passes / machine.post.width
     return Bound(int(np.ceil(memory)), -(-macs // machine.array.macs), int(np.ceil(vector)))
 
 
@@ -127,7 +127,7 @@ def candidates(job: Job, machine: Machine, columns: int) -> Iterator[Tiling]:
     shapes = range(len(machine.array.shapes)) if how == "conv" else [0]
     for shape in shapes:
         step = machine.array.shapes[shape].k if how == "conv" else machine.array.depthwise.k
-        blocks = _sizes(y.channels, step)
+        blocks = _sizes(y.channels, step) if how != "softmax" else [y.channels]
         for rows in _cuts(y.height):
             for block in blocks:
                 if (-(-y.height // rows)) * (-(-y.width // columns)) * (-(-y.channels // block)) > MOST_TILES:

@@ -17,9 +17,10 @@ from ...ir.ops.pool import MaxPool2d, SumPool2d
 from ...ir.ops.quant import Rescale, RescaleAdd, Table
 from ...ir.ops.reduce import ReduceSum
 from ...ir.ops.shape import Concat, DepthToSpace, Pad, Slice, Transpose
+from ...ir.ops.softmax import IntegerSoftmax
 from ...ir.types import I8, I32, NHWC, Array, static
 from ...runtime.target import Unsupported
-from .jobs import Finish, Job, MaxPool, Product, Sum, View, copy
+from .jobs import Finish, Job, MaxPool, Product, Softmax, Sum, View, copy
 
 FLOAT = "the NPU computes on i8"
 #: Sizes of windows and their steps have eight bits.
@@ -57,7 +58,7 @@ class _Chain:
         translators: dict[type, Callable[[], list[Job]]] = {
             Conv2d: self.conv, Dense: self.dense, ReduceSum: self.reduce_sum, SumPool2d: self.sum_pool,
             MaxPool2d: self.max_pool, Concat: self.concat, Slice: self.slice, Pad: self.pad,
-            Transpose: self.transpose, DepthToSpace: self.depth_to_space,
+            Transpose: self.transpose, IntegerSoftmax: self.softmax, DepthToSpace: self.depth_to_space,
             Rescale: self.elementwise, RescaleAdd: self.elementwise, Table: self.elementwise, Clip: self.elementwise,
         }  # fmt: skip
         op = self.anchor.op
@@ -248,6 +249,14 @@ class _Chain:
             MaxPool(self.anchor, image, result, op.window, op.strides, op.dilations, op.pads[:2])
             for image, result in self.images(self.anchor.operands[0])
         ]
+
+    def softmax(self) -> list[Job]:
+        self.alone()
+        x, table = self.anchor.operands
+        channels = static(x.type.shape)[-1]
+        shape = (x.type.size // channels, 1, channels)
+        source, result = View.whole(self.top(x), shape), View.whole(self.result, shape)
+        return [Softmax(self.anchor, source, result, self.const(table, "exponentials"))]
 
     def concat(self) -> list[Job]:
         self.alone()

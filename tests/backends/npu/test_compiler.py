@@ -29,6 +29,7 @@ from planish.ir.ops.pool import avg_pool2d, max_pool2d
 from planish.ir.ops.quant import dequantize, quantize, rescale, rescale_add, sum_factors, table
 from planish.ir.ops.reduce import reduce_sum
 from planish.ir.ops.shape import concat, depth_to_space, pad, reshape, slice_, transpose
+from planish.ir.ops.softmax import exp_table, integer_softmax
 from planish.ir.types import F32, I8, NHWC, Array, TensorType
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
@@ -127,6 +128,7 @@ def test_movements_pools_and_sums_run_on_the_npu() -> None:
         table(x, np.arange(-128, 128, dtype=np.int8)[::-1].copy()),
         rescale(x, np.array([1 << 28], np.int32), np.array([1], np.int8), input_zero=5, zero=-3, lo=-100, hi=90),
         rescale_add(x, x, **(sum_factors((0.4, -0.7), (3, -2), 1) or {})),
+        integer_softmax(x, exp_table(0.07)),
         rescale(
             reduce_sum(x, axes=(1, 2), input_zero=4), np.array([1 << 26], np.int32), np.array([0], np.int8), zero=9
         ),
