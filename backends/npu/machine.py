@@ -177,7 +177,7 @@ class Machine:
 
 def load_machine(text: str) -> Machine:
     """`256`, or the path of a `.toml`, with `@mode` for another memory mode. Raises UsageError with the reasons."""
-    name, _, mode = text.partition("@")
+    name, _, mode = (text, "", "") if Path(text).is_file() else text.partition("@")
     path = FOLDER / f"npu{name}.toml" if name.isdecimal() else Path(name)
     if not path.is_file() or path.suffix != ".toml":
         known = ", ".join(sorted(p.stem.removeprefix("npu") for p in FOLDER.glob("*.toml")))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from planish.backends.npu.assembly import assemble, disassemble
 from planish.backends.npu.encoding import HEADER, WORD, decode, encode
-from planish.backends.npu.isa import Engine, Halt, Load, PostScale, Sync, ViewBase, ViewFlat, Window
+from planish.backends.npu.isa import SEMAPHORES, Engine, Halt, Load, PostScale, Sync, ViewBase, ViewFlat, Window
 from planish.backends.npu.linter import Kind, lint
 from planish.backends.npu.machine import load_machine
 from planish.backends.npu.program import Program
@@ -44,7 +44,15 @@ def test_legal_programs_are_proven_and_compute_what_the_ops_say(case):
     for layer in simulation.layers:
         assert layer.cycles == sum(layer.classes.values())
         assert min(layer.classes.values(), default=0) >= 0
-    # Nothing overlaps on an engine or a port, and nobody starts before what it needs.
+    # Nothing overlaps on an engine or on the port, and nobody starts before its signals.
+    transfers = [
+        span for span in simulation.spans if span.command.engine in (Engine.LD, Engine.ST) and span.work.cycles
+    ]
+    assert all(a.end <= b.busy for a, b in pairwise(sorted(transfers, key=lambda span: span.busy)))
+    for s in range(1, SEMAPHORES + 1):
+        given_at = [span.end for span in simulation.spans if span.command.instruction.signal == s]
+        taken_at = [span.start for span in simulation.spans if s in span.command.instruction.wait]
+        assert all(end <= start for end, start in zip(given_at, taken_at, strict=True))
     for engine in (Engine.LD, Engine.ST, Engine.MM, Engine.PP):
         spans = [span for span in simulation.spans if span.command.engine is engine]
         assert all(a.end <= b.busy for a, b in pairwise(spans))
