@@ -80,9 +80,10 @@ def main() -> None:
 
 TITLE = """# ONNX out
 
-`python bench/onnx_out.py`: nodes before and after, under ONNX Runtime with graph optimizations off. *verify* holds the float model to the oracle's
-tolerance against double precision; *layers off by* is the largest difference of any quantized layer given the interpreter's inputs to it (on 20
-samples). Quantized models have a QuantizeLinear and a DequantizeLinear around each layer, and one on each tensor of weights.
+`python bench/onnx_out.py`: nodes before and after, under ONNX Runtime with graph optimizations off. *verify* holds the
+float model to the oracle's tolerance against double precision; *layers off by* is the largest difference of any
+quantized layer given the interpreter's inputs to it (on 20 samples). Quantized models have a QuantizeLinear and a
+DequantizeLinear behind each layer, and a DequantizeLinear on each tensor of weights.
 """
 
 

@@ -123,7 +123,7 @@ class Target(ABC):
         """Execute the artifact on a batch: arrays by input name, samples stacked along a new first axis."""
 
     def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
-        """The artifact of a quantized graph, cut behind every `quantize`, in the empty folder `out`; and how it was cut.
+        """The artifact of a quantized graph, cut behind every `quantize`, in the empty folder `out`; and how.
 
         None where the target cannot cut: then whole graphs are compared.
         """

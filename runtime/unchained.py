@@ -25,6 +25,14 @@ class Cut:
     given: tuple[str, ...]
     made: tuple[str, ...]
 
+    def without_steps(self) -> Graph:
+        """The graph of the other outputs alone."""
+        twin = self.graph.clone()
+        kept = [(v, n) for v, n in zip(twin.outputs, twin.output_names, strict=True) if n not in self.made]
+        twin.outputs, twin.output_names = [v for v, _ in kept], [n for _, n in kept]
+        twin.prune_from(list(twin.nodes))
+        return twin
+
 
 def unchained(graph: Graph, names: Sequence[str]) -> Cut:
     """The graph cut behind every `quantize`; `names` of these values, in order, become inputs.
@@ -39,9 +47,8 @@ def unchained(graph: Graph, names: Sequence[str]) -> Cut:
         twin.inputs.append(given)
         twin.replace(node.result, given)
         made.append(_free(name, taken))
-    kept = [
-        (v, n) for v, n in zip(twin.outputs, twin.output_names, strict=True) if v not in twin.inputs[len(graph.inputs) :]
-    ]
+    cut = set(twin.inputs[len(graph.inputs) :])
+    kept = [(v, n) for v, n in zip(twin.outputs, twin.output_names, strict=True) if v not in cut]
     results = [node.result for node in _steps(twin)]
     twin.outputs = [*(v for v, _ in kept), *results]
     twin.output_names = [*(n for _, n in kept), *made]

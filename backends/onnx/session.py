@@ -16,6 +16,7 @@ INSTALL = "pip install planish[verify]"
 
 
 def is_installed() -> bool:
+    """Whether ONNX Runtime is here; it is not imported."""
     return importlib.util.find_spec("onnxruntime") is not None
 
 

@@ -55,9 +55,7 @@ class Site:
     nodes: list[gs.Node] = field(default_factory=list)
     roles: list[tuple[str, gs.Tensor]] = field(default_factory=list)
 
-    def emit(
-        self, kind: str, *operands: Operand | None, type: TensorType | None = None, **attributes: Any
-    ) -> Operand:
+    def emit(self, kind: str, *operands: Operand | None, type: TensorType | None = None, **attributes: Any) -> Operand:
         """Write one ONNX node; its only result, of `type` or the site's own.
 
         Attributes that are None are left out, so are trailing operands. Raises TooOldError where the operator set does

@@ -49,9 +49,7 @@ def write(graph: Graph, opset: int) -> Written:
     _check_names(graph)
     writer = _Writer(opset, _Names([*graph.input_names, *graph.output_names]))
     model = gs.export_onnx(writer.graph(graph))
-    model.ir_version = max(
-        LEAST_IR_VERSION, onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
-    )
+    model.ir_version = max(LEAST_IR_VERSION, onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
     properties = {k.removeprefix(PROPERTY): v for k, v in graph.metadata.items() if k.startswith(PROPERTY)}
     onnx.helper.set_model_props(model, properties)
     return Written(model, writer.kinds, writer.steps)
@@ -129,9 +127,7 @@ class _Writer:
                 public.setdefault(value, name)
         tensors = dict(inputs)
         self.body(graph, tensors, public)
-        outputs = [
-            self.output(tensors[v], v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True)
-        ]
+        outputs = [self.output(tensors[v], v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True)]
         return gs.Graph(
             nodes=self.nodes, inputs=[x.tensor for x in inputs.values()], outputs=[y.tensor for y in outputs],
             name=graph.name, opset=self.opset, producer_name="planish",
@@ -186,9 +182,7 @@ class _Writer:
         if isinstance(node.op, Quantize):
             self.steps.append(result.tensor.name)
 
-    def inlined(
-        self, node: Node, body: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]
-    ) -> None:
+    def inlined(self, node: Node, body: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """A group is its body; the group's results have their names."""
         inside = {v: tensors[operand] for v, operand in zip(body.inputs, node.operands, strict=True)}
         names = {b: public[r] for b, r in zip(body.outputs, node.results, strict=True) if r in public}
@@ -211,5 +205,3 @@ class _Writer:
 def constants_of(model: onnx.ModelProto) -> int:
     """Bytes of a model's initializers."""
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-
-

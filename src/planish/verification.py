@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,44 +23,21 @@ from .ir.errors import UsageError, VerificationError
 from .ir.graph import Graph, Value
 from .ir.text import load
 from .ir.types import Array
+from .judging import Difference, first_difference, judge_layers, same_bytes
 from .registry import target_named
 from .report import jsonable, show_layers
 from .runtime.data import Data, Dataset, read, uniform
 from .runtime.interpreter import run_batch
-from .runtime.oracle import graph_tolerance, sqnr_db
-from .runtime.target import Artifact, Execution, Target
-from .runtime.unchained import step_values
+from .runtime.oracle import sqnr_db
+from .runtime.target import Artifact, Execution
 from .screen import Screen, counted, error_as_json
 
 Outputs = Mapping[str, Array]
 
 #: Samples that are drawn when no data are given.
 DRAWN = 20
-#: Samples on which layers are judged one by one.
-BY_LAYER = 20
-#: Where they are, the least agreement of an artifact's top-1 with the interpreter's.
+#: Where layers are judged one by one, the least agreement of an artifact's top-1 with the interpreter's.
 AGREEMENT = 0.995
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The first element in which the artifact is not what the interpreter says; `elements`: of this output and sample.
-
-    expected: for float arithmetic the result in double precision, which the tolerance is about.
-    """
-
-    output: str
-    sample: int
-    index: tuple[int, ...]
-    expected: float
-    found: float
-    elements: int
-    tolerance: float
-
-    def __str__(self) -> str:
-        place = f"{self.output}[{','.join(map(str, self.index))}] of sample {self.sample}"
-        within = f", tolerance {self.tolerance:.3g}" if self.tolerance else ""
-        return f"{place}: the interpreter says {self.expected!r}, the artifact {self.found!r}{within}"
 
 
 @dataclass(frozen=True)
@@ -150,7 +126,7 @@ def verify_build(build: Path, data: str | Data | None = None, samples: int | Non
         target=target.name,
         data=dataset.source,
         passed=difference is None and (agreement is None or agreement >= AGREEMENT),
-        exact=all(_same_bytes(expected[name], execution.outputs[name]) for name in expected),
+        exact=all(same_bytes(expected[name], execution.outputs[name]) for name in expected),
         samples=len(executed),
         **measured(lowered, executed.labels, execution.outputs, float_outputs),
         sqnr_db=noise_ratio(lowered, execution.outputs, float_outputs),
@@ -186,114 +162,6 @@ def _interpreted(lowered: Graph, reference: Graph, dataset: Dataset) -> dict[str
     outputs = run_batch(lowered, taken(lowered, dataset.arrays))
     found = measured(lowered, dataset.labels, outputs, run_batch(reference, dataset.arrays))
     return {"samples": len(dataset), **found}
-
-
-# ---- comparing
-
-
-def first_difference(graph: Graph, inputs: Outputs, expected: Outputs, found: Outputs) -> Difference | None:
-    """The first sample's first element that is not what it should be; None when all are.
-
-    Where all arithmetic is on integers, every bit counts; where some is on floats, the oracle's tolerance for graphs.
-    """
-    bitwise = is_integer(graph)
-    for i in range(len(next(iter(expected.values())))):
-        sample = {name: array[i] for name, array in inputs.items()}
-        allowed = {name: (array[i], 0.0) for name, array in expected.items()}
-        if not bitwise:
-            allowed = graph_tolerance(graph, sample)
-        for name, (reference, tolerance) in allowed.items():
-            wrong = (
-                _bits_differ(reference, found[name][i]) if bitwise else _beyond(reference, found[name][i], tolerance)
-            )
-            if (difference := _difference(name, i, reference, found[name][i], wrong, tolerance)) is not None:
-                return difference
-    return None
-
-
-def _difference(
-    name: str, sample: int, reference: Array, found: Array, wrong: Array, tolerance: float
-) -> Difference | None:
-    if not wrong.any():
-        return None
-    first = tuple(int(k) for k in np.argwhere(wrong)[0])
-    return Difference(
-        name, sample, first, float(reference[first]), float(found[first]), int(wrong.sum()), tolerance
-    )
-
-
-@dataclass(frozen=True)
-class ByLayer:
-    """What judging layers one by one found: the largest difference in steps, and the first that is too large."""
-
-    steps: int
-    difference: Difference | None
-
-
-def judge_layers(target: Target, artifact: Artifact, inputs: Outputs) -> ByLayer | None:
-    """Run every quantized layer of the artifact on the interpreter's inputs; None where it cannot, or need not, be.
-
-    A layer that gives integers may be one step off, floats are held to the oracle's tolerance.
-    """
-    names = artifact.facts.get("steps")
-    if not names or is_integer(artifact.graph):
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        parts = target.unchained(artifact, Path(folder))
-        if parts is None:
-            return None
-        pieces, cut = parts
-        count = min(BY_LAYER, len(next(iter(inputs.values()))))
-        samples = [{name: array[i] for name, array in inputs.items()} for i in range(count)]
-        steps = [step_values(artifact.graph, sample, cut.given) for sample in samples]
-        given = [{**sample, **values} for sample, values in zip(samples, steps, strict=True)]
-        found = target.run(pieces, {name: np.stack([g[name] for g in given]) for name in given[0]}).outputs
-    worst, first = 0, None
-    for i, (sample, values) in enumerate(zip(given, steps, strict=True)):
-        allowed: dict[str, tuple[Array, float]] = {
-            made: (values[name], 1.0) for name, made in zip(cut.given, cut.made, strict=True)
-        }
-        if len(cut.graph.outputs) > len(allowed):
-            floats = graph_tolerance(cut.graph, sample)
-            allowed = {**floats, **allowed}
-        for name, (reference, tolerance) in allowed.items():
-            got = found[name][i]
-            if name in cut.made:
-                worst = max(worst, int(np.max(np.abs(got.astype(np.int64) - reference.astype(np.int64)), initial=0)))
-            first = first or _difference(name, i, reference, got, _beyond(reference, got, tolerance), tolerance)
-    return ByLayer(worst, first)
-
-
-def _bits_differ(a: Array, b: Array) -> Array:
-    """Elementwise, by bits: NaN is NaN, and -0.0 is not 0.0."""
-    unsigned = f"u{a.dtype.itemsize}"
-    return np.asarray(np.ascontiguousarray(a).view(unsigned) != np.ascontiguousarray(b).view(unsigned)).reshape(a.shape)
-
-
-def _beyond(reference: Array, found: Array, tolerance: float) -> Array:
-    """Elementwise: further apart than the tolerance."""
-    a, b = reference.astype(np.float64), found.astype(np.float64)
-    with np.errstate(all="ignore"):
-        return np.asarray(~((a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= tolerance)))
-
-
-def is_integer(graph: Graph) -> bool:
-    """Whether all arithmetic is on integers: floats only enter through quantize, leave through dequantize, or move."""
-    for node in graph.nodes:
-        bodies = node.op.bodies()
-        if bodies and all(is_integer(body) for body in bodies):
-            continue
-        if bodies or (any(v.type.dtype.is_float for v in node.results) and not _harmless(node.op)):
-            return False
-    return True
-
-
-def _harmless(op: Any) -> bool:
-    return op.moves_data or op.name in ("const", "dequantize")
-
-
-def _same_bytes(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
 # ---- measuring
