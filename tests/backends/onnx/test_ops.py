@@ -69,7 +69,7 @@ def written(instance, data):
 
 
 def cannot(instance, opset):
-    """What onnx.reference is not asked: old operator sets, of which it runs some by newer rules, and pooling integers."""
+    """What onnx.reference is not asked: old operator sets, some of which it runs by newer rules; pooling integers."""
     pools_integers = instance.op.name == "max_pool2d" and not dtype_of(instance.operands[0]).is_float
     return opset != DEFAULT or pools_integers
 
