@@ -11,8 +11,8 @@ from ...ir.graph import Node
 from ...ir.op import Op
 from ...ir.types import Sym, TensorType
 from ...runtime.target import Unsupported
+from ..group import Group
 from .code import CTYPES, Code
-from .group import Group
 
 
 class Kernel(ABC):

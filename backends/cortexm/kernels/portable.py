@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ....runtime.target import Unsupported
+from ...group import Group
 from .. import scalars
-from ..group import Group
 from ..kernel import Kernel
 
 
