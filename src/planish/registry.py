@@ -16,6 +16,9 @@ TARGETS: dict[str, str] = {
     "c": "cortexm.target:CTarget",
     "cortex-m4": "cortexm.target:CTarget",
     "cortex-m55": "cortexm.target:CTarget",
+    "tvm": "tvm.target:TvmTarget",
+    "tvm:aarch64-linux": "tvm.target:TvmTarget",
+    "tvm:aarch64-android": "tvm.target:TvmTarget",
 }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ....runtime.target import Unsupported
 from ...group import Group
+from ...kernel import Kernel
 from .. import scalars
-from ..kernel import Kernel
 
 
 class Portable(Kernel):
