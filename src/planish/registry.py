@@ -17,6 +17,10 @@ TARGETS: dict[str, str] = {
     "cortex-m4": "cortexm.target:CTarget",
     "cortex-m55": "cortexm.target:CTarget",
     "onnx": "onnx.target:OnnxTarget",
+
+    "tvm": "tvm.target:TvmTarget",
+    "tvm:aarch64-linux": "tvm.target:TvmTarget",
+    "tvm:aarch64-android": "tvm.target:TvmTarget",
 }
 #: Those that a colon and a word of the target's own may follow: `onnx:17`.
 VARIABLE = frozenset({"onnx"})
