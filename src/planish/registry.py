@@ -17,7 +17,6 @@ TARGETS: dict[str, str] = {
     "cortex-m4": "cortexm.target:CTarget",
     "cortex-m55": "cortexm.target:CTarget",
     "onnx": "onnx.target:OnnxTarget",
-
     "tvm": "tvm.target:TvmTarget",
     "tvm:aarch64-linux": "tvm.target:TvmTarget",
     "tvm:aarch64-android": "tvm.target:TvmTarget",
