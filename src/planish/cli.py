@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from . import __version__
-from .debugging.commands import debug
+from .debugging.commands import debug, diff, explain, profile
 from .ir.errors import PlanishError, UsageError
 from .options import PATH, Group, loading, settings, transforming
 from .screen import Screen
@@ -112,17 +112,21 @@ def targets(screen: Screen) -> int:
     return 0
 
 
-@cli.command()
-@click.pass_obj
-def passes(screen: Screen) -> int:
-    """List the passes, what each promises, and its options."""
-    from .listing import list_passes
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def passes(ctx: click.Context) -> int:
+    """List the passes, what each promises, and its options; or explain why a rule did not fire."""
+    if ctx.invoked_subcommand is None:
+        from .listing import list_passes
 
-    list_passes(screen)
+        list_passes(ctx.obj)
     return 0
 
 
+passes.add_command(explain)
 cli.add_command(debug)
+cli.add_command(diff)
+cli.add_command(profile)
 
 
 # ---- the one place where errors become messages and exit codes

@@ -104,6 +104,7 @@ class Group(click.Group):
 
 def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Options as one decorator, to be listed in this order."""
+
     def decorate(function: Any) -> Any:
         for option in reversed(options):
             function = option(function)

@@ -1,1 +1,1 @@
-"""What to do when a model is wrong: which layer loses accuracy, which part fails, what changed, why a rule did not fire."""
+"""What to do when a model is wrong: the layer that loses accuracy, the part that fails, what changed."""

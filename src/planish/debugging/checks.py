@@ -156,7 +156,9 @@ class Command(Check):
             for word, stands_for in words.items():
                 parts = [part.replace(word, stands_for) for part in parts]
             try:
-                done = subprocess.run(parts, capture_output=True, text=True, errors="replace", timeout=seconds)
+                done = subprocess.run(
+                    parts, check=False, capture_output=True, text=True, errors="replace", timeout=seconds
+                )
             except subprocess.TimeoutExpired:
                 return None
             except OSError as error:
@@ -200,7 +202,9 @@ def parse_check(text: str) -> Check:
         try:
             return Worse(text, figure.strip(), float(limit))
         except ValueError:
-            raise UsageError(f"--check {text!r}: {limit!r} is no number", fix="write sqnr<30 or agreement<0.9") from None
+            raise UsageError(
+                f"--check {text!r}: {limit!r} is no number", fix="write sqnr<30 or agreement<0.9"
+            ) from None
     try:
         words = shlex.split(text)
     except ValueError as error:

@@ -83,3 +83,49 @@ def reduce(
 
     reduce_model(_request(options), data, check, Budget(checks, seconds), out, screen)
     return 0
+
+
+@click.command()
+@click.argument("model", metavar="A", type=PATH)
+@click.argument("other", metavar="[B]", type=PATH, required=False)
+@click.option("--data", help="Compare the outputs too, on these inputs: an .npz file, or random:lo,hi.")
+@_samples
+@_passes
+@click.pass_obj
+def diff(
+    screen: Screen, /, other: Path | None, data: str | None, samples: int | None, **options: Any
+) -> int:  # fmt: skip
+    """What is different between models A and B: nodes, types, constants, costs, outputs.
+
+    Both are .onnx files, .planish graphs or compiled folders. With --pipeline, B is what the passes make of it; without
+    B, of A.
+    """
+    from .differ import diff_models
+
+    return diff_models(_request(options), other, data, samples, screen)
+
+
+@click.command()
+@click.argument("build", type=PATH)
+@click.option("--data", help="An input: an .npz file, or random:lo,hi. Default: the calibrated ranges.")
+@click.pass_obj
+def profile(screen: Screen, build: Path, data: str | None) -> int:
+    """Show where the instructions of the compiled program in BUILD go."""
+    from .profiling import profile_build
+
+    return profile_build(build, data, screen)
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.argument("rule")
+@_passes
+@click.pass_obj
+def explain(screen: Screen, /, rule: str, **options: Any) -> int:
+    """Say why RULE did not fire in MODEL, at every node where it might have.
+
+    The passes before the rule's own are run, or those of --pipeline, and then that one.
+    """
+    from .explain import explain_rule
+
+    return explain_rule(_request(options), rule, screen)

@@ -201,5 +201,5 @@ def _layer(value: Value, name: str, seen: _Seen) -> Layer:
     quant = value.type.quant if value.type.dtype.is_integer else None
     largest, own_largest = (float(np.max(np.abs(x), initial=0)) for x in (noise, own))
     steps, own_steps = (None if quant is None else x / quant.scale[0] for x in (largest, own_largest))
-    decibels = (sqnr_db(wanted, wanted + x) for x in (noise, own))
-    return Layer(name, value.producer, value.type, *decibels, largest, steps, own_steps)
+    noise_db, own_db = (sqnr_db(wanted, wanted + x) for x in (noise, own))
+    return Layer(name, value.producer, value.type, noise_db, own_db, largest, steps, own_steps)

@@ -118,7 +118,7 @@ class _Search:
     def _round(self) -> bool:
         """Everything once; whether anything got smaller."""
         steps = (self._fewer_passes, self._parts, self._outputs, self._sizes, self._nodes, self._bypasses)
-        return any([step() for step in steps])
+        return sum(step() for step in steps) > 0  # not any(): each step is to run
 
     def _passes_done(self) -> None:
         """Start from what the first passes made, as late as the failure allows; then no pass is run in vain."""

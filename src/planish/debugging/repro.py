@@ -16,7 +16,7 @@ from ..passes.pipeline import parse_pipeline
 from ..report import jsonable
 from ..runtime.data import read
 from ..screen import Screen, counted
-from .checks import Check, Command, Contract, Crash, Trial, Worse, parse_check
+from .checks import Check, Command, Contract, Crash, Trial, parse_check
 from .reduce import Budget, Reduction, reduce
 from .sources import Request
 
@@ -127,7 +127,8 @@ def _statement(found: Reduction, check: Check) -> tuple[list[str], list[str]]:
                 f"run_pipeline(graph, {pipeline!r}, {made}, listeners=[Validation()])"
             ]
         case _:
-            return ["from planish.debugging.checks import Trial, parse_check", "from planish.passes.pipeline import parse_pipeline"], [
+            own = "from planish.debugging.checks import Trial, parse_check"
+            return [own, "from planish.passes.pipeline import parse_pipeline"], [
                 f"trial = Trial(graph, parse_pipeline({pipeline!r}).passes, samples)",
                 f"assert parse_check({check.text!r}).failure(trial, seconds=300.0) is None",
-            ]  # fmt: skip
+            ]
