@@ -28,7 +28,6 @@ def list_targets(screen: Screen) -> None:
 
 def list_passes(screen: Screen) -> None:
     """Every pass: contract, options with their defaults, and the first line of its documentation."""
-    from .debugging.explain import rules_of
     from .passes import all_passes
     from .passes.options import usage
 
@@ -38,7 +37,7 @@ def list_passes(screen: Screen) -> None:
             "contract": str(p.contract),
             "options": {f.name: str(f.default) for f in dataclasses.fields(p)},
             "usage": usage(p),
-            "rules": list(dict.fromkeys(type(rule).__name__ for rule in rules_of(p))),
+            "rules": list(dict.fromkeys(type(rule).__name__ for rule in p.rewrites())),
             "summary": (inspect.getdoc(p) or "").partition("\n")[0],
         }
         for p in all_passes()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..options import PATH, Group, loading, settings, together
+from ..options import PATH, Command, Group, loading, settings, together
 from ..screen import Screen
 
 _passes = together(
@@ -85,7 +85,7 @@ def reduce(
     return 0
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", metavar="A", type=PATH)
 @click.argument("other", metavar="[B]", type=PATH, required=False)
 @click.option("--data", help="Compare the outputs too, on these inputs: an .npz file, or random:lo,hi.")
@@ -105,7 +105,7 @@ def diff(
     return diff_models(_request(options), other, data, samples, screen)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("build", type=PATH)
 @click.option("--data", help="An input: an .npz file, or random:lo,hi. Default: the calibrated ranges.")
 @click.pass_obj
@@ -116,7 +116,7 @@ def profile(screen: Screen, build: Path, data: str | None) -> int:
     return profile_build(build, data, screen)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", type=PATH)
 @click.argument("rule")
 @_passes

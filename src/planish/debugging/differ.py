@@ -98,7 +98,7 @@ def _computing(graph: Graph) -> list[Node]:
 def _paired(a: Graph, b: Graph) -> dict[Node, Node]:
     """Nodes of `a` with their counterparts in `b`, in order."""
     pairs: dict[Node, Node] = {}
-    for key in (_name_key, _source_key):
+    for key in (_name_key, _source_key, _first_source_key):
         partners = set(pairs.values())
         theirs = _numbered([node for node in _computing(b) if node not in partners], key)
         for k, node in _numbered([node for node in _computing(a) if node not in pairs], key).items():
@@ -113,6 +113,10 @@ def _name_key(node: Node) -> object:
 
 def _source_key(node: Node) -> object:
     return node.op.name, node.loc.names
+
+
+def _first_source_key(node: Node) -> object:
+    return (node.op.name, node.loc.names[0]) if node.loc else None  # a fused node keeps the first one's place
 
 
 def _numbered(nodes: list[Node], key: Any) -> dict[object, Node]:
@@ -158,7 +162,7 @@ def _operand_change(a: Value, b: Value, twins: Mapping[Value, Value]) -> str:
 def _said(value: Value) -> str:
     if value.const is not None:
         return f"a constant {value.type}"
-    return f"%{value.name}" if value.name or value.producer is None else value.producer.describe()
+    return repr(value) if value.name or value.producer is None else value.producer.describe()
 
 
 # ---- costs and numbers
@@ -267,7 +271,8 @@ def _show(
     if not found:
         screen.say("the structure is the same")
     unequal = [[x, before.get(x, 0), after.get(x, 0)] for x in {**before, **after} if before.get(x) != after.get(x)]
-    screen.table((Column("what"), Column("before", number=True), Column("after", number=True)), unequal)
+    if unequal:
+        screen.table((Column("what"), Column("before", number=True), Column("after", number=True)), unequal)
     for n in compared:
         if n.max_error is None or n.sqnr_db is None:
             screen.say(f"output {n.output}: the shapes differ")
@@ -277,5 +282,5 @@ def _show(
 
 
 def _line(node: Node) -> str:
-    names = ", ".join(f"%{v.name or '?'}" for v in node.results)
-    return f"{names} = {node.describe()} : {', '.join(str(v.type) for v in node.results)}"
+    names = ", ".join(f"%{v.name}" for v in node.results if v.name)
+    return f"{names}{' = ' if names else ''}{node.describe()} : {', '.join(str(v.type) for v in node.results)}"

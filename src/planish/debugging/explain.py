@@ -35,14 +35,9 @@ class NearMiss:
     depth: int
 
 
-def rules_of(cls: type[Pass]) -> tuple[Rule, ...]:
-    """The rewrite rules of a pass; none where it is written otherwise."""
-    return tuple(getattr(cls, "rules", ()))
-
-
 def rules_named(name: str) -> list[tuple[type[Pass], Rule]]:
     """Rules by title, or all rules of a class by its name, with their passes. Raises UsageError for no such rule."""
-    everything = [(cls, rule) for cls in all_passes() for rule in rules_of(cls)]
+    everything = [(cls, rule) for cls in all_passes() for rule in cls.rewrites()]
     found = [x for x in everything if name.lower() in (x[1].title.lower(), type(x[1]).__name__.lower())]
     if not found:
         known = list(dict.fromkeys(type(rule).__name__ for _, rule in everything))
@@ -85,9 +80,9 @@ def explain_rule(request: Request, name: str, screen: Screen) -> int:
 
 
 def _explained(request: Request, prefix: Pipeline | None, cls: type[Pass], rule: Rule) -> dict[str, Any]:
-    before = passes_before(cls) if prefix is None else prefix
+    before, own = _split(passes_before(cls) if prefix is None else prefix, cls)
     graph = request.graph()
-    result = run_pipeline(graph, [*before.passes, cls()], request.context(graph))
+    result = run_pipeline(graph, [*before, own], request.context(graph))
     misses = list(near_misses(result.graph, rule))
     groups: dict[tuple[int, str], list[Node]] = {}
     for miss in misses:
@@ -96,14 +91,25 @@ def _explained(request: Request, prefix: Pipeline | None, cls: type[Pass], rule:
     return {
         "rule": rule.title,
         "pass": cls.name,
-        "after": str(Pipeline((*before.passes, cls()))),
-        "root": rule.compiled.op.__name__ if not hasattr(rule.compiled.op, "name") else rule.compiled.op.name,
+        "after": str(Pipeline((*before, own))),
+        "root": rule.compiled.op.name,
         "fired": result.steps[-1].changes.applied.get(rule.title, 0),
         "near_misses": [
             {"reason": reason, "matched_ops": depth, "nodes": [_node(node) for node in nodes]}
             for (depth, reason), nodes in ordered
         ],
     }
+
+
+def _split(pipeline: Pipeline, cls: type[Pass]) -> tuple[tuple[Pass, ...], Pass]:
+    """The passes before the first one of this class, and that one; with default options where there is none.
+
+    Raises UsageError for a pass that wants options.
+    """
+    for i, applied in enumerate(pipeline.passes):
+        if type(applied) is cls:
+            return pipeline.passes[:i], applied
+    return pipeline.passes, parse_pipeline(cls.name).passes[0]
 
 
 def _node(node: Node) -> dict[str, Any]:
@@ -118,11 +124,12 @@ def _node(node: Node) -> dict[str, Any]:
 def _show(screen: Screen, answer: dict[str, Any]) -> None:
     if screen.json:
         return
+    fired = f"{answer['rule']} of {answer['pass']}: fired {counted(answer['fired'], 'time')}"
+    if not answer["near_misses"]:
+        screen.say(f"{fired}; after {answer['after']} there is no {answer['root']} to look at")
+        return
     looked = sum(len(group["nodes"]) for group in answer["near_misses"])
-    screen.say(
-        f"{answer['rule']} of {answer['pass']}: fired {counted(answer['fired'], 'time')}; "
-        f"after {answer['after']} there {'is' if looked == 1 else 'are'} {counted(looked, answer['root'])} to look at"
-    )
+    screen.say(f"{fired}; after {answer['after']} it looked at {counted(looked, answer['root'])}")
     rows = []
     for group in answer["near_misses"]:
         reason = group["reason"] or "it would fire here"

@@ -94,11 +94,20 @@ def _pairs(reference: Graph, tested: Graph) -> dict[Value, Value]:
     public = {v: outputs.get(name) for name, v in zip(tested.output_names, tested.outputs, strict=True)}
     pairs: dict[Value, Value] = {}
     for value in _values(tested):
-        twin = named.get(value.name) or public.get(value)
+        twin = named.get(value.name)
+        if twin is None or not _same_source(value, twin):
+            twin = public.get(value)
         untouched = value.producer is None and twin is not None and value.type.bare == twin.type.bare
         if twin is not None and not untouched and _comparable(value.type, twin.type):
             pairs[value] = twin
     return pairs
+
+
+def _same_source(a: Value, b: Value) -> bool:
+    """Whether values of one name are the same thing: a number for a name may be the printer's, not the model's."""
+    if not a.name.isdigit() or a.producer is None or b.producer is None:
+        return True
+    return bool(set(a.producer.loc.names) & set(b.producer.loc.names))
 
 
 def _comparable(a: TensorType, b: TensorType) -> bool:
