@@ -34,6 +34,8 @@ BAD_DB = 20.0
 TRIES = 3
 #: Gains below this, in dB, are not worth a layer in floats.
 WORTH_DB = 0.5
+#: A list of fewer layers that brings this part of the gain is enough.
+MOST = 0.75
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ class Blame:
 
     @property
     def suggestion(self) -> Exclusion | None:
-        """The list that gained most, where any is worth it."""
-        best = max(self.exclusions, key=lambda e: e.gain_db, default=None)
-        return best if best is not None and best.gain_db >= WORTH_DB else None
+        """The shortest list that brings most of what any brings, where that is worth it."""
+        enough = max(WORTH_DB, MOST * max((e.gain_db for e in self.exclusions), default=0.0))
+        return next((e for e in self.exclusions if e.gain_db >= enough), None)
 
 
 # ---- what to compare
