@@ -37,7 +37,7 @@ def samples(reference, digits):
 
 
 def corrupted(graph, source):
-    """A copy in which the first two channels of one layer's integer weights have the wrong sign."""
+    """A copy in which the first two channels of one layer's weights have the wrong sign."""
     copy = graph.clone()
     node = next(n for n in copy.nodes if source in n.loc.names and n.op.name in ("conv2d", "dense"))
     weights = node.operands[1].const.copy()
@@ -67,9 +67,19 @@ def test_the_layer_with_corrupted_weights_is_found(reference, quantized, samples
     at = layers.index(guilty)
     assert source in guilty.node.loc.names
     assert guilty.own_sqnr_db < healthy[at].own_sqnr_db - 10
+    assert min(layers, key=lambda layer: layer.effect_db) is guilty
     others = [(a, b) for a, b in zip(layers, healthy, strict=True) if a is not guilty]
     assert [a.own_sqnr_db for a, _ in others] == [b.own_sqnr_db for _, b in others]  # given exact inputs, as ever
     assert [x.sqnr_db for x in layers[:at]] == [x.sqnr_db for x in healthy[:at]]
+
+
+@pytest.mark.parametrize("source", LAYERS)
+def test_the_effect_of_the_only_noise_is_all_noise_there_is(reference, samples, source):
+    layers = layer_noise(reference, corrupted(reference, source), samples)
+    (noisy,) = [x for x in layers if x.own_sqnr_db < np.inf]
+    assert source in noisy.node.loc.names
+    assert noisy.effect_db == pytest.approx(layers[-1].sqnr_db, abs=1e-3)
+    assert [x.effect_db for x in layers if x is not noisy] == [np.inf] * (len(layers) - 1)
 
 
 @pytest.mark.parametrize("source", LAYERS[:3])

@@ -29,8 +29,8 @@ def commands(block):
 
 @pytest.fixture
 def folder(tmp_path, digits, monkeypatch):
-    for file in digits.iterdir():
-        if file.suffix in (".onnx", ".npz"):
+    for file in (*digits.iterdir(), *(DOCS / "tutorials").iterdir()):
+        if file.suffix in (".onnx", ".npz") or (file.parent.name == "tutorials" and file.suffix == ".py"):
             shutil.copy(file, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -78,10 +78,11 @@ def test_the_errors_are_as_documented(planish, folder, block):
         assert run(planish, folder, command) == expected
 
 
-def test_the_tutorial_runs(planish, folder, require_tool):
+@pytest.mark.parametrize("tutorial", ["deploy.md", "debug.md"])
+def test_the_tutorial_runs(planish, folder, require_tool, tutorial):
     for tool in ("cc", "arm-none-eabi-gcc", "qemu-system-arm"):
         require_tool(tool)
-    for block in blocks("tutorials/deploy.md"):
+    for block in blocks(f"tutorials/{tutorial}"):
         for command, expected in commands(block):
             found = run(planish, folder, command)
             assert matches(expected, found), (command, found)

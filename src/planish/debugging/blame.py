@@ -74,8 +74,10 @@ class Blame:
 
     @property
     def worst(self) -> list[Layer]:
-        """Layers that add noise of their own, those that add most first."""
-        return sorted((x for x in self.layers if math.isfinite(x.own_sqnr_db)), key=lambda x: x.own_sqnr_db)
+        """Layers that add noise of their own, those first that harm the outputs most."""
+        return sorted(
+            (x for x in self.layers if math.isfinite(x.own_sqnr_db)), key=lambda x: (x.effect_db, x.own_sqnr_db)
+        )
 
     @property
     def suggestion(self) -> Exclusion | None:
@@ -255,6 +257,7 @@ def _layer_as_json(layer: Layer) -> dict[str, Any]:
         "type": str(layer.type),
         "sqnr_db": layer.sqnr_db,
         "own_sqnr_db": layer.own_sqnr_db,
+        "effect_db": layer.effect_db,
         "max_error": layer.max_error,
         "max_steps": layer.max_steps,
         "own_max_steps": layer.own_max_steps,
@@ -267,6 +270,7 @@ COLUMNS = (
     Column("type"),
     Column("SQNR dB", number=True),
     Column("own dB", number=True),
+    Column("effect dB", number=True),
     Column("max error", number=True),
     Column("steps", number=True),
     Column("own steps", number=True),
@@ -283,7 +287,7 @@ def _show(screen: Screen, found: Blame, subject: Subject) -> None:
         mark = "first bad" if layer is found.first_bad else ""
         marks = ", ".join(filter(None, [mark, worst.get(id(layer), "")]))
         steps = [None if x is None else f"{x:.1f}" for x in (layer.max_steps, layer.own_max_steps)]
-        levels = [decibel(layer.sqnr_db), decibel(layer.own_sqnr_db)]
+        levels = [decibel(x) for x in (layer.sqnr_db, layer.own_sqnr_db, layer.effect_db)]
         rows.append([layer.source, layer.op, str(layer.type.bare), *levels, f"{layer.max_error:.3g}", *steps, marks])
     screen.table(COLUMNS, rows)
     samples = counted(len(subject.dataset), "sample")

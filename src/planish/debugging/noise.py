@@ -3,11 +3,13 @@
 Layers are values that both graphs name alike; passes keep the names of what they replace. Each is measured twice:
 
 - as it is: the noise that has come together up to here;
-- its own: with what comes before it exact, every operand being the reference's value in the layer's own integers.
+- its own: with what comes before it exact, every operand being the reference's value in the layer's own integers;
+- its effect: what the outputs would be, were that the only noise there is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -22,13 +24,17 @@ from ..runtime.oracle import sqnr_db
 from ..verification import taken
 from .sources import inlined
 
+#: Samples on which effects are measured: each layer wants a run of its own.
+EFFECTS = 8
+
 
 @dataclass(frozen=True)
 class Layer:
     """How far one value is from the reference's, over all samples.
 
     node: that computes it, of the transformed graph; None for an input. sqnr_db, own_sqnr_db: signal to noise, infinite
-    where nothing differs. max_error is absolute; steps are that in quantization steps, None for floats.
+    where nothing differs. effect_db: that of the outputs, with this layer's own noise alone. max_error is absolute;
+    steps are that in quantization steps, None for floats.
     """
 
     name: str
@@ -36,6 +42,7 @@ class Layer:
     type: TensorType
     sqnr_db: float
     own_sqnr_db: float
+    effect_db: float
     max_error: float
     max_steps: float | None
     own_max_steps: float | None
@@ -59,7 +66,7 @@ def layer_noise(reference: Graph, tested: Graph, samples: Iterable[Mapping[str, 
     reference, tested = inlined(reference), inlined(tested)
     pairs = _pairs(reference, tested)
     found: dict[Value, _Seen] = {value: _Seen() for value in pairs}
-    for sample in samples:
+    for count, sample in enumerate(samples):
         exact = dict(executed(reference, {v: np.asarray(sample[v.name]) for v in reference.inputs}))
         batch = taken(tested, {name: np.asarray(array)[None] for name, array in sample.items()})
         inputs = {v: batch[v.name][0] for v in tested.inputs}
@@ -67,6 +74,8 @@ def layer_noise(reference: Graph, tested: Graph, samples: Iterable[Mapping[str, 
             if value in pairs:
                 found[value].add(value, array, pairs[value], exact[pairs[value]])
         _measure_alone(tested, inputs, pairs, exact, found)
+        for value, seen in found.items() if count < EFFECTS else ():
+            seen.add_effect(reference, exact, pairs[value])
     return [_layer(value, value.name or pairs[value].name, seen) for value, seen in found.items()]
 
 
@@ -166,6 +175,18 @@ def _measure_alone(
                 live[value] = _encoded(value, exact[pairs[value]], found[value].perm)
 
 
+def _propagated(graph: Graph, exact: Mapping[Value, Array], value: Value, array: Array) -> list[Array]:
+    """Outputs of a graph that computed `exact`, had one value been another; only what depends on it is computed."""
+    live = {value: array}
+    for node in graph.nodes:
+        if any(v in live for v in node.operands):
+            results = evaluate_node(
+                node, [_operand(v, live) if v in live else _operand(v, exact) for v in node.operands]
+            )
+            live.update(zip(node.results, results, strict=True))
+    return [live.get(v, exact[v]) for v in graph.outputs if v in exact]
+
+
 def _decoded(value: Value, array: Array) -> Array:
     """Real numbers, in double precision."""
     wide, quant = array.astype(np.float64), value.type.quant
@@ -190,6 +211,7 @@ class _Seen:
         self.wanted: list[Array] = []
         self.noise: list[Array] = []
         self.own: list[Array] = []
+        self.signal = self.spread = 0.0
 
     def add(self, value: Value, array: Array, twin: Value, exact: Array) -> None:
         """A sample; the first one decides which layout the value has, where its shape leaves that open."""
@@ -204,6 +226,18 @@ class _Seen:
         """A sample of the layer alone."""
         self.own.append((np.transpose(_decoded(value, array), self.perm) - _decoded(twin, exact)).ravel())
 
+    def add_effect(self, reference: Graph, exact: Mapping[Value, Array], twin: Value) -> None:
+        """What the noise of the last sample, of this layer alone, does to the outputs."""
+        if not twin.type.dtype.is_float or not np.any(self.own[-1]):
+            return
+        array = (exact[twin] + self.own[-1].reshape(exact[twin].shape)).astype(exact[twin].dtype)
+        found = _propagated(reference, exact, twin, array)
+        outputs = [v for v in reference.outputs if v in exact]
+        for v, changed in zip(outputs, found, strict=True):
+            before, after = _decoded(v, exact[v]), _decoded(v, changed)
+            self.signal += float(np.sum(np.square(before)))
+            self.spread += float(np.sum(np.square(after - before)))
+
 
 def _layer(value: Value, name: str, seen: _Seen) -> Layer:
     wanted, noise, own = (np.concatenate(parts) for parts in (seen.wanted, seen.noise, seen.own))
@@ -211,4 +245,5 @@ def _layer(value: Value, name: str, seen: _Seen) -> Layer:
     largest, own_largest = (float(np.max(np.abs(x), initial=0)) for x in (noise, own))
     steps, own_steps = (None if quant is None else x / quant.scale[0] for x in (largest, own_largest))
     noise_db, own_db = (sqnr_db(wanted, wanted + x) for x in (noise, own))
-    return Layer(name, value.producer, value.type, noise_db, own_db, largest, steps, own_steps)
+    effect_db = 10 * math.log10(seen.signal / seen.spread) if seen.signal and seen.spread else math.inf
+    return Layer(name, value.producer, value.type, noise_db, own_db, effect_db, largest, steps, own_steps)
