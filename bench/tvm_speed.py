@@ -58,7 +58,9 @@ def reference(path: Path) -> Callable[[], object]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
-    feeds = {i.name: random.uniform(0, 1, [d if isinstance(d, int) else 1 for d in i.shape]) for i in session.get_inputs()}
+    feeds = {
+        i.name: random.uniform(0, 1, [d if isinstance(d, int) else 1 for d in i.shape]) for i in session.get_inputs()
+    }
     feeds = {name: x.astype(np.float32) for name, x in feeds.items()}
     return lambda: session.run(None, feeds)
 

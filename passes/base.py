@@ -83,6 +83,11 @@ class Pass:
         """Transform the graph in place; say what was done. Raises UsageError when the context lacks what it needs."""
         raise TypeError(f"{type(self).__name__} does not define run")
 
+    @classmethod
+    def rewrites(cls) -> tuple[Rule, ...]:
+        """The rewrite rules that the pass is made of, for whoever asks why one did not fire; those in `rules`."""
+        return tuple(getattr(cls, "rules", ()))
+
     def check(self, graph: Graph) -> None:
         """Postcondition on the result, beyond the verifier's. Raises InvalidGraphError."""
 

@@ -41,6 +41,11 @@ class Fuse(Pass):
         changes.add(rewrite(graph, INTO_NEIGHBOURS))  # and what that makes possible
         return changes
 
+    @classmethod
+    def rewrites(cls) -> tuple[Rule, ...]:
+        """The rules of this file."""
+        return (*INTO_NEIGHBOURS, *ALONE)
+
 
 # ---- a layer is conv2d or dense: weights [O, ...], bias [O]
 
