@@ -21,6 +21,7 @@ from ..ir.ops.pool import avg_pool2d, max_pool2d, sum_pool2d
 from ..ir.ops.reduce import reduce_mean
 from ..ir.ops.shape import pad
 from ..ir.pattern import const, only_use
+from ..ir.precision import is_finite, widened
 from ..ir.rewrite import NoMatch, Rule, no_match, rewrite
 from ..ir.types import NCHW, Array, TensorType, static
 from ..runtime.contracts import REASSOCIATING, Contract
@@ -54,7 +55,7 @@ def along(axis: int, constant: Array, type: TensorType) -> Array | None:
     """What broadcasts to `type`, as one float64 number per index of `axis`; None where it varies otherwise."""
     if constant.ndim > type.rank:
         return None
-    full: Array = constant.reshape(static(full_rank(constant.shape, type.rank))).astype(np.float64)
+    full = widened(constant.reshape(static(full_rank(constant.shape, type.rank))))
     if any(d != 1 for i, d in enumerate(full.shape) if i != axis):
         return None
     return np.broadcast_to(full.ravel(), (int(type.shape[axis]),))  # type: ignore[arg-type]
@@ -76,11 +77,11 @@ def per_input(vector: Array, w: Array, layer: Any) -> Array:
 
 def scale_and_shift(m: Any, scale: Array, shift: Array, mean: Array, var: Array) -> tuple[Array, Array] | NoMatch:
     """batch_norm as x * k + t, in float64."""
-    wide = [v.astype(np.float64) for v in (scale, shift, mean, var)]
+    wide = [widened(v) for v in (scale, shift, mean, var)]
     with np.errstate(all="ignore"):
         k = wide[0] / np.sqrt(wide[3] + m.batch_norm.epsilon)
         t = wide[1] - wide[2] * k
-    return (k, t) if np.all(np.isfinite(k)) and np.all(np.isfinite(t)) else no_match("parameters are not finite")
+    return (k, t) if is_finite(k) and is_finite(t) else no_match("parameters are not finite")
 
 
 def normalized_axis(m: Any) -> int:
@@ -199,7 +200,7 @@ class ConstantBeforeLayer(ConstantRule):
 
 def usable(combine: Builder[Any], constant: Array) -> bool:
     """Whether a constant can go into weights: finite, and no divisor is zero."""
-    return bool(np.all(np.isfinite(constant)) and (combine is not div or np.all(constant != 0)))
+    return is_finite(constant) and (combine is not div or bool(np.all(constant != 0)))
 
 
 @dataclass(eq=False)
