@@ -29,20 +29,6 @@ from .base import Changes, Context, Pass
 from .moving import full_rank
 
 
-@dataclass(frozen=True)
-class Fuse(Pass):
-    """Fold batch normalization, per-channel constants and padding into convolutions, dense layers and poolings."""
-
-    contract: ClassVar[Contract] = REASSOCIATING
-
-    def run(self, graph: Graph, context: Context) -> Changes:
-        changes = Changes()
-        changes.add(rewrite(graph, INTO_NEIGHBOURS))
-        changes.add(rewrite(graph, ALONE))  # what no neighbour took
-        changes.add(rewrite(graph, INTO_NEIGHBOURS))  # and what that makes possible
-        return changes
-
-
 # ---- a layer is conv2d or dense: weights [O, ...], bias [O]
 
 
@@ -357,3 +343,18 @@ INTO_NEIGHBOURS: tuple[Rule, ...] = (
     PadIntoConv(), PadIntoPool(avg_pool2d), PadIntoPool(sum_pool2d), PadIntoPool(max_pool2d), AveragePoolOfWholeImage(),
 )  # fmt: skip
 ALONE: tuple[Rule, ...] = (BatchNormAlone(),)
+
+
+@dataclass(frozen=True)
+class Fuse(Pass):
+    """Fold batch normalization, per-channel constants and padding into convolutions, dense layers and poolings."""
+
+    contract: ClassVar[Contract] = REASSOCIATING
+    rules: ClassVar[tuple[Rule, ...]] = (*INTO_NEIGHBOURS, *ALONE)
+
+    def run(self, graph: Graph, context: Context) -> Changes:
+        changes = Changes()
+        changes.add(rewrite(graph, INTO_NEIGHBOURS))
+        changes.add(rewrite(graph, ALONE))  # what no neighbour took
+        changes.add(rewrite(graph, INTO_NEIGHBOURS))  # and what that makes possible
+        return changes

@@ -46,9 +46,8 @@ class Source:
         fan_in = max(1, int(np.prod(shape[1:])))
         return (random.uniform(low, high, shape) / (fan_in**0.5 if low < 0 else 1)).astype(np.float32)
 
-    def use(self, op: type[Op], x: Value, fixed: Fixed | None = None) -> Use:
-        """A way to apply the op with x as its first operand that no literal takes; `fixed` attributes are given."""
-        fixed = fixed or {}
+    def use(self, op: type[Op], x: Value, fixed: Fixed) -> Use:
+        """A way to apply the op to x and the other operands; `fixed` attributes are given."""
         attributes, others = USES.get(op, _by_example(op))(self, x, fixed)
         return {**attributes, **fixed}, others
 
@@ -234,5 +233,5 @@ USES: dict[type[Op], Callable[[Source, Value, Fixed], Use]] = {
     ops.MaxPool2d: pool, ops.AvgPool2d: avg_pool2d, ops.Pad: pad,
     ops.Reshape: reshape, ops.Transpose: transpose, ops.Slice: slice_, ops.Expand: expand, ops.Concat: concat,
     ops.ReduceMean: reduction, ops.ReduceSum: reduction, ops.ReduceMax: reduction, ops.Gather: gather,
-    ops.Softmax: _plain, ops.Cast: cast, ops.Quantize: quantization, ops.Dequantize: quantization,
+    ops.Softmax: _plain, ops.Cast: cast, ops.Quantize: quantization,
 }  # fmt: skip
