@@ -28,7 +28,6 @@ from ..runtime.contracts import REASSOCIATING, Contract
 from .base import Changes, Context, Pass
 from .moving import full_rank
 
-
 # ---- a layer is conv2d or dense: weights [O, ...], bias [O]
 
 

@@ -80,6 +80,22 @@ class Network(Source):
         starts = (0, 0, *(self.draw.integer(0, d - 1) for d in static((h, w))))
         return _value(slice_(x, starts=starts, stops=(n, c, h, w), steps=(1, 1, 1, 1)))
 
+    def halves(self, x: Value) -> Value:
+        """Channels split in two and joined again, perhaps with something done to one part."""
+        channels = x.type.shape[1]
+        at = self.draw.integer(0, int(channels) - 1) if isinstance(channels, int) else 0
+        ends = [(0, at), (at, channels)] if at else [(0, channels)]
+        cut: list[Value] = []
+        for start, stop in ends:
+            starts, stops = (
+                tuple(e if i == 1 else d for i, d in enumerate(whole))
+                for e, whole in ((start, (0,) * x.type.rank), (stop, x.type.shape))
+            )
+            cut.append(_value(slice_(x, starts=starts, stops=stops, steps=(1,) * x.type.rank)))
+        if self.draw.boolean():
+            cut[0] = self.activation(cut[0])
+        return _value(concat(*cut, axis=1))
+
     def there_and_back(self, x: Value) -> Value:
         """Transposes as importers leave them."""
         last = _value(transpose(x, perm=(0, 2, 3, 1)))
@@ -112,18 +128,20 @@ class Network(Source):
 
 
 IMAGE_LAYERS: tuple[Layer, ...] = (
-    Network.convolution, Network.depthwise, Network.activation, Network.pooling, Network.residual,
-    Network.normalization, Network.joined, Network.padding, Network.cropping, Network.there_and_back,
+    Network.convolution, Network.activation, Network.convolution, Network.activation, Network.depthwise, Network.pooling, Network.residual,
+    Network.normalization, Network.joined, Network.padding, Network.cropping, Network.there_and_back, Network.halves,
 )  # fmt: skip
 VECTOR_LAYERS: tuple[Layer, ...] = (Network.dense, Network.activation, Network.residual)
 
 
 @st.composite
-def types(draw: st.DrawFn, rank: int | None = None, max_dim: int = 6, symbolic: bool = False) -> TensorType:
-    """Types of float tensors: an image where the rank is 4, batch 1. symbolic: the batch may be the symbol N."""
+def types(
+    draw: st.DrawFn, rank: int | None = None, max_dim: int = 6, max_batch: int = 1, symbolic: bool = False
+) -> TensorType:
+    """Types of float tensors: an image where the rank is 4. symbolic: the batch may be the symbol N."""
     d = HypothesisDraw(draw)
     rank = d.choice([4, 2, 3]) if rank is None else rank
-    batch: Dim = d.choice([1, Sym("N")]) if symbolic else 1
+    batch: Dim = Sym("N") if symbolic and d.boolean() else d.integer(1, max_batch)
     sizes = [d.integer(1, max_dim if i else min(4, max_dim)) for i in range(rank - 1)]
     return TensorType((batch, *sizes), F32)
 
@@ -136,10 +154,10 @@ def graphs(draw: st.DrawFn, max_layers: int = 6, max_dim: int = 6, symbolic: boo
     """
     network = Network(draw)
     d = network.draw
-    x = network.input(draw(types(4, max_dim, symbolic)))
+    x = network.input(draw(types(4, max_dim, symbolic=symbolic)))
     value = network.grow(x, [d.choice(IMAGE_LAYERS) for _ in range(d.integer(1, max_layers))])
     if d.boolean():
-        layers = [Network.flattened, *(d.choice(VECTOR_LAYERS) for _ in range(d.integer(0, 3)))]
+        layers = [Network.flattened, Network.dense, *(d.choice(VECTOR_LAYERS) for _ in range(d.integer(0, 2)))]
         value = network.grow(value, layers)
         if d.boolean():
             value = network.grow(value, [lambda _, v: _value(softmax(v))])

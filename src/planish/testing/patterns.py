@@ -12,11 +12,17 @@ from ..ir.builder import as_value
 from ..ir.errors import InferenceError
 from ..ir.graph import Graph, Value, apply
 from ..ir.op import Op
+from ..ir.ops import Concat, Pad, Reshape, Slice, Transpose
 from ..ir.pattern import Constant, Literal, OpPattern, Pattern, Variable
 from ..ir.rewrite import Rule
 from ..ir.types import F32, type_of
 from .graphs import IMAGE_LAYERS, VECTOR_LAYERS, Network, types
 from .uses import USES
+
+#: Constants that rules make exceptions for.
+NEUTRAL = (0.0, 1.0, -0.0)
+#: What is worth planting before an op whose operands no pattern describes.
+MOVEMENTS: tuple[type[Op], ...] = (Concat, Slice, Reshape, Transpose, Pad)
 
 
 @st.composite
@@ -31,7 +37,7 @@ def graphs_with(draw: st.DrawFn, rules: Sequence[Rule], max_dim: int = 4, symbol
         seed = None
         if _first_op(pattern) in USES:
             rank = 4 if any(map(_is_windowed, _ops(pattern))) else None
-            seed = _grown(network, network.input(draw(types(rank, max_dim, symbolic))))
+            seed = _grown(network, network.input(draw(types(rank, max_dim, 1 if rank == 4 else 3, symbolic))))
         return network.graph(_grown(network, _planted(network, pattern, seed, {})))
     except InferenceError:
         reject()
@@ -71,8 +77,11 @@ def _first_op(pattern: OpPattern) -> type[Op]:
 def _planted(network: Network, pattern: OpPattern, seed: Value | None, bound: dict[str, Value]) -> Value:
     """The value of a pattern whose variables, as far as they are not bound, begin with `seed`; None: with an example.
 
-    A pattern without operands names its root alone: it is used on the seed in any way.
+    A pattern without operands names its root alone, and what comes before the root is any data movement.
     """
+    if not pattern.operands and seed is not None:
+        seed = network.apply(network.draw.choice(MOVEMENTS), seed)
+        network.values.append(seed)
     at = _leading(pattern)
     first = pattern.operands[at] if pattern.operands else None
     if isinstance(first, OpPattern):
@@ -105,7 +114,8 @@ def _operand(
     if isinstance(part, Literal):
         return as_value(part.array.astype(drawn.type.dtype.numpy))
     if isinstance(part, Constant) and drawn.const is None:
-        drawn = as_value(np.ones([d if isinstance(d, int) else 1 for d in drawn.type.shape], drawn.type.dtype.numpy))
+        shape = [d if isinstance(d, int) else 1 for d in drawn.type.shape]
+        drawn = as_value(np.full(shape, network.draw.choice(NEUTRAL), drawn.type.dtype.numpy))
     if isinstance(part, Variable) and drawn.const is not None and network.draw.choice([False, False, True]):
         drawn = network.input(drawn.type)
     if isinstance(part, Variable | Constant):

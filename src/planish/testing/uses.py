@@ -130,9 +130,13 @@ def arithmetic(s: Source, x: Value, fixed: Fixed) -> Use:
     return {}, [s.weights(shape, 0.25, 2) if value is None else np.full(shape, value, np.float32)]
 
 
+#: Relu, Relu6, bounds on both sides, on one and on none.
+CLIPS = ((0.0, math.inf), (0.0, 6.0), (-1.0, 1.0), (-math.inf, math.inf), (1.0, 6.0), (-6.0, -1.0), (-math.inf, -1.0))
+
+
 def clip(s: Source, x: Value, fixed: Fixed) -> Use:
-    """Relu, Relu6, bounds on one side, on both and on none."""
-    return {"lo": s.draw.choice([0.0, -1.0, 1.0, -math.inf]), "hi": s.draw.choice([math.inf, 6.0, 1.0])}, []
+    """Any of `CLIPS`."""
+    return dict(zip(("lo", "hi"), s.draw.choice(CLIPS), strict=True)), []
 
 
 def pool(s: Source, x: Value, fixed: Fixed) -> Use:
@@ -153,9 +157,9 @@ def avg_pool2d(s: Source, x: Value, fixed: Fixed) -> Use:
 def pad(s: Source, x: Value, fixed: Fixed) -> Use:
     """Up to one element on each side, of images mostly around the pixels."""
     known = [i for i, d in enumerate(x.type.shape) if isinstance(d, int)]
-    axes = s.draw.choice([(2, 3), (1, 2), known]) if x.type.rank == 4 else known
+    axes = s.draw.choice([(2, 3), (2, 3), (1, 2), known]) if x.type.rank == 4 else known
     before, after = (tuple(s.draw.integer(0, 1) if i in axes else 0 for i in range(x.type.rank)) for _ in range(2))
-    return {"before": before, "after": after, "value": s.draw.choice([0.0, 1.0])}, []
+    return {"before": before, "after": after, "value": s.draw.choice([0.0, 0.0, 1.0])}, []
 
 
 def reshape(s: Source, x: Value, fixed: Fixed) -> Use:

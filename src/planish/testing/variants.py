@@ -19,9 +19,9 @@ from .graphs import graphs
 
 @st.composite
 def quantized_graphs(draw: st.DrawFn, folded: bool = True, max_layers: int = 4, max_dim: int = 5) -> Graph:
-    """Networks in int8, calibrated on generated inputs. folded: integer arithmetic, else pairs of quantize and dequantize."""
+    """Networks in int8, calibrated on generated inputs; folded: as integers, else with quantize and dequantize."""
     graph = draw(graphs(max_layers, max_dim))
-    context = Context(calibration=lambda: samples(graph)[::2])
+    context = Context(calibration=lambda: samples(graph))
     method = draw(st.sampled_from(["minmax", "mse"]))
     fold = ",fold-quantization" if folded else ""
     return run_pipeline(graph, f"simplify,fuse,quantize{{calibration={method}}}{fold}", context).graph
@@ -44,7 +44,9 @@ def rescaled_twins(draw: st.DrawFn, originals: st.SearchStrategy[Graph] | None =
         factor = np.array([2.0 ** d.integer(-3, 3) for _ in range(int(channels))], np.float32)  # type: ignore[arg-type]
         w, b = (node.operands[i].const for i in (1, 2))
         after = follower.operands[1].const
-        assert w is not None and b is not None and after is not None
+        assert w is not None
+        assert b is not None
+        assert after is not None
         _set(twin, node, 1, w * per_output(factor, w))
         _set(twin, node, 2, b * factor)
         _set(twin, follower, 1, after / per_input(factor, after, Matched(follower)))
