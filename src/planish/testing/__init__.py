@@ -6,6 +6,7 @@ from .ops import check_op, graph_of, instances
 from .passes import check_pass, check_rule, graphs_for
 from .patterns import graphs_with
 from .quantized import check_quantized
+from .variants import quantized_graphs, rescaled_twins
 
 __all__ = [
     "HypothesisDraw",
@@ -18,5 +19,7 @@ __all__ = [
     "graphs_for",
     "graphs_with",
     "instances",
+    "quantized_graphs",
+    "rescaled_twins",
     "types",
 ]

@@ -12,7 +12,7 @@ from ..ir.equality import difference
 from ..ir.errors import PlanishError, VerificationError
 from ..ir.evaluate import evaluate, evaluate_by_name, evaluate_node
 from ..ir.exact import Undefined
-from ..ir.graph import Graph, Value
+from ..ir.graph import Graph, Node, Value
 from ..ir.precision import exact_twin
 from ..ir.types import EXACT, Array, Sym, TensorType, converted, dtype_of
 from ..passes.base import Context, Pass
@@ -39,10 +39,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one graph: whether the pass changed it, and how it failed, if it did."""
+    """What became of one graph: whether the pass changed it, how it failed, if it did, and why rules did not match."""
 
     changed: bool
     failure: Failure | None = None
+    reasons: tuple[str, ...] = ()
 
 
 def outcome(applied: Pass, graph: Graph) -> Outcome:
@@ -69,7 +70,7 @@ def outcome(applied: Pass, graph: Graph) -> Outcome:
     elif changed and (found := _contract(applied, graph, result)) is not None:
         did = ", ".join(f"{action} x{times}" for action, times in result.steps[0].changes.applied.items())
         failure = Failure(found.kind, f"{found.seen}; the pass did: {did}")
-    return Outcome(changed, failure)
+    return Outcome(changed, failure, tuple(result.steps[0].changes.refused.values()))
 
 
 def _contract(applied: Pass, before: Graph, result: Result) -> Failure | None:
@@ -130,19 +131,23 @@ def _equal_but_for_rounding(applied: Pass, before: Graph) -> Failure | None:
 
 
 def _within_steps(applied: Pass, before: Graph, result: Result) -> Failure | None:
-    """Every integer that has kept its name and type, from the same inputs: what is compared goes on as it was before."""
+    """Every integer that has kept its name and type, from the same inputs: later nodes go on from what was before."""
     for sample in samples(before):
-        seen: dict[str, tuple[TensorType, Array]] = {}
-        evaluate(
-            before,
-            [sample[v.name] for v in before.inputs],
-            lambda node, results: seen.update(
-                {v.name: (v.type.bare, r) for v, r in zip(node.results, results, strict=True)}
-            ),
-        )
+        seen = _values(before, sample)
         if failure := _compared(applied.contract.steps, seen, result.graph, sample):
             return failure
     return None
+
+
+def _values(graph: Graph, sample: Sample) -> dict[str, tuple[TensorType, Array]]:
+    """All computed values by name."""
+    seen: dict[str, tuple[TensorType, Array]] = {}
+
+    def listen(node: Node, results: tuple[Array, ...]) -> None:
+        seen.update({v.name: (v.type.bare, r) for v, r in zip(node.results, results, strict=True)})
+
+    evaluate(graph, [sample[v.name] for v in graph.inputs], listen)
+    return seen
 
 
 def _compared(steps: int, seen: Mapping[str, tuple[TensorType, Array]], after: Graph, sample: Sample) -> Failure | None:

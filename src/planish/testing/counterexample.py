@@ -28,7 +28,7 @@ def text(graph: Graph) -> str:
 def reduced(graph: Graph, fails: Callable[[Graph], bool]) -> Graph:
     """The smallest graph to be found that still fails; `fails` answers alike for the same graph.
 
-    Tried, until nothing helps: one value as the only output, a node replaced by its operand or by a new input,
+    Tried, until nothing helps: one value as the only output, a node replaced by a new input or an earlier value,
     constants of ones, zeros and whole numbers.
     """
     while (smaller := next(filter(fails, _smaller(graph)), None)) is not None:
@@ -44,11 +44,11 @@ def _smaller(graph: Graph) -> Iterator[Graph]:
     for node in computed:
         yield from _changed(graph, node, _as_output)
     for node in computed:
-        for i, operand in enumerate(node.operands):
-            if operand.type == node.results[0].type:
-                yield from _changed(graph, node, lambda g, twin, i=i: g.replace(twin.results[0], twin.operands[i]))
-    for node in computed:
         yield from _changed(graph, node, _as_input)
+    for i, node in enumerate(computed):
+        for source in [*graph.inputs, *(earlier.results[0] for earlier in computed[:i])]:
+            if source.type == node.results[0].type:
+                yield from _replaced(graph, node, source)
 
 
 def _changed(graph: Graph, node: Node, change: Callable[[Graph, Node], None]) -> Iterator[Graph]:
@@ -61,6 +61,17 @@ def _changed(graph: Graph, node: Node, change: Callable[[Graph, Node], None]) ->
     copy.name = "counterexample"
     if (size(copy), len(copy.outputs)) < (size(graph), len(graph.outputs)) and size(copy):
         yield copy
+
+
+def _replaced(graph: Graph, node: Node, source: Value) -> Iterator[Graph]:
+    """Copies in which an earlier value takes the place of the node's."""
+    at = list(graph.nodes).index(source.producer) if source.producer is not None else graph.inputs.index(source)
+
+    def replace(copy: Graph, twin: Node) -> None:
+        new = list(copy.nodes)[at].results[0] if source.producer is not None else copy.inputs[at]
+        copy.replace(twin.results[0], new)
+
+    return _changed(graph, node, replace)
 
 
 def _as_output(graph: Graph, node: Node) -> None:

@@ -127,9 +127,11 @@ class Network(Source):
         return Graph(self.inputs, outputs, [f"y{i}" for i in range(len(outputs))], "drawn")
 
 
+#: What is met more often stands here twice.
 IMAGE_LAYERS: tuple[Layer, ...] = (
-    Network.convolution, Network.activation, Network.convolution, Network.activation, Network.depthwise, Network.pooling, Network.residual,
-    Network.normalization, Network.joined, Network.padding, Network.cropping, Network.there_and_back, Network.halves,
+    Network.convolution, Network.activation, Network.convolution, Network.activation,
+    Network.depthwise, Network.pooling, Network.residual, Network.normalization, Network.joined,
+    Network.padding, Network.cropping, Network.there_and_back, Network.halves,
 )  # fmt: skip
 VECTOR_LAYERS: tuple[Layer, ...] = (Network.dense, Network.activation, Network.residual)
 

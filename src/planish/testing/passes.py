@@ -6,6 +6,7 @@ def test_my_pass():
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -49,6 +50,7 @@ def check_pass(
     text that `parse_graph` reads, or when no graph was changed at all.
     """
     drawn = changed = 0
+    reasons: Counter[str] = Counter()
 
     @hypothesis.settings(
         settings or hypothesis.settings(), report_multiple_bugs=False, suppress_health_check=list(HealthCheck)
@@ -59,6 +61,7 @@ def check_pass(
         found = outcome(applied, graph)
         if not broken:
             drawn, changed = drawn + 1, changed + found.changed
+            reasons.update(set(found.reasons))
         if found.failure is not None:
             broken.append(graph)
             raise _Broken(graph, found.failure)
@@ -71,7 +74,8 @@ def check_pass(
     except Unsatisfiable:
         drawn = 0
     if not changed:
-        raise AssertionError(f"{applied} changed none of {drawn} graphs: its patterns never match what is drawn")
+        why = "".join(f"\n  {count} times: {reason}" for reason, count in reasons.most_common(3))
+        raise AssertionError(f"{applied} changed none of {drawn} graphs{why}")
     return changed
 
 
