@@ -12,8 +12,11 @@ from ..ir.builder import Builder
 from ..ir.graph import Graph, Value
 from ..ir.graph import apply as graph_apply
 from ..ir.op import Op
-from ..ir.ops import AvgPool2d, BatchNorm, Conv2d, Dense, MaxPool2d
+from ..ir.ops.conv import Conv2d
+from ..ir.ops.dense import Dense
 from ..ir.ops.elementwise import add, clip, relu, sub
+from ..ir.ops.norm import BatchNorm
+from ..ir.ops.pool import AvgPool2d, MaxPool2d
 from ..ir.ops.reduce import reduce_mean
 from ..ir.ops.shape import concat, pad, reshape, slice_, transpose
 from ..ir.ops.softmax import softmax

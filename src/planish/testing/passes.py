@@ -81,7 +81,7 @@ def check_pass(
 
 def check_rule(rule: Rule, contract: Contract | None = None, settings: hypothesis.settings | None = None) -> int:
     """As `check_pass`, for one rewrite rule. contract: what it promises, unless its class says so in `contract`."""
-    promised: Contract = contract or getattr(rule, "contract", EXACT)
+    promised: Contract = getattr(rule, "contract", EXACT) if contract is None else contract
 
     @dataclass(frozen=True)
     class Alone(RulePass):
@@ -112,6 +112,10 @@ def _counterexample(applied: Pass, graph: Graph, failure: Failure, drawn: int) -
     told = outcome(applied, smallest).failure or failure
     nodes = size(smallest)
     return (
-        f"{applied}: counterexample after {drawn} examples, reduced to {nodes} node{'s' * (nodes != 1)} "
+        f"{applied}: counterexample after {_count(drawn, 'example')}, reduced to {_count(nodes, 'node')} "
         f"(contract {applied.contract}, {told.kind}):\n{text(smallest)}{told.seen}"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -12,7 +12,7 @@ from ..ir.builder import as_value
 from ..ir.errors import InferenceError
 from ..ir.graph import Graph, Value, apply
 from ..ir.op import Op
-from ..ir.ops import Concat, Pad, Reshape, Slice, Transpose
+from ..ir.ops.shape import Concat, Pad, Reshape, Slice, Transpose
 from ..ir.pattern import Constant, Literal, OpPattern, Pattern, Variable
 from ..ir.rewrite import Rule
 from ..ir.types import F32, type_of

@@ -14,9 +14,19 @@ import numpy as np
 from hypothesis import reject
 from hypothesis import strategies as st
 
-from ..ir import ops
 from ..ir.graph import Value, graph_input
 from ..ir.op import Op
+from ..ir.ops.conv import Conv2d
+from ..ir.ops.dense import Dense, Matmul
+from ..ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Sub
+from ..ir.ops.index import Expand, Gather
+from ..ir.ops.norm import BatchNorm
+from ..ir.ops.pool import AvgPool2d, MaxPool2d
+from ..ir.ops.quant import Quantize
+from ..ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from ..ir.ops.shape import Concat, Pad, Reshape, Slice, Transpose
+from ..ir.ops.softmax import Softmax
+from ..ir.ops.unary import Cast
 from ..ir.types import F32, NCHW, Array, Layout, Sym, TensorType, static, type_of
 from .draw import HypothesisDraw
 
@@ -207,7 +217,7 @@ def concat(s: Source, x: Value, fixed: Fixed) -> Use:
 
 def reduction(s: Source, x: Value, fixed: Fixed) -> Use:
     """Over the image, or over any axes that are known."""
-    axes = (2, 3) if x.type.rank == 4 and s.draw.boolean() else None
+    axes: tuple[int, ...] | None = (2, 3) if x.type.rank == 4 and s.draw.boolean() else None
     if axes is None:
         axes = tuple(i for i, d in enumerate(x.type.shape) if isinstance(d, int) and s.draw.boolean())
     return {"axes": axes, "keepdims": s.draw.boolean()}, []
@@ -231,11 +241,11 @@ def quantization(s: Source, x: Value, fixed: Fixed) -> Use:
 
 
 USES: dict[type[Op], Callable[[Source, Value, Fixed], Use]] = {
-    ops.Conv2d: conv2d, ops.Dense: dense, ops.Matmul: matmul, ops.BatchNorm: batch_norm,
-    ops.Add: arithmetic, ops.Sub: arithmetic, ops.Mul: arithmetic, ops.Div: arithmetic,
-    ops.Minimum: arithmetic, ops.Maximum: arithmetic, ops.Clip: clip,
-    ops.MaxPool2d: pool, ops.AvgPool2d: avg_pool2d, ops.Pad: pad,
-    ops.Reshape: reshape, ops.Transpose: transpose, ops.Slice: slice_, ops.Expand: expand, ops.Concat: concat,
-    ops.ReduceMean: reduction, ops.ReduceSum: reduction, ops.ReduceMax: reduction, ops.Gather: gather,
-    ops.Softmax: _plain, ops.Cast: cast, ops.Quantize: quantization,
+    Conv2d: conv2d, Dense: dense, Matmul: matmul, BatchNorm: batch_norm,
+    Add: arithmetic, Sub: arithmetic, Mul: arithmetic, Div: arithmetic,
+    Minimum: arithmetic, Maximum: arithmetic, Clip: clip,
+    MaxPool2d: pool, AvgPool2d: avg_pool2d, Pad: pad,
+    Reshape: reshape, Transpose: transpose, Slice: slice_, Expand: expand, Concat: concat,
+    ReduceMean: reduction, ReduceSum: reduction, ReduceMax: reduction, Gather: gather,
+    Softmax: _plain, Cast: cast, Quantize: quantization,
 }  # fmt: skip

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from ..ir.builder import const_value
 from ..ir.graph import Graph, Node
-from ..ir.ops import Clip, Conv2d, Dense
+from ..ir.ops.conv import Conv2d
+from ..ir.ops.dense import Dense
+from ..ir.ops.elementwise import Clip
 from ..ir.rewrite import Matched
 from ..passes.base import Context
 from ..passes.fuse import channel_axis, per_input, per_output
