@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .ir.errors import UsageError
+from .ir.extensions import extensions
 
 if TYPE_CHECKING:
     from .runtime.target import Target
@@ -16,20 +17,28 @@ TARGETS: dict[str, str] = {
     "c": "cortexm.target:CTarget",
     "cortex-m4": "cortexm.target:CTarget",
     "cortex-m55": "cortexm.target:CTarget",
-    "npu:32": "npu.target:NpuTarget",
-    "npu:64": "npu.target:NpuTarget",
-    "npu:128": "npu.target:NpuTarget",
+    "onnx": "onnx.target:OnnxTarget",
+    "tvm": "tvm.target:TvmTarget",
+    "tvm:aarch64-linux": "tvm.target:TvmTarget",
+    "tvm:aarch64-android": "tvm.target:TvmTarget",
     "npu:256": "npu.target:NpuTarget",
+    "npu:128": "npu.target:NpuTarget",
+    "npu:64": "npu.target:NpuTarget",
+    "npu:32": "npu.target:NpuTarget",
 }
-
-#: Targets that a part of the name describes further: `npu:my-machine.toml`, `npu:256@shared-sram`.
-OPEN: dict[str, str] = {"npu:": "npu.target:NpuTarget"}
+#: Those that a colon and a word of the target's own may follow, `onnx:17`, `npu:machine.toml`; and their classes.
+VARIABLE = {"onnx": "onnx.target:OnnxTarget", "npu": "npu.target:NpuTarget"}
 
 
 def target_named(name: str) -> Target:
-    """The target of this name. Raises UsageError, with the nearest one, when there is none."""
-    place = TARGETS.get(name) or next((OPEN[prefix] for prefix in OPEN if name.startswith(prefix)), None)
+    """The target of this name, ours or an installed package's. Raises UsageError, with the nearest one, where none is."""
+    family, colon, _ = name.partition(":")
+    place = TARGETS.get(name) or (VARIABLE.get(family) if colon else None)
     if place is None:
+        from .runtime.target import Target
+
+        for _, installed in extensions("planish.targets", Target, name):
+            return installed(name)
         near = get_close_matches(name, TARGETS, n=1)
         did_you_mean = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"there is no target {name!r}", fix=f"{did_you_mean}targets are {', '.join(TARGETS)}")

@@ -63,7 +63,7 @@ def test_profile_of_a_model(planish, digits):
     [
         (("-t", "npu:999"), "no machine '999'"),
         (("-t", "npu:256@nowhere"), "no memory mode 'nowhere'"),
-        (("-t", "c"), "no model of time"),
+        (("-t", "c", "--trace", "t.json"), "does not simulate time"),
         ((), "--target is missing"),
     ],
 )
