@@ -27,7 +27,7 @@ VARIABLE = frozenset({"onnx"})
 
 
 def target_named(name: str) -> Target:
-    """The target of this name, ours or an installed package's. Raises UsageError, with the nearest one, where none is."""
+    """The target of this name, ours or an installed package's. Raises UsageError, with the nearest, where none is."""
     family = name.partition(":")[0]
     listed = family if family in VARIABLE else name
     if listed not in TARGETS:
