@@ -31,7 +31,7 @@ VARIABLE = {"onnx": "onnx.target:OnnxTarget", "npu": "npu.target:NpuTarget"}
 
 
 def target_named(name: str) -> Target:
-    """The target of this name, ours or an installed package's. Raises UsageError, with the nearest one, where none is."""
+    """The target of this name, ours or an installed package's. Raises UsageError, with the nearest, where none is."""
     family, colon, _ = name.partition(":")
     place = TARGETS.get(name) or (VARIABLE.get(family) if colon else None)
     if place is None:
