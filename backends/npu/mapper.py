@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -86,11 +87,15 @@ def best(
 
 
 def _search(job: Job, machine: Machine, addresses: Mapping[Value, tuple[Space, int]]) -> Mapped:
-    """Time tilings in order of their floor until it reaches the best. Columns are cut only where rows do not fit."""
+    """Time tilings in order of their floor until it reaches the best.
+
+    Columns are cut, and blocks are narrower than the array, only where nothing else fits.
+    """
     found: tuple[int, Tiling] | None = None
     tried = 0
-    for columns in _cuts(job.y.width):
-        ordered = sorted(((floor(job, t, machine), i, t) for i, t in enumerate(candidates(job, machine, columns))))
+    for narrow, columns in product((False, True), _cuts(job.y.width)):
+        tilings = candidates(job, machine, columns, narrow)
+        ordered = sorted((floor(job, t, machine), i, t) for i, t in enumerate(tilings))
         for least, _, tiling in ordered:
             if found is not None and least >= found[0]:
                 break
@@ -121,20 +126,22 @@ def estimate(steps: Sequence[Step], machine: Machine) -> int:
     )
 
 
-def candidates(job: Job, machine: Machine, columns: int) -> Iterator[Tiling]:
-    """Tilings of some width that are worth a look and may fit, the largest tiles first."""
+def candidates(job: Job, machine: Machine, columns: int, narrow: bool = False) -> Iterator[Tiling]:
+    """Tilings of some width that are worth a look, the largest tiles first. narrow: blocks that leave lanes unused."""
     how, y = kind(job), job.y
     shapes = range(len(machine.array.shapes)) if how == "conv" else [0]
     for shape in shapes:
         step = machine.array.shapes[shape].k if how == "conv" else machine.array.depthwise.k
-        blocks = _sizes(y.channels, step) if how != "softmax" else [y.channels]
+        blocks = _narrow(step) if narrow else _sizes(y.channels, step)
+        if how in ("softmax", "copy", "vector"):
+            blocks = [y.channels]
         for rows in _cuts(y.height):
             for block in blocks:
                 if (-(-y.height // rows)) * (-(-y.width // columns)) * (-(-y.channels // block)) > MOST_TILES:
                     continue
                 if how == "conv":
                     yield Tiling(rows, columns, block, y.channels, True, shape)
-                    if (block < y.channels and (rows < y.height or columns < y.width)) or block < y.channels:
+                    if block < y.channels:
                         yield Tiling(rows, columns, block, y.channels, False, shape)
                 else:
                     for channels in blocks if how in ("depthwise", "pool") else [y.channels]:
@@ -155,6 +162,11 @@ def _sizes(channels: int, step: int) -> list[int]:
         sizes.add(size)
         size *= 2
     return sorted(sizes, reverse=True)
+
+
+def _narrow(step: int) -> list[int]:
+    """Powers of two below the array's number of channels."""
+    return [1 << i for i in reversed(range((step - 1).bit_length()))]
 
 
 def floor(job: Job, tiling: Tiling, machine: Machine) -> int:

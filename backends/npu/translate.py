@@ -68,6 +68,8 @@ class _Chain:
             raise Refused(
                 f"{FLOAT}: {op.name} of {', '.join(str(v.type.bare) for v in self.anchor.operands)}", QUANTIZE
             )
+        if self.anchor.operands[0].type.dtype != I8:
+            raise Refused(f"{FLOAT}, not on the constant {self.anchor.operands[0].type.bare}")
         if self.nodes[-1].result.type.dtype != I8:
             raise Refused(f"the result is {self.nodes[-1].result.type.bare}, the NPU stores i8")
         if any(v.type.size == 0 for n in self.nodes for v in (*n.operands, *n.results)):
@@ -96,25 +98,34 @@ class _Chain:
         outputs, _, _, taken = weights.shape
         groups, per_group = op.groups, outputs // op.groups
         jobs: list[Job] = []
-        for image, result in self.images(x):
-
-            def product(x: View, y: View, part: slice, depthwise: bool, index: int) -> Product:
-                finish = self.finish(outputs, index).sliced(part.start, part.stop - part.start)
-                return Product(
-                    self.anchor, x, y, weights[part], bias[part], finish, op.strides, op.dilations, op.pads[:2],
-                    op.input_zero, depthwise,
-                )  # fmt: skip
-
-            index = len(jobs) // max(1, groups if per_group > 1 or taken > 1 else 1)
-            if groups == 1:
-                jobs.append(product(image, result, slice(0, outputs), False, index))
-            elif taken == 1 and per_group == 1:
-                jobs.append(product(image, result, slice(0, outputs), True, index))
+        for index, (image, result) in enumerate(self.images(x)):
+            finish = self.finish(outputs, index)
+            if groups == 1 or taken == per_group == 1:
+                parts = [(image, result, slice(0, outputs))]
             else:
-                for g in range(groups):
-                    part = slice(g * per_group, (g + 1) * per_group)
-                    views = image.sliced(g * taken, taken), result.sliced(part.start, per_group)
-                    jobs.append(product(*views, part, False, index))
+                parts = [
+                    (image.sliced(g * taken, taken), result.sliced(g * per_group, per_group),
+                     slice(g * per_group, (g + 1) * per_group))
+                    for g in range(groups)
+                ]  # fmt: skip
+            depthwise = taken == per_group == 1 < groups
+            for taking, giving, part in parts:
+                own = finish.sliced(part.start, part.stop - part.start)
+                jobs.append(
+                    Product(
+                        self.anchor,
+                        taking,
+                        giving,
+                        weights[part],
+                        bias[part],
+                        own,
+                        op.strides,
+                        op.dilations,
+                        op.pads[:2],
+                        op.input_zero,
+                        depthwise,
+                    )
+                )
         return jobs
 
     def images(self, x: Value) -> list[tuple[View, View]]:

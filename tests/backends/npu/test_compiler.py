@@ -23,6 +23,7 @@ from planish.ir.graph import Graph, graph_input
 from planish.ir.op import Instance, Op
 from planish.ir.ops import all_ops
 from planish.ir.ops.conv import conv2d
+from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import add, relu
 from planish.ir.ops.fused import Fused
 from planish.ir.ops.pool import avg_pool2d, max_pool2d
@@ -172,6 +173,16 @@ def test_reshapes_cost_nothing() -> None:
     x = graph_input("x", image(1, 4, 4, 2))
     graph = Graph([x], [reshape(x, shape=(1, 32))], ["y"])
     assert not any(require_exact(graph, MACHINES[0]).programs)
+
+
+def test_layers_whose_weights_fit_for_few_channels_only() -> None:
+    rng = np.random.default_rng(0)
+    x = graph_input("x", image(1, 3136))
+    y = dense(x, rng.integers(-127, 128, (10, 3136)).astype(np.int8), np.zeros(10, np.int32), input_zero=-128)
+    y = rescale(y, np.array([1 << 22], np.int32), np.array([0], np.int8), zero=-128)
+    graph = grouped(Graph([x], [y], ["y"]))
+    for machine in MACHINES:
+        assert require_exact(graph, machine).layers
 
 
 def test_a_layer_that_fits_no_tiling_is_an_error() -> None:
