@@ -166,9 +166,9 @@ def blame(subject: Subject, bad_below_db: float = BAD_DB, tries: int = TRIES) ->
 
 
 def candidates(found: Blame) -> list[str]:
-    """Source names of quantized layers, those that lose most first."""
-    quantized = (x for x in found.worst if x.max_steps is not None and x.node is not None and x.node.loc)
-    return list(dict.fromkeys(x.node.loc.names[0] for x in quantized if x.node is not None))
+    """Source names of quantized layers that compute something, those that lose most first."""
+    nodes = [x.node for x in found.worst if x.max_steps is not None and x.node is not None]
+    return list(dict.fromkeys(n.loc.names[0] for n in nodes if n.loc and not n.op.moves_data))
 
 
 def output_sqnr(subject: Subject, graph: Graph) -> float:
