@@ -73,6 +73,8 @@ class Pass:
 
     name: ClassVar[str] = "pass"
     contract: ClassVar[Contract] = EXACT
+    #: What it rewrites with, if it does: `planish.testing` draws graphs that contain their patterns.
+    rules: ClassVar[tuple[Rule, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -82,11 +84,6 @@ class Pass:
     def run(self, graph: Graph, context: Context) -> Changes:
         """Transform the graph in place; say what was done. Raises UsageError when the context lacks what it needs."""
         raise TypeError(f"{type(self).__name__} does not define run")
-
-    @classmethod
-    def rewrites(cls) -> tuple[Rule, ...]:
-        """The rewrite rules that the pass is made of, for whoever asks why one did not fire; those in `rules`."""
-        return tuple(getattr(cls, "rules", ()))
 
     def check(self, graph: Graph) -> None:
         """Postcondition on the result, beyond the verifier's. Raises InvalidGraphError."""
@@ -118,8 +115,6 @@ def option_text(value: Any) -> str:
 @dataclass(frozen=True)
 class RulePass(Pass):
     """A pass that is a set of rewrite rules, applied until none fires."""
-
-    rules: ClassVar[tuple[Rule, ...]] = ()
 
     def run(self, graph: Graph, context: Context) -> Changes:
         changes = Changes()

@@ -37,7 +37,7 @@ def list_passes(screen: Screen) -> None:
             "contract": str(p.contract),
             "options": {f.name: str(f.default) for f in dataclasses.fields(p)},
             "usage": usage(p),
-            "rules": list(dict.fromkeys(type(rule).__name__ for rule in p.rewrites())),
+            "rules": list(dict.fromkeys(type(rule).__name__ for rule in p.rules)),
             "summary": (inspect.getdoc(p) or "").partition("\n")[0],
         }
         for p in all_passes()

@@ -78,10 +78,23 @@ def test_the_errors_are_as_documented(planish, folder, block):
         assert run(planish, folder, command) == expected
 
 
-@pytest.mark.parametrize("tutorial", ["deploy.md", "debug.md"])
+TUTORIALS = {
+    "deploy.md": ("cc", "arm-none-eabi-gcc", "qemu-system-arm"),
+    "debug.md": ("cc", "arm-none-eabi-gcc", "qemu-system-arm"),
+    "optimize-onnx.md": (),
+}
+
+
+def test_every_tutorial_is_run():
+    assert {p.name for p in (DOCS / "tutorials").glob("*.md")} == set(TUTORIALS)
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS)
 def test_the_tutorial_runs(planish, folder, require_tool, tutorial):
-    for tool in ("cc", "arm-none-eabi-gcc", "qemu-system-arm"):
+    for tool in TUTORIALS[tutorial]:
         require_tool(tool)
+    if tutorial == "optimize-onnx.md":
+        pytest.importorskip("onnxruntime")
     for block in blocks(f"tutorials/{tutorial}"):
         for command, expected in commands(block):
             found = run(planish, folder, command)

@@ -14,6 +14,7 @@ from ..folder import read_report
 from ..ir.errors import UsageError, VerificationError
 from ..ir.graph import Graph
 from ..ir.text import load
+from ..judging import Difference, first_difference
 from ..passes.base import Pass, option_text
 from ..passes.pipeline import Pipeline, parse_pipeline, run_pipeline
 from ..passes.quantize import Quantize
@@ -22,7 +23,7 @@ from ..report import jsonable
 from ..runtime.data import Dataset, read
 from ..runtime.interpreter import run_batch
 from ..screen import Column, Screen, counted, error_as_json
-from ..verification import Difference, first_difference, noise_ratio, taken
+from ..verification import noise_ratio, taken
 from .noise import Layer, layer_noise, matched_names
 from .sources import Request, open_graph
 

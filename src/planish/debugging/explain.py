@@ -37,7 +37,7 @@ class NearMiss:
 
 def rules_named(name: str) -> list[tuple[type[Pass], Rule]]:
     """Rules by title, or all rules of a class by its name, with their passes. Raises UsageError for no such rule."""
-    everything = [(cls, rule) for cls in all_passes() for rule in cls.rewrites()]
+    everything = [(cls, rule) for cls in all_passes() for rule in cls.rules]
     found = [x for x in everything if name.lower() in (x[1].title.lower(), type(x[1]).__name__.lower())]
     if not found:
         known = list(dict.fromkeys(type(rule).__name__ for _, rule in everything))
