@@ -11,10 +11,9 @@ from typing import Any
 
 from ..driver import LOWERED, REFERENCE
 from ..folder import read_report
-from ..ir.errors import UsageError, VerificationError
+from ..ir.errors import UsageError
 from ..ir.graph import Graph
 from ..ir.text import load
-from ..judging import Difference, first_difference
 from ..passes.base import Pass, option_text
 from ..passes.pipeline import Pipeline, parse_pipeline, run_pipeline
 from ..passes.quantize import Quantize
@@ -23,7 +22,7 @@ from ..report import jsonable
 from ..runtime.data import Dataset, read
 from ..runtime.interpreter import run_batch
 from ..screen import Column, Screen, counted, error_as_json
-from ..verification import noise_ratio, taken
+from ..verification import Verdict, noise_ratio, taken, verify_build
 from .noise import Layer, layer_noise, matched_names
 from .sources import Request, open_graph
 
@@ -180,17 +179,6 @@ def output_sqnr(subject: Subject, graph: Graph) -> float:
     return math.inf if ratio is None else ratio
 
 
-def artifact_difference(build: Path, dataset: Dataset) -> tuple[int, Difference | None]:
-    """The first element in which the compiled program is not what the interpreter says, and on how many samples."""
-    report, lowered = read_report(build), load(build / LOWERED)
-    target = target_named(report["target"])
-    if target.verified_macs is not None:
-        dataset = dataset.first(max(1, target.verified_macs // max(1, report["macs"])))
-    inputs = taken(lowered, dataset.arrays)
-    execution = target.run(target.load(build, lowered, report["facts"]), inputs)
-    return len(dataset), first_difference(lowered, inputs, run_batch(lowered, inputs), execution.outputs)
-
-
 # ---- the command
 
 
@@ -207,17 +195,14 @@ def blame_model(
     with screen.working(f"comparing layers of {request.model.name}"):
         subject = subject_of(request, against, data, samples)
         found = blame(subject, below, tries)
-        ran, difference = artifact_difference(request.model, subject.dataset) if request.model.is_dir() else (0, None)
-    error = None
-    if difference is not None:
-        error = VerificationError(
-            "the compiled program does not compute what the interpreter does", where=str(difference)
-        )
-    screen.result(_as_json(found, subject, ran, difference, error))
+        verdict = verify_build(request.model, data, samples) if request.model.is_dir() else None
+    error = None if verdict is None else verdict.error
+    screen.result(_as_json(found, subject, verdict))
     if not screen.json:
         _show(screen, found, subject)
-        if ran and error is None:
-            screen.say(f"the compiled program agrees with the interpreter on {counted(ran, 'sample')}")
+        if verdict is not None and error is None:
+            ran = counted(verdict.samples, "sample")
+            screen.say(f"the compiled program agrees with the interpreter on {ran}")
         if error is not None:
             screen.error(error)
     return 0 if error is None else error.code
@@ -228,9 +213,7 @@ def excluded(names: Sequence[str]) -> str:
     return f"quantize{{exclude={option_text(tuple(names))}}}"
 
 
-def _as_json(
-    found: Blame, subject: Subject, ran: int, difference: Difference | None, error: VerificationError | None
-) -> dict[str, Any]:
+def _as_json(found: Blame, subject: Subject, verdict: Verdict | None) -> dict[str, Any]:
     first, suggestion = found.first_bad, found.suggestion
     result = {
         "data": subject.dataset.source,
@@ -243,11 +226,17 @@ def _as_json(
         "worst": [layer.name for layer in found.worst],
         "exclusions": [{**dataclasses.asdict(e), "option": excluded(e.names)} for e in found.exclusions],
         "suggestion": None if suggestion is None else excluded(suggestion.names),
-        "artifact": {"samples": ran, "difference": difference and dataclasses.asdict(difference)} if ran else None,
+        "artifact": None if verdict is None else _artifact_as_json(verdict),
         "notes": list(subject.notes),
     }
     plain: dict[str, Any] = jsonable(result)
+    error = None if verdict is None else verdict.error
     return plain if error is None else {**plain, "error": error_as_json(error)}
+
+
+def _artifact_as_json(verdict: Verdict) -> dict[str, Any]:
+    difference = None if verdict.difference is None else dataclasses.asdict(verdict.difference)
+    return {"samples": verdict.samples, "exact": verdict.exact, "passed": verdict.passed, "difference": difference}
 
 
 def _layer_as_json(layer: Layer) -> dict[str, Any]:
