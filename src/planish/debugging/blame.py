@@ -281,7 +281,7 @@ def _show(screen: Screen, found: Blame, subject: Subject) -> None:
         rows.append([layer.source, layer.op, str(layer.type.bare), *levels, f"{layer.max_error:.3g}", *steps, marks])
     screen.table(COLUMNS, rows)
     samples = counted(len(subject.dataset), "sample")
-    screen.say(f"outputs: SQNR {decibel(found.sqnr_db)} dB on {samples} of {subject.dataset.source}")
+    screen.say(f"outputs: {sqnr(found.sqnr_db)} on {samples} of {subject.dataset.source}")
     screen.say(f"matched by name: {found.matched[0]} of the reference's {counted(found.matched[1], 'value')}")
     first = found.first_bad
     screen.say(
@@ -290,7 +290,7 @@ def _show(screen: Screen, found: Blame, subject: Subject) -> None:
         else f"first below {found.bad_below_db:g} dB: {first.source}"
     )
     for e in found.exclusions:
-        screen.say(f"  {excluded(e.names)}: {decibel(e.sqnr_db)} dB, {e.gain_db:+.1f} dB")
+        screen.say(f"  {excluded(e.names)}: {sqnr(e.sqnr_db)}, {e.gain_db:+.1f} dB")
     if found.suggestion is not None:
         screen.say(f"suggestion: {excluded(found.suggestion.names)}")
     elif found.exclusions:
@@ -300,3 +300,8 @@ def _show(screen: Screen, found: Blame, subject: Subject) -> None:
 def decibel(value: float) -> str:
     """`34.2`, or a word where there is no noise at all."""
     return "equal" if value == math.inf else f"{value:.1f}"
+
+
+def sqnr(value: float) -> str:
+    """`SQNR 34.2 dB`, or `equal`."""
+    return "equal" if value == math.inf else f"SQNR {value:.1f} dB"
