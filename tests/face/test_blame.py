@@ -162,3 +162,9 @@ def test_what_cannot_be_compared(planish, digits, options, said):
     done = planish("debug", "blame", digits / "dscnn.onnx", "--data", "random:0,1", *options)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
+
+
+def test_of_a_compiled_folder_everything_is_fixed(planish, int8_build):
+    done = planish("debug", "blame", int8_build, "--data", "random:0,1", "--pipeline", "simplify")
+    assert (done.code, done.out) == (2, "")
+    assert "passes and shapes are fixed" in done.err

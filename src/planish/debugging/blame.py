@@ -89,14 +89,17 @@ class Blame:
 # ---- what to compare
 
 
-def subject_of(
-    request: Request, against: Path | None, data: str, samples: int | None, calibrated: bool = True
-) -> Subject:
+def subject_of(request: Request, against: Path | None, data: str, samples: int | None) -> Subject:
     """The model against what the pipeline makes of it, against another file, or a compiled folder's two graphs.
 
     Raises UsageError where nothing says what to compare with.
     """
     if request.model.is_dir():
+        if against or request.pipeline is not None or request.quantize or request.dims or request.binds:
+            raise UsageError(
+                f"{request.model} is compiled: what it is compared with, passes and shapes are fixed",
+                fix="leave out --against, --pipeline, --quantize, --dim and --bind",
+            )
         return _of_build(request, data, samples)
     passes = request.passes()
     if (passes is None) == (against is None):
