@@ -62,7 +62,9 @@ def blame(
 
 @debug.command()
 @click.argument("model", type=PATH)
-@click.option("--check", required=True, help="crash, contract, sqnr<DB, agreement<FRACTION, or a command: see below.")
+@click.option(
+    "--check", required=True, help="crash, contract, sqnr<DB, agreement<FRACTION, or a command, as told above."
+)
 @click.option("--data", default="random:-1,1", show_default=True, help="Inputs for the check, where --calib has none.")
 @click.option("--checks", type=click.IntRange(1), default=2000, show_default=True, help="Try so many variants.")
 @click.option("--seconds", type=click.FloatRange(1), default=300.0, show_default=True, help="Try for so long.")
