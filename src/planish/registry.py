@@ -21,7 +21,7 @@ TARGETS: dict[str, str] = {
 
 
 def target_named(name: str) -> Target:
-    """The target of this name, ours or an installed package's. Raises UsageError, with the nearest one, where none is."""
+    """The target of this name, ours or a package's. Raises UsageError, with the nearest one, when there is none."""
     if name not in TARGETS:
         from .runtime.target import Target
 

@@ -16,11 +16,12 @@ from planish.ir.rewrite import Rule, no_match
 from planish.ir.text import parse_graph
 from planish.ir.types import Sym
 from planish.ir.verifier import verify
-from planish.passes import PASSES, fuse
+from planish.passes import PASSES
 from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.fuse import Fuse
 from planish.passes.group import Group
 from planish.passes.layout import Layout
+from planish.passes.pipeline import run_pipeline
 from planish.passes.quantize import Quantize
 from planish.passes.simplify import Simplify
 from planish.runtime.contracts import EXACT, REASSOCIATING, Promise
@@ -47,7 +48,8 @@ def test_no_pass_is_forgotten():
 
 @pytest.mark.parametrize("applied", CHECKED, ids=str)
 def test_contract(applied):
-    changed = check_pass(applied)
+    drawn = graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph) if applied == Layout("nchw") else None
+    changed = check_pass(applied, drawn)
     if PROOF and applied.contract.promise is Promise.REASSOCIATING:
         assert changed >= 500, "graphs on which the pass did something, and was equal in exact mode"
 
@@ -67,10 +69,13 @@ def test_contract_for_any_batch(applied):
 
 
 #: What these rules need is drawn too rarely in a planted pattern; whole networks above have it.
-RARE = {"PadIntoPool(sum_pool2d)", "PadIntoPool(max_pool2d)", "TransposeOfConstants", "ConcatOfSlices"}
+RARE = {
+    "PadIntoPool(sum_pool2d)", "PadIntoPool(max_pool2d)", "TransposeOfConstants", "ConcatOfSlices",
+    "AddNothing", "SubtractNothing", "AddZero",
+}  # fmt: skip
 RULES = [
     *((rule, EXACT) for rule in Simplify.rules),
-    *((rule, REASSOCIATING) for rule in fuse.Fuse.rules),
+    *((rule, REASSOCIATING) for rule in Fuse.rules),
 ]
 
 
@@ -78,7 +83,7 @@ RULES = [
     ("rule", "contract"), [pytest.param(r, c, id=r.title) for r, c in RULES if r.title not in RARE]
 )
 def test_rules(rule, contract):
-    examples = max(60, hypothesis.settings().max_examples // 4)
+    examples = max(40, hypothesis.settings().max_examples // 4)
     check_rule(rule, contract, hypothesis.settings(max_examples=examples))
 
 
@@ -88,7 +93,7 @@ def test_rules(rule, contract):
 )
 def test_mutants_are_caught(name, mutant):
     drawn = quantized_graphs(folded=False) if name == "fold-quantization" else None
-    with pytest.raises(AssertionError, match=r"counterexample after \d+ examples") as caught:
+    with pytest.raises(AssertionError, match=r"counterexample after \d+ examples?") as caught:
         check_pass(mutant, drawn, CAUGHT_WITHIN)
     text = str(caught.value)
     graph = parse_graph(text[text.index("graph @") : text.index("\n}\n") + 3])
