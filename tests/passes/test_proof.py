@@ -71,6 +71,7 @@ def test_contract_for_any_batch(applied):
 #: What these rules need is drawn too rarely in a planted pattern; whole networks above have it.
 RARE = {
     "PadIntoPool(sum_pool2d)", "PadIntoPool(max_pool2d)", "TransposeOfConstants", "ConcatOfSlices",
+    "ConcatOfConcat", "SliceOfConcat",
     "AddNothing", "SubtractNothing", "AddZero",
 }  # fmt: skip
 RULES = [
