@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ..ir.builder import const_value
 from ..ir.constant import Const
 from ..ir.errors import PlanishError
-from ..ir.graph import Graph, apply, graph_input
+from ..ir.graph import Graph, Value, apply, graph_input
 from ..ir.op import Instance, Op
 from ..ir.types import Array, type_of
 from ..passes.base import Context
@@ -53,7 +53,9 @@ def check_kernel(target: Target, op: type[Op], programs: int = 2) -> int:
 
 def together(instances: Sequence[Instance]) -> tuple[Graph, dict[str, Array]]:
     """One graph that holds many instances of one op side by side, outputs `y0`, `y1`, ...; and its inputs by name."""
-    inputs, arrays, outputs = [], {}, []
+    inputs: list[Value] = []
+    arrays: dict[str, Array] = {}
+    outputs: list[Value] = []
     for number, instance in enumerate(instances):
         operands = []
         for i, array in enumerate(instance.operands):
