@@ -88,9 +88,8 @@ def _compare(target: Target, taken: Sequence[Instance]) -> None:
         artifact = target.emit(lowered, Path(folder), "proof", Limits())
         outputs = target.run(artifact, {name: array[None] for name, array in arrays.items()}).outputs
     per_instance = len(graph.outputs) // len(taken)
-    for number, verdict in enumerate(
-        judge(lowered, arrays, {name: rows[0] for name, rows in outputs.items()}).values()
-    ):
+    verdicts = judge(lowered, arrays, {name: rows[0] for name, rows in outputs.items()})
+    for number, verdict in enumerate(verdicts.values()):
         if not verdict.agrees:
             example = text(graph_of(taken[number // per_instance]))
             raise AssertionError(f"{target.name}: {verdict}\n{example}")
