@@ -29,8 +29,8 @@ def commands(block):
 
 @pytest.fixture
 def folder(tmp_path, digits, monkeypatch):
-    for file in digits.iterdir():
-        if file.suffix in (".onnx", ".npz"):
+    for file in (*digits.iterdir(), *(DOCS / "tutorials").iterdir()):
+        if file.suffix in (".onnx", ".npz") or (file.parent.name == "tutorials" and file.suffix == ".py"):
             shutil.copy(file, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -78,7 +78,11 @@ def test_the_errors_are_as_documented(planish, folder, block):
         assert run(planish, folder, command) == expected
 
 
-TUTORIALS = {"deploy.md": ("cc", "arm-none-eabi-gcc", "qemu-system-arm"), "optimize-onnx.md": ()}
+TUTORIALS = {
+    "deploy.md": ("cc", "arm-none-eabi-gcc", "qemu-system-arm"),
+    "debug.md": ("cc", "arm-none-eabi-gcc", "qemu-system-arm"),
+    "optimize-onnx.md": (),
+}
 
 
 def test_every_tutorial_is_run():
