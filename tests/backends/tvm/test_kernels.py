@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planish.backends.tvm import target as tvm_target
 from planish.backends.tvm.kernels import KERNELS
+from planish.backends.tvm.machines import Machine
 from planish.backends.tvm.target import TvmTarget
 from planish.ir.constant import Const
 from planish.ir.graph import Graph
@@ -99,8 +102,28 @@ def test_integer_layers_are_exact(kind: str) -> None:
     check()
 
 
+OLDER = {
+    "x86-64": Machine("x86_64-linux-gnu", "x86-64", (), vector_bytes=16, registers=16),
+    "x86-64-v3": Machine("x86_64-linux-gnu", "x86-64-v3", (), vector_bytes=32, registers=16, pairs=True),
+}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these processors are x86")
+@pytest.mark.parametrize("cpu", OLDER)
+def test_older_processors_compute_the_same(cpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tvm_target, "machine_named", lambda name: OLDER[cpu])
+    monkeypatch.setattr(tvm_target, "require_same", lambda cpu: None)
+
+    @IN_PROGRAMS
+    @given(st.tuples(*LAYERS.values()))
+    def check(drawn: tuple[Graph, ...]) -> None:
+        require_exact(side_by_side(drawn), HOST)
+
+    check()
+
+
 @pytest.mark.parametrize("target", ["tvm:aarch64-linux"])
-def test_other_processors_compute_the_same(target: str, require_tool: Callable[[str], Path]) -> None:
+def test_aarch64_computes_the_same(target: str, require_tool: Callable[[str], Path]) -> None:
     require_tool("aarch64-linux-gnu-gcc")
     require_tool("qemu-aarch64")
 
