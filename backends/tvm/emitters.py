@@ -126,8 +126,6 @@ def _clip(op: Clip, operands: Sequence[Scalar], code: Code) -> Expr:
 def _table(op: Table, operands: Sequence[Scalar], code: Code) -> Expr:
     x, table = operands
     assert table.array is not None
-    if table.expr is not None:  # all its entries are one
-        return table.expr
     return code.load(code.table(table.array), cast("int32", x.expr) - x.dtype.min)
 
 
