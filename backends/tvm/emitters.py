@@ -160,6 +160,11 @@ def larger(a: Expr, b: Expr, dtype: DType, greater: bool = True) -> Expr:
     return tirx.Select(tirx.isnan(a), a, first)
 
 
+def lowest(dtype: DType) -> Expr:
+    """No element is smaller."""
+    return number(-np.inf if dtype.is_float else dtype.min, dtype)
+
+
 def function(name: str) -> Emitter:
     """A function of <math.h>, whose error is known."""
 

@@ -93,11 +93,6 @@ def buffer(group: Group, code: Code, value: Value) -> Expr:
     return code.table(array) if array is not None else code.x[group.parameters.index(group.top(value))]
 
 
-def residuals(group: Group) -> tuple[int, ...]:
-    """Parameters that only the epilogue reads, element by element just before the result's is written: `in_place`."""
-    return ()
-
-
 def refusal(group: Group) -> Unsupported | None:
     """Why an elementwise op of the group cannot be computed here; None where all can."""
     for node in group.nodes:
