@@ -35,9 +35,9 @@ LOWERED, REFERENCE = "graphs/lowered.planish", "graphs/reference.planish"
 
 #: What runs unless --pipeline says otherwise. Where the target executes integers they are folded: models come
 #: quantized, too.
-FOLDING = ",fold-quantization,simplify"
-FLOAT = f"simplify,fuse{FOLDING}"
-INT8 = f"simplify,fuse,quantize{{weights=int8}}{FOLDING}"
+FLOAT = "simplify,fuse"
+INT8 = "simplify,fuse,quantize{weights=int8}"
+FOLDED = ",fold-quantization,simplify"
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ class Plan:
         """The pipeline as text."""
         if self.pipeline is not None:
             return self.pipeline
-        text = INT8 if self.quantize else FLOAT
-        return text if target.integer else text.removesuffix(FOLDING)
+        return (INT8 if self.quantize else FLOAT) + (FOLDED if target.integer else "")
 
     @property
     def target_name(self) -> str:
