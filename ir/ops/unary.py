@@ -92,6 +92,36 @@ class Erf(Unary):
 
 
 @op
+class Gelu(Unary):
+    """x times the normal distribution function of x; `tanh`: by its usual approximation. ONNX Gelu-20.
+
+    x/2 (1 + erf(x / sqrt 2)), or x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): Hendrycks and Gimpel, arXiv:1606.08415.
+    """
+
+    tanh: bool = False
+
+    def ref(self, x: Array) -> Array:
+        return (x * self._share(x)).astype(x.dtype)
+
+    def _share(self, x: Array) -> Array:
+        wide = x.astype(np.float64)
+        if self.tanh:
+            return 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)))
+        return 0.5 * (1 + np.asarray(np.frompyfunc(math.erf, 1, 1)(wide / math.sqrt(2)), np.float64))
+
+    def error(self, x: Array) -> Array:
+        # 1 + erf cancels where x is negative: the error is relative to x, not to the result.
+        return gamma(4 * self.ulps, [x]) * np.abs(x.astype(np.float64)) + float(np.finfo(x.dtype).tiny)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.where(x.lo >= 0, 0.0, np.maximum(-0.2, x.lo)), np.maximum(x.hi, 0.0))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Gelu(draw.boolean()), draw.array(draw.shape(), F32, -5, 5))
+
+
+@op
 class Sigmoid(Unary):
     """1 / (1 + e^-x). ONNX Sigmoid-13."""
 
@@ -149,4 +179,4 @@ class Cast(Elementwise):
 
 
 exp, log, sqrt, erf = builder(Exp), builder(Log), builder(Sqrt), builder(Erf)
-sigmoid, tanh, cast = builder(Sigmoid), builder(Tanh), builder(Cast)
+sigmoid, tanh, cast, gelu = builder(Sigmoid), builder(Tanh), builder(Cast), builder(Gelu)
