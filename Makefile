@@ -48,7 +48,6 @@ ruff: setup
 
 mypy: setup
 	$(BIN)/mypy -p planish
-	$(BIN)/mypy tests
 
 pyright: setup
 	@if command -v node >/dev/null; then $(BIN)/pyright; else echo "pyright: skipped, there is no node here"; fi

@@ -168,7 +168,7 @@ class Op:
         """The meaning of the op: result array or arrays, in NumPy. One definition serves every dtype."""
         raise TypeError(f"{type(self).__name__} does not define ref")
 
-    def error(self, *operands: Any) -> Any:
+    def error(self, *operands: Any, **_: Any) -> Any:
         """Largest rounding error of each element of a float result, in float64, whatever the order of the sums.
 
         Default: gamma_n * max(ref(|x|), |ref(x)|), where n is the multiply-accumulates per element and 2 per ulp.
@@ -191,7 +191,7 @@ class Op:
             return Bounds(result, lo, hi)
         return tuple(Bounds.top(t) for t in result) if isinstance(result, tuple) else Bounds.top(result)
 
-    def accumulator(self, *operands: Any) -> Bounds | None:
+    def accumulator(self, *operands: Any, **_: Any) -> Bounds | None:
         """Bounds of the sum that executors hold in 32 bits, for the verifier; None where there is none.
 
         Default: the result, where narrower integers give an i32.

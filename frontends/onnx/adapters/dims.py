@@ -71,7 +71,7 @@ TABLE: dict[str, Adapter] = {
 # ---- partial evaluation: the same operators on tensors of dimensions
 
 
-def _on_dims(function: Callable[[SourceNode], Array]) -> Adapter:
+def _on_dims(function: Callable[[SourceNode], Any]) -> Adapter:
     def adapt(node: SourceNode) -> Dims:
         try:
             return Dims(np.asarray(function(node), object))
