@@ -112,7 +112,7 @@ class _Printer:
             ("" if names[value] == name else f"{json.dumps(name)}: ") + self.type(value.type, name)
             for value, name in zip(graph.outputs, graph.output_names, strict=True)
         )
-        header = f"graph @{word(graph.name)}({inputs}) -> ({outputs}) {{"
+        header = f"graph @{word(graph.name)}({inputs}) -> ({outputs}){_metadata(graph)} {{"
         return "\n".join([header, *lines, "}"]) + "\n"
 
     def body(self, graph: Graph, names: dict[Value, str], indent: str) -> list[str]:
@@ -217,6 +217,11 @@ def _locals(values: Iterable[Value], names: Mapping[Value, str]) -> str:
 
 def _loc(node: Node) -> str:
     return f" loc({', '.join(map(json.dumps, node.loc.names))})" if node.loc else ""
+
+
+def _metadata(graph: Graph) -> str:
+    entries = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in graph.metadata.items())
+    return f" metadata({', '.join(entries)})" if graph.metadata else ""
 
 
 def _attributes(op: Op) -> str:

@@ -66,9 +66,12 @@ class Importer:
                 details=tuple(self.problems),
                 fix="replace these nodes in the source model, or export it with another operator set",
             )
-        return _assemble(
+        graph = _assemble(
             source.name or "main", inputs, values, [v for v in outputs if v], [o.name for o in source.output]
         )
+        properties = {f"onnx.property.{p.key}": p.value for p in self.model.metadata_props}
+        graph.metadata = {"onnx.opset": str(opsets[""]), **properties}
+        return graph
 
     # ---- inputs and initializers
 

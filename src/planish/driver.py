@@ -31,9 +31,11 @@ from .screen import Screen
 #: Both graphs of a compiled folder: the one that the artifact implements, and the model as it was imported.
 LOWERED, REFERENCE = "graphs/lowered.planish", "graphs/reference.planish"
 
-#: What runs unless --pipeline says otherwise. fold-quantization is part of every one: models come quantized, too.
-FLOAT = "simplify,fuse,fold-quantization,simplify"
-INT8 = "simplify,fuse,quantize{weights=int8},fold-quantization,simplify"
+#: What runs unless --pipeline says otherwise. Where the target executes integers they are folded: models come
+#: quantized, too.
+FLOAT = "simplify,fuse"
+INT8 = "simplify,fuse,quantize{weights=int8}"
+FOLDED = ",fold-quantization,simplify"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Plan:
     name: str | None = None
     ram: int | None = None
     flash: int | None = None
+    opset: int | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
     binds: Mapping[str, Any] = field(default_factory=dict)
     validate: bool = False
@@ -62,13 +65,21 @@ class Plan:
                 "--quantize needs calibration data",
                 fix="give --calib FILE.npz with typical inputs, or --calib random:lo,hi for a first look",
             )
+        if self.opset is not None and self.target != "onnx":
+            raise UsageError(f"--opset is for target onnx, not {self.target}", fix="leave it out")
         if self.name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", self.name):
             raise UsageError(f"--name {self.name!r} is no C identifier", fix="letters, digits and _; no digit first")
 
-    @property
-    def passes(self) -> str:
+    def passes(self, target: Target) -> str:
         """The pipeline as text."""
-        return self.pipeline if self.pipeline is not None else INT8 if self.quantize else FLOAT
+        if self.pipeline is not None:
+            return self.pipeline
+        return (INT8 if self.quantize else FLOAT) + (FOLDED if target.integer else "")
+
+    @property
+    def target_name(self) -> str:
+        """The target, with the operator set where one is asked for."""
+        return self.target if self.opset is None else f"{self.target}:{self.opset}"
 
     @property
     def limits(self) -> Limits:
@@ -153,10 +164,11 @@ def step_as_json(step: Step) -> dict[str, Any]:
 
 def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
     """Everything before the target writes: cheap checks first, then import, passes and lowering."""
-    target = target_named(plan.target)
+    target = target_named(plan.target_name)
+    passes = plan.passes(target)
     for file in plan.plugins:
         load_passes(file)
-    parse_pipeline(plan.passes)
+    parse_pipeline(passes)
     with screen.working(f"reading {plan.model.name}"):
         model = read_model(plan.model, plan.dims, plan.binds, static_batch=True)
         require_static(model.graph)
@@ -165,7 +177,7 @@ def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
     listeners = _listeners(plan, screen)
     context = Context(None if calibration is None else lambda: iter(calibration), target)
     with screen.working(f"transforming {plan.model.name}"):
-        transform(model, plan.passes, context, listeners)
+        transform(model, passes, context, listeners)
         lower(model, target, listeners)
     return model, target, calibration
 

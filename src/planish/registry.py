@@ -16,15 +16,20 @@ TARGETS: dict[str, str] = {
     "c": "cortexm.target:CTarget",
     "cortex-m4": "cortexm.target:CTarget",
     "cortex-m55": "cortexm.target:CTarget",
+    "onnx": "onnx.target:OnnxTarget",
 }
+#: Those that a colon and a word of the target's own may follow: `onnx:17`.
+VARIABLE = frozenset({"onnx"})
 
 
 def target_named(name: str) -> Target:
     """The target of this name. Raises UsageError, with the nearest one, when there is none."""
-    if name not in TARGETS:
+    family = name.partition(":")[0]
+    listed = family if family in VARIABLE else name
+    if listed not in TARGETS:
         near = get_close_matches(name, TARGETS, n=1)
         did_you_mean = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"there is no target {name!r}", fix=f"{did_you_mean}targets are {', '.join(TARGETS)}")
-    module, _, cls = TARGETS[name].partition(":")
+    module, _, cls = TARGETS[listed].partition(":")
     target: Target = getattr(import_module(f"planish.backends.{module}"), cls)(name)
     return target
