@@ -4,20 +4,17 @@ import contextlib
 import math
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from onnx import helper
 
 from planish.frontends.onnx import load
 from planish.ir.errors import UnsupportedError
 from planish.ir.evaluate import evaluate
+from tests.support.operators import check, one_node, real, runtime, small
 
 ort = pytest.importorskip("onnxruntime")
 ort.set_default_logger_severity(4)
-
-F32_UNIT = 2.0**-24
 
 
 @pytest.fixture(scope="session")
@@ -25,74 +22,11 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("operators") / "model.onnx"
 
 
-def one_node(op, inputs, constants=(), version=17, outputs=1, domain="", **attributes):
-    """A model of one node. inputs and constants: arrays by name, in the node's order; a None leaves an operand out."""
-    operands = {**inputs, **dict(constants)}
-    names = ["" if a is None else n for n, a in operands.items()]
-    results = [f"y{i}" for i in range(outputs)]
-    attributes = {k: v for k, v in attributes.items() if v is not None}
-    graph = helper.make_graph(
-        [helper.make_node(op, names, results, name="node", domain=domain, **attributes)],
-        "g",
-        [
-            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-            for n, a in inputs.items()
-        ],
-        [helper.make_empty_tensor_value_info(n) for n in results],
-        [onnx.numpy_helper.from_array(np.asarray(a), n) for n, a in dict(constants).items() if a is not None],
-    )
-    domains = [helper.make_opsetid("", version)] + ([helper.make_opsetid(domain, 1)] if domain else [])
-    return helper.make_model(graph, opset_imports=domains, ir_version=8)
-
-
-def runtime(model, inputs):
-    """ONNX Runtime's outputs; a model that it refuses is no valid example."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    try:
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return session.run(None, inputs)
-    except Exception:  # noqa: BLE001 - it has no base class of its own
-        return None
-
-
-def check(path, model, inputs, terms=1, steps=0):
-    """Our outputs against ONNX Runtime's.
-
-    Data movements and integers are equal (or `steps` apart where floats are rounded to integers); floats may differ by
-    gamma_n * n * max|x|^2 for n = terms products of the largest operands: both sums round at most that much.
-    """
-    theirs = runtime(model, inputs)
-    path.write_bytes(model.SerializeToString())
-    if theirs is None:
-        return False
-    graph = load(path)
-    ours = evaluate(graph, [inputs[v.name] for v in graph.inputs])
-    for a, b in zip(ours, theirs, strict=True):
-        assert (a.dtype, a.shape) == (b.dtype, b.shape)
-        if a.dtype.kind == "f":
-            largest = max([1.0, *(float(np.abs(x).max()) for x in inputs.values() if x.size)])
-            slack = 2 * (terms + 1) * F32_UNIT * max(terms, 1) * largest**2
-            assert np.abs(a - b).max(initial=0) <= (slack if terms else 0)
-        else:
-            assert np.abs(a.astype(np.int64) - b.astype(np.int64)).max(initial=0) <= steps
-    return True
-
-
-small = st.integers(1, 4)
-
-
 @st.composite
 def images(draw, rank=None, channels=None, least=1):
     rank = rank or draw(st.integers(1, 2))
     spatial = [draw(st.integers(least, 7)) for _ in range(rank)]
     return real(draw, (draw(st.integers(1, 2)), channels or draw(small), *spatial))
-
-
-def real(draw, shape):
-    """Reals in [-1, 1] from a drawn seed."""
-    return np.random.default_rng(draw(st.integers(0, 2**20))).uniform(-1, 1, shape).astype(np.float32)
 
 
 def window_attributes(draw, rank, window):
@@ -384,131 +318,3 @@ def test_qlinear_others(path, data, dtype):
     scale = scalars(ys=np.float32(1 / 256), yz=dtype(np.iinfo(dtype).min))
     softmax = one_node("QLinearSoftmax", {"x": x}, {**first, **scale}, domain="com.microsoft", opset=13, axis=-1)
     assert check(path, softmax, {"x": x}, steps=1)
-
-
-# ---- normalizations, recurrent layers, comparisons, sequences
-
-
-@given(st.data())
-def test_layer_normalization(path, data):
-    draw = data.draw
-    x = real(draw, tuple(draw(small) for _ in range(draw(st.integers(1, 4)))))
-    axis = draw(st.integers(-x.ndim, x.ndim - 1))
-    columns = x.shape[axis:]
-    scale, shift = real(draw, columns), draw(st.sampled_from([None, real(draw, columns)]))
-    constants = {"s": scale} if shift is None else {"s": scale, "b": shift}
-    model = one_node("LayerNormalization", {"x": x}, constants, axis=axis, epsilon=draw(st.sampled_from([None, 0.1])))
-    assume(check(path, model, {"x": x}, terms=40))
-
-
-@given(st.data())
-def test_local_response_normalization(path, data):
-    draw = data.draw
-    x = real(draw, (draw(small), draw(st.integers(1, 6)), draw(small), draw(small)))
-    model = one_node(
-        "LRN", {"x": x}, size=draw(st.sampled_from([1, 3, 5])), alpha=draw(st.sampled_from([None, 0.5])),
-        beta=draw(st.sampled_from([None, 0.5])), bias=draw(st.sampled_from([None, 2.0])),
-    )  # fmt: skip
-    assume(check(path, model, {"x": x}, terms=20))
-
-
-@given(st.data())
-def test_lstm(path, data):
-    draw = data.draw
-    steps, batch, inputs, hidden = (draw(small) for _ in range(4))
-    mode = draw(st.sampled_from([None, "forward", "reverse", "bidirectional"]))
-    d = 2 if mode == "bidirectional" else 1
-    x, w, r = (real(draw, s) for s in ((steps, batch, inputs), (d, 4 * hidden, inputs), (d, 4 * hidden, hidden)))
-    constants = {
-        "w": w, "r": r, "b": draw(st.sampled_from([None, real(draw, (d, 8 * hidden))])),
-        "lengths": draw(st.sampled_from([None, np.full(batch, steps, np.int32)])),
-        "h": draw(st.sampled_from([None, real(draw, (d, batch, hidden))])),
-        "c": draw(st.sampled_from([None, real(draw, (d, batch, hidden))])),
-    }  # fmt: skip
-    model = one_node("LSTM", {"x": x}, constants, outputs=3, hidden_size=hidden, direction=mode)
-    # Errors of a step pass into the next ones, times the recurrent weights.
-    assume(check(path, model, {"x": x}, terms=50 * (inputs + hidden) * steps))
-
-
-@given(st.data(), st.sampled_from(["Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"]))
-def test_comparisons_and_where(path, data, op):
-    x, y = (np.rint(real(data.draw, (3, 4))) for _ in range(2))
-    assume(check(path, one_node(op, {"x": x, "y": y}), {"x": x, "y": y}, terms=0))
-    chosen = {"c": x > 0, "x": x, "y": y[:1]}
-    assert check(path, one_node("Where", chosen), chosen, terms=0)
-    truth = {"a": x > 0, "b": y > 0}
-    for name in ("And", "Or"):
-        assert check(path, one_node(name, truth), truth, terms=0)
-    assert check(path, one_node("Not", {"a": x > 0}), {"a": x > 0}, terms=0)
-
-
-@given(st.data(), st.sampled_from([np.int64, np.int32]))
-def test_gather_with_computed_indices(path, data, dtype):
-    x = real(data.draw, (3, 4, 2))
-    axis = data.draw(st.integers(-3, 2))
-    size = x.shape[axis]
-    shape = data.draw(st.sampled_from([(), (3,), (2, 2)]))
-    indices = np.array(data.draw(st.lists(st.integers(-size, size - 1), min_size=4, max_size=4)))
-    given_ = {"x": x, "i": np.resize(indices, shape).astype(dtype)}
-    assert check(path, one_node("Gather", given_, axis=axis), given_, terms=0)
-
-
-@pytest.mark.parametrize("approximate", [None, "none", "tanh"])
-def test_gelu(path, approximate):
-    x = np.linspace(-6, 6, 97, dtype=np.float32)
-    assert check(path, one_node("Gelu", {"x": x}, version=20, approximate=approximate), {"x": x}, terms=4)
-
-
-def sequence_model(shape, sizes, position, **attributes):
-    """SplitToSequence, then SequenceAt."""
-    constants = [onnx.numpy_helper.from_array(np.array(position, np.int64), "at")]
-    constants += [] if sizes is None else [onnx.numpy_helper.from_array(np.array(sizes, np.int64), "sizes")]
-    graph = helper.make_graph(
-        [
-            helper.make_node("SplitToSequence", ["x"] + ["sizes"] * (sizes is not None), ["parts"], **attributes),
-            helper.make_node("SequenceAt", ["parts", "at"], ["y"]),
-        ],
-        "g",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
-        constants,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-@pytest.mark.parametrize("sizes", [None, 2, 5, [1, 3], [4]])
-@pytest.mark.parametrize("position", [0, -1])
-def test_part_of_a_sequence(path, sizes, position):
-    x = np.arange(8, dtype=np.float32).reshape(2, 4)
-    model = sequence_model(x.shape, sizes, position, axis=1, keepdims=1)
-    assert check(path, model, {"x": x}, terms=0)
-
-
-def test_a_sequence_is_no_tensor(path):
-    model = sequence_model((2, 4), 2, 0, axis=1)
-    model.graph.node[1].op_type = "Relu"
-    del model.graph.node[1].input[1:]
-    path.write_bytes(model.SerializeToString())
-    with pytest.raises(UnsupportedError, match="sequence"):
-        load(path)
-
-
-def folded(path, op, *operands, **attributes):
-    """What becomes of an operator on constants alone."""
-    constants = {f"c{i}": np.asarray(a) for i, a in enumerate(operands)}
-    path.write_bytes(one_node(op, {}, constants, **attributes).SerializeToString())
-    (result,) = evaluate(load(path), [])
-    return result
-
-
-def test_arithmetic_on_constants(path):
-    a, b = np.array([7, -7, 7, -7]), np.array([3, 3, -3, -3])
-    assert folded(path, "Mod", a, b).tolist() == [1, 2, -2, -1]
-    assert folded(path, "Mod", a, b, fmod=1).tolist() == [1, -1, 1, -1]
-    assert folded(path, "Range", 2, 9, 3).tolist() == [2, 5, 8]
-    assert folded(path, "Range", np.float32(1), np.float32(0), np.float32(-0.4)).tolist() == pytest.approx(
-        [1, 0.6, 0.2]
-    )
-    assert folded(path, "ReduceProd", a.reshape(2, 2), axes=[1], keepdims=0).tolist() == [-49, -49]
-    assert folded(path, "ReduceProd", a, keepdims=0) == 7**4
-    assert folded(path, "CastLike", a, np.float32(0)).dtype == np.float32
