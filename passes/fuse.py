@@ -26,16 +26,18 @@ from ..ir.types import NCHW, Array, TensorType, static
 from ..runtime.contracts import REASSOCIATING, Contract
 from .base import Changes, Context, Pass
 from .moving import full_rank
+from .recognize import ACTIVATIONS
 
 
 @dataclass(frozen=True)
 class Fuse(Pass):
-    """Fold batch normalization, per-channel constants and padding into convolutions, dense layers and poolings."""
+    """Fold batch normalization, per-channel constants and padding into layers; recognize activations."""
 
     contract: ClassVar[Contract] = REASSOCIATING
 
     def run(self, graph: Graph, context: Context) -> Changes:
         changes = Changes()
+        changes.add(rewrite(graph, ACTIVATIONS))
         changes.add(rewrite(graph, INTO_NEIGHBOURS))
         changes.add(rewrite(graph, ALONE))  # what no neighbour took
         changes.add(rewrite(graph, INTO_NEIGHBOURS))  # and what that makes possible

@@ -12,8 +12,8 @@ from ...ir.op import Op
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.unary import Cast, Erf, Exp, Gelu, Log, Sigmoid, Sqrt, Tanh
-from ...ir.types import BOOL, I32, I64, Array, DType
+from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
+from ...ir.types import BOOL, F32, I32, I64, Array, DType
 from .code import CTYPES, Code, scalar
 
 
@@ -241,6 +241,25 @@ def _gelu(op: Gelu, operands: Sequence[Scalar], code: Code) -> str:
     return f"{name}({operands[0].text})"
 
 
+def _hard(x: Scalar, alpha: float, beta: float, code: Code) -> str:
+    """C: alpha * x + beta, clipped to 0 and 1; NaN stays."""
+    line = f"({x.text} * {code.number(alpha, F32)} + {code.number(beta, F32)})"
+    return f"({line} < 0.0f ? 0.0f : {line} > 1.0f ? 1.0f : {line})"
+
+
+def _hard_sigmoid(op: HardSigmoid, operands: Sequence[Scalar], code: Code) -> str:
+    return _hard(operands[0], op.alpha, op.beta, code)
+
+
+def _hard_swish(op: HardSwish, operands: Sequence[Scalar], code: Code) -> str:
+    return f"{operands[0].text} * {_hard(operands[0], 1 / 6, 0.5, code)}"
+
+
+def _silu(op: Silu, operands: Sequence[Scalar], code: Code) -> str:
+    code.header("math.h")
+    return f"{operands[0].text} / (1.0f + expf(-{operands[0].text}))"
+
+
 def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> str:
     (x,) = operands
     if op.dtype == BOOL:
@@ -267,6 +286,9 @@ EMITTERS: Mapping[type[Op], Emitter] = {
     Tanh: function("tanhf"),
     Sigmoid: _sigmoid,
     Gelu: _gelu,
+    HardSigmoid: _hard_sigmoid,
+    HardSwish: _hard_swish,
+    Silu: _silu,
     Cast: _cast,
     Equal: comparison("=="),
     Less: comparison("<"),

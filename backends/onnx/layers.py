@@ -11,11 +11,12 @@ from ...ir.ops.index import Take
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.norm import LayerNorm, Lrn
 from ...ir.ops.recurrent import Lstm
-from ...ir.ops.unary import Gelu
+from ...ir.ops.unary import Gelu, HardSigmoid, HardSwish, Silu
 from .site import Operand, Site
 
-#: Before this operator set GELU is written with erf or tanh.
+#: Before these operator sets an activation is written as its definition.
 GELU = 20
+HARD_SWISH, SWISH = 14, 24
 
 
 def layer_norm(site: Site, op: LayerNorm, x: Operand, scale: Operand, shift: Operand) -> Operand:
@@ -47,6 +48,20 @@ def gelu(site: Site, op: Gelu, x: Operand) -> Operand:
     return site.emit("Mul", half, site.emit("Add", share, number("one", 1.0)))
 
 
+def hard_swish(site: Site, op: HardSwish, x: Operand) -> Operand:
+    """One node, or its definition where the operator set does not have it."""
+    if site.opset >= HARD_SWISH:
+        return site.emit("HardSwish", x)
+    return site.emit("Mul", x, site.emit("HardSigmoid", x, alpha=1 / 6, beta=0.5))
+
+
+def silu(site: Site, op: Silu, x: Operand) -> Operand:
+    """One node, or two where the operator set does not have it."""
+    if site.opset >= SWISH:
+        return site.emit("Swish", x)
+    return site.emit("Mul", x, site.emit("Sigmoid", x))
+
+
 def lstm(site: Site, op: Lstm, *operands: Operand) -> tuple[Operand, ...]:
     """Bias and states of zeros are left out."""
     x, w, r, b, h, c = operands
@@ -57,7 +72,8 @@ def lstm(site: Site, op: Lstm, *operands: Operand) -> tuple[Operand, ...]:
 
 
 ADAPTERS: dict[Any, Any] = {
-    LayerNorm: layer_norm, Lrn: lrn, Gelu: gelu, Lstm: lstm,
+    LayerNorm: layer_norm, Lrn: lrn, Gelu: gelu, Lstm: lstm, HardSwish: hard_swish, Silu: silu,
+    HardSigmoid: lambda site, op, x: site.emit("HardSigmoid", x, alpha=op.alpha, beta=op.beta),
     Take: lambda site, op, x, indices: site.emit("Gather", x, indices, axis=op.axis),
     Equal: lambda site, op, a, b: site.emit("Equal", a, b),
     Less: lambda site, op, a, b: site.emit("Less", a, b),

@@ -17,7 +17,7 @@ from .recurrent import Lstm
 from .reduce import ReduceMax, ReduceMean, ReduceSum
 from .shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from .softmax import IntegerSoftmax, Softmax
-from .unary import Cast, Erf, Exp, Gelu, Log, Sigmoid, Sqrt, Tanh
+from .unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
 
 BUILT_IN: tuple[type[Op], ...] = (
     Const, Fused,
@@ -26,7 +26,7 @@ BUILT_IN: tuple[type[Op], ...] = (
     BatchNorm, LayerNorm, Lrn, Softmax, IntegerSoftmax,
     ReduceMean, ReduceSum, ReduceMax,
     Add, Sub, Mul, Div, Minimum, Maximum, Pow, Clip,
-    Exp, Log, Sqrt, Erf, Gelu, Sigmoid, Tanh, Cast,
+    Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Gelu, HardSigmoid, HardSwish, Silu, Cast,
     Equal, Less, LessEqual, Not, Where,
     Lstm,
     Quantize, Dequantize, Rescale, RescaleAdd, Table,

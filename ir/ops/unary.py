@@ -140,6 +140,69 @@ class Sigmoid(Unary):
 
 
 @op
+class HardSigmoid(Unary):
+    """max(0, min(1, alpha * x + beta)). ONNX HardSigmoid-6."""
+
+    ulps: ClassVar[float] = 2
+    alpha: float = 0.2
+    beta: float = 0.5
+
+    def ref(self, x: Array) -> Array:
+        return np.clip(x * x.dtype.type(self.alpha) + x.dtype.type(self.beta), 0, 1).astype(x.dtype)
+
+    def error(self, x: Array) -> Array:
+        wide = np.abs(x.astype(np.float64))
+        inside = np.minimum(abs(self.alpha) * wide, 1 + abs(self.beta)) + abs(self.beta)  # beyond that it is clipped
+        return gamma(4, [x]) * inside
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.array(0.0), np.array(1.0))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(HardSigmoid(draw.choice([0.2, 1 / 6]), 0.5), draw.array(draw.shape(), F32, -6, 6))
+
+
+@op
+class HardSwish(Unary):
+    """x * max(0, min(1, x / 6 + 1/2)). ONNX HardSwish-14; Howard et al. 2019, arXiv:1905.02244."""
+
+    ulps: ClassVar[float] = 3
+
+    def ref(self, x: Array) -> Array:
+        sixth = x.dtype.type(1 / 6)
+        return (x * np.clip(x * sixth + x.dtype.type(0.5), 0, 1)).astype(x.dtype)
+
+    def error(self, x: Array) -> Array:
+        # The clipped factor is off by roundings of 1; the error is relative to x.
+        return gamma(8, [x]) * np.abs(x.astype(np.float64)) + float(np.finfo(x.dtype).tiny)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.where(x.lo >= 0, 0.0, np.maximum(-0.376, x.lo)), np.maximum(x.hi, 0.0))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(HardSwish(), draw.array(draw.shape(), F32, -6, 6))
+
+
+@op
+class Silu(Unary):
+    """x / (1 + e^-x), also called swish. ONNX Swish-24 with alpha 1; Elfwing et al. 2017, arXiv:1702.03118."""
+
+    ulps: ClassVar[float] = 7
+
+    def ref(self, x: Array) -> Array:
+        return x / (1 + np.exp(-x))
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.where(x.lo >= 0, 0.0, np.maximum(-0.279, x.lo)), np.maximum(x.hi, 0.0))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Silu(), draw.array(draw.shape(), F32, -10, 10))
+
+
+@op
 class Tanh(Unary):
     """Hyperbolic tangent. ONNX Tanh-13."""
 
@@ -180,3 +243,4 @@ class Cast(Elementwise):
 
 exp, log, sqrt, erf = builder(Exp), builder(Log), builder(Sqrt), builder(Erf)
 sigmoid, tanh, cast, gelu = builder(Sigmoid), builder(Tanh), builder(Cast), builder(Gelu)
+hard_sigmoid, hard_swish, silu = builder(HardSigmoid), builder(HardSwish), builder(Silu)

@@ -85,7 +85,7 @@ class GatherOfRange(Rule):
 
 
 class SliceBeforeTranspose(Rule):
-    """A slice comes before a transpose that serves nothing else, or that only reshapes what is left."""
+    """A slice comes before a transpose that serves nothing else, or that is a reshape of what is left and meets one."""
 
     def pattern(self, x: Any) -> Any:
         return slice_(transpose(x))
@@ -95,7 +95,8 @@ class SliceBeforeTranspose(Rule):
         back = [perm.index(i) for i in range(len(perm))]
         starts, stops, steps = (tuple(part[i] for i in back) for part in (cut.starts, cut.stops, cut.steps))
         sliced = m.slice.like(x, starts=starts, stops=stops, steps=steps)
-        if not is_reshape(perm, sliced.type.shape) and len(m.transpose.value.users) > 1:
+        vanishes = is_reshape(perm, sliced.type.shape) and _meets_reshapes(m.slice.value)
+        if not vanishes and not _serves_one(m.transpose.value):
             return no_match("the transpose serves others, and would be done once more")
         return transpose(sliced, perm=perm)
 
@@ -107,8 +108,7 @@ class SliceBeforeReshape(Rule):
         return slice_(reshape(x))
 
     def rewrite(self, m: Any, x: Value) -> Any:
-        meets = [u.op for u in m.slice.value.users]
-        if len(m.reshape.value.users) > 1 and not (meets and all(isinstance(op, Reshape) for op in meets)):
+        if not _serves_one(m.reshape.value) and not _meets_reshapes(m.slice.value):
             return no_match("the reshape serves others, and would be done once more")
         cut, shape = m.slice.op, x.type.shape
         groups = axis_groups(shape, m.reshape.shape)
@@ -127,6 +127,18 @@ class SliceBeforeReshape(Rule):
             steps[axis] = cut.steps[sliced[0]]
         smaller = m.slice.like(x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
         return reshape(smaller, shape=m.slice.value.type.shape)
+
+
+def _serves_one(value: Value) -> bool:
+    """Whether a value has one user, and is no output."""
+    graph = value.producer.graph if value.producer is not None else None
+    return len(value.users) == 1 and not (graph is not None and graph.is_output(value))
+
+
+def _meets_reshapes(value: Value) -> bool:
+    """Whether all that use a value are reshapes: one more before them becomes one with them."""
+    output = value.producer is not None and value.producer.graph is not None and value.producer.graph.is_output(value)
+    return bool(value.users) and not output and all(isinstance(user.op, Reshape) for user in value.users)
 
 
 def _before(

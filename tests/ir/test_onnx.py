@@ -110,6 +110,8 @@ EQUIVALENTS = {
     "tanh": node("Tanh"),
     "cast": node("Cast", to=lambda op: helper.np_dtype_to_tensor_dtype(op.dtype.numpy)),
     "gelu": node("Gelu", approximate=lambda op: "tanh" if op.tanh else "none"),
+    "hard_sigmoid": node("HardSigmoid", alpha=lambda op: op.alpha, beta=lambda op: op.beta),
+    "hard_swish": node("HardSwish"),
     "equal": node("Equal"),
     "less": node("Less"),
     "less_equal": node("LessOrEqual"),

@@ -70,17 +70,13 @@ def clip(node: SourceNode) -> Value:
     return low if hi is None else e.minimum(low, hi)
 
 
-def sigmoid_like(x: Value, alpha: float, beta: float) -> Value:
-    """clip(alpha * x + beta, 0, 1)."""
-    return e.clip(e.add(e.mul(x, number(x, alpha)), number(x, beta)), lo=0.0, hi=1.0)
-
-
 def hard_sigmoid(node: SourceNode) -> Value:
-    return sigmoid_like(node.value(0), node.real("alpha", 0.2), node.real("beta", 0.5))
+    return u.hard_sigmoid(node.value(0), alpha=node.real("alpha", 0.2), beta=node.real("beta", 0.5))
 
 
-def hard_swish(node: SourceNode) -> Value:
-    return e.mul(node.value(0), sigmoid_like(node.value(0), 1 / 6, 0.5))
+def swish(node: SourceNode) -> Value:
+    x, alpha = node.value(0), node.real("alpha", 1.0)
+    return u.silu(x) if alpha == 1 else e.mul(x, u.sigmoid(e.mul(x, number(x, alpha))))
 
 
 def sloped(x: Value, slope: Value) -> Value:
@@ -154,6 +150,7 @@ TABLE: dict[str, Adapter] = {
     "LessOrEqual": binary(l.less_equal), "Greater": flipped(l.less), "GreaterOrEqual": flipped(l.less_equal),
     "Not": unary(l.not_), "And": binary(e.minimum), "Or": binary(e.maximum),
     "Where": lambda node: l.where(*(node.value(i) for i in range(3))),
-    "Sigmoid": unary(u.sigmoid), "Tanh": unary(u.tanh), "HardSigmoid": hard_sigmoid, "HardSwish": hard_swish,
+    "Sigmoid": unary(u.sigmoid), "Tanh": unary(u.tanh), "HardSigmoid": hard_sigmoid,
+    "HardSwish": unary(u.hard_swish), "Swish": swish,
     "Relu": relu, "Clip": clip, "LeakyRelu": leaky_relu, "PRelu": prelu,
 }  # fmt: skip
