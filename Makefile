@@ -19,7 +19,7 @@ help:
 	@touch $@
 
 .venv/full: .venv/core
-	$(BIN)/pip --disable-pip-version-check install --quiet --editable '.[test,dev]'
+	$(BIN)/pip --disable-pip-version-check install --quiet --editable '.[test,dev,mobile]'
 	@touch $@
 
 setup: .venv/full

@@ -1,6 +1,6 @@
 """Every model back to ONNX, float and QDQ: how many nodes went in and came out, and is it the same under ONNX Runtime?
 
-    python bench/onnx_out.py [MODEL ...] [--samples N] [--out bench/results/onnx_out.md]
+    python bench/onnx_out.py [MODEL ...] [--samples N] [--out bench/onnx_out.md]
 
 Runs on the whole evaluation set of a model that has one, else on `--samples` drawn inputs. Prints a table; ends with
 status 1 when `planish verify` finds a difference.

@@ -203,8 +203,8 @@ TITLE = """# The simplifier beside its peers
 
 `python bench/simplifier.py`: nodes without Constant, and wall-clock seconds on two cores shared with other work (ratios
 say more than numbers), after an import and a first run that do not count. planish's time is that of import, passes
-(`simplify,fuse`), lowering and writing a model that onnx's checker accepts. Every result was run by ONNX Runtime beside its source;
-differences above 1e-5 of the largest element are noted. Versions: {}.
+(`simplify,fuse`), lowering and writing a model that onnx's checker accepts. Every result was run by ONNX Runtime
+beside its source; differences above 1e-5 of the largest element are noted. Versions: {}.
 
 """
 

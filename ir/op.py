@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 import numpy as np
 
 from .errors import InferenceError
-from .types import I32, Array, DType, Layout, Quant, Shape, TensorType, dtype_of, type_of
+from .types import EXACT, I32, Array, DType, Layout, Quant, Shape, TensorType, dtype_of, type_of
 
 if TYPE_CHECKING:
     from .graph import Graph, Value
@@ -59,6 +59,8 @@ class Bounds:
     def exactly(value: Array) -> Bounds:
         """A constant."""
         type = type_of(value)
+        if type.dtype is EXACT:  # no float encloses a rational as tightly as this promises
+            return Bounds.top(type)
         wide = value.astype(np.float64 if type.dtype.is_float else np.int64)
         return Bounds(type, wide, wide)
 

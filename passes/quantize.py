@@ -175,7 +175,7 @@ def _integer_borders(graph: Graph, quants: Mapping[Value, Quant]) -> None:
             graph.replace(node.result, integers)
             graph.prune_from([node])
         if value.uses or graph.is_output(value):
-            graph.adopt(reals := _dequantized(integers, quant), before=next(graph.nodes))
+            graph.adopt(reals := _dequantized(integers, quant), before=next(graph.nodes, None))
             graph.replace(value, reals)
     for k, value in enumerate(graph.outputs):
         if (maker := value.producer) is not None and isinstance(maker.op, Dequantize):

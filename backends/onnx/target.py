@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from ...ir.constant import Const
-from ...ir.errors import PlanishError, UnsupportedError, UsageError
+from ...ir.errors import PlanishError, UnsupportedError, UsageError, VerificationError
 from ...ir.graph import Graph, Node
 from ...ir.types import Array
 from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
 from ...runtime.unchained import Cut, unchained
 from . import session
-from .site import RefusedError
+from .site import TooOldError
 from .writer import OPSET, Written, constants_of, refusal, write
 
 FILE = "model.onnx"
-#: Broadcasting by today's rules came with 7.
-OLDEST = 7
+#: From here on all elementwise operators broadcast by today's rules; before, Min and Max do not at all.
+OLDEST = 8
 #: For graphs that do not come from an ONNX model: the first that has 4 and 16 bit quantization, and widely known.
 DEFAULT = 21
 
@@ -42,14 +42,10 @@ class OnnxTarget(Target):
 
     def supports(self, node: Node) -> Unsupported | None:
         error = refusal(node, self.opset or newest())
-        return None if error is None else Unsupported(error.reason, self._hint(node, error))
-
-    def _hint(self, node: Node, error: RefusedError) -> str:
-        """What would help: of an operator set that is too old, the first that is not."""
-        if error.hint or self.opset is None:
-            return error.hint
-        later = next((k for k in range(self.opset + 1, newest() + 1) if refusal(node, k) is None), None)
-        return "" if later is None else f"--opset {later}, or no --opset"
+        if error is None:
+            return None
+        later = isinstance(error, TooOldError) and refusal(node, newest()) is None
+        return Unsupported(error.reason, error.hint or ("a newer --opset, or none" if later else ""))
 
     def needs(self) -> Sequence[Need]:
         return [Need("onnxruntime", session.is_installed(), session.INSTALL)]
@@ -58,7 +54,7 @@ class OnnxTarget(Target):
 
     def emit(self, graph: Graph, out: Path, name: str, limits: Limits) -> Artifact:
         self._require(graph)
-        opset = self.opset or _lowest(graph)
+        opset = self.opset or _lowest(graph, _source(graph)) or newest()
         written = write(graph, opset)
         (out / FILE).write_bytes(_checked(written))
         facts = {
@@ -77,10 +73,13 @@ class OnnxTarget(Target):
         answers = ((node, self.supports(node)) for node in graph.nodes if not isinstance(node.op, Const))
         refused = [(node, answer) for node, answer in answers if answer is not None]
         if refused:
+            later = _lowest(graph, self.opset or newest())
             raise UnsupportedError(
                 f"{self.name} does not take {len(refused)} of the graph's nodes",
                 details=tuple(f"{node.describe()}: {answer.reason}" for node, answer in refused),
-                fix=next((answer.hint for _, answer in refused if answer.hint), ""),
+                fix=next((answer.hint for _, answer in refused if answer.hint), "")
+                if later is None
+                else f"--opset {later}, or no --opset",
             )
 
     def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:
@@ -99,6 +98,10 @@ class OnnxTarget(Target):
         cut = unchained(artifact.graph, artifact.facts["steps"])
         rename = dict(zip(cut.given, cut.made, strict=True))
         infos = {info.name: info for info in (*model.graph.value_info, *model.graph.output)}
+        if missing := [name for name in cut.given if name not in infos]:
+            raise VerificationError(
+                f"{FILE} has no tensor {missing[0]!r}: it is not what was compiled", fix="compile again"
+            )
         for node in model.graph.node:
             node.output[:] = [rename.get(tensor, tensor) for tensor in node.output]
         model.graph.input.extend(infos[name] for name in cut.given)
@@ -126,13 +129,19 @@ def newest() -> int:
     return int(onnx.defs.onnx_opset_version())
 
 
-def _lowest(graph: Graph) -> int:
-    """The source's operator set, or the next one in which every node can be written."""
+def _source(graph: Graph) -> int:
+    """The operator set that the graph's source used."""
     said = graph.metadata.get(OPSET, "")
-    opset = max(OLDEST, min(int(said), newest())) if said.isascii() and said.isdigit() and len(said) < 4 else DEFAULT
+    return max(OLDEST, min(int(said), newest())) if said.isascii() and said.isdigit() and len(said) < 4 else DEFAULT
+
+
+def _lowest(graph: Graph, opset: int) -> int | None:
+    """This operator set or the next one in which every node can be written; None where there is none."""
     for node in graph.nodes:
-        while not isinstance(node.op, Const) and opset < newest() and refusal(node, opset) is not None:
+        while not isinstance(node.op, Const) and refusal(node, opset) is not None:
             opset += 1
+            if opset > newest():
+                return None
     return opset
 
 

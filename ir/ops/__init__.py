@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ..constant import Const
+from ..errors import UsageError
+from ..extensions import extensions
 from ..op import Op
 from .conv import Conv2d
 from .dense import Dense, Matmul
@@ -43,13 +45,24 @@ def register(op: type[Op]) -> None:
 
 
 def op_named(name: str) -> type[Op] | None:
-    """The op class with this text name, or None."""
+    """The op class with this text name, ours or an installed package's, or None."""
+    if name not in _registry:
+        _extend(name)
     return _registry.get(name)
 
 
 def all_ops() -> tuple[type[Op], ...]:
-    """All registered ops, in order of registration."""
+    """All ops, ours and those of installed packages, in order of registration."""
+    _extend()
     return tuple(_registry.values())
+
+
+def _extend(name: str | None = None) -> None:
+    for entry, op in extensions("planish.ops", Op, name):
+        if entry != op.name:
+            raise UsageError(f"the entry point {entry} of planish.ops is the op {op.name}", fix="give both one name")
+        if (ours := _registry.setdefault(entry, op)) is not op:
+            raise UsageError(f"two ops are named {entry}: {ours.__module__} and {op.__module__}")
 
 
 for _op in BUILT_IN:

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..builder import builder
+from ..exact import Exact
 from ..op import Bounds, Draw, Instance, expect, gamma, op
-from ..types import BOOL, F32, I8, I32, U8, Array, DType, Quant, TensorType
+from ..types import BOOL, EXACT, F32, I8, I32, U8, Array, DType, Quant, TensorType
 from .elementwise import Elementwise
 
 
@@ -31,7 +32,7 @@ class Unary(Elementwise):
 def _increasing(op: Any, x: Bounds) -> Bounds:
     """Bounds of a function that grows with x, widened by a few units in the last place for its rounding."""
     ends = [np.asarray(op.ref(np.asarray(e, np.float64))) for e in (x.lo, x.hi)]
-    slack = 4 * float(np.finfo(x.type.dtype.numpy).eps)
+    slack = 4 * float(np.finfo(np.float64 if x.type.dtype is EXACT else x.type.dtype.numpy).eps)
     return Bounds(x.type, ends[0] - slack * np.abs(ends[0]), ends[1] + slack * np.abs(ends[1]))
 
 
@@ -76,12 +77,16 @@ class Sqrt(Unary):
         return Instance.of(Sqrt(), draw.array(draw.shape(), F32, 0, 100))
 
 
+#: NumPy has no error function; as its own functions do with objects, ask exact numbers for theirs.
+_erf = np.frompyfunc(lambda v: v.erf() if isinstance(v, Exact) else math.erf(v), 1, 1)
+
+
 @op
 class Erf(Unary):
     """Error function, 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x. ONNX Erf-13."""
 
     def ref(self, x: Array) -> Array:
-        return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)
+        return np.asarray(_erf(x), x.dtype)
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(x.type, np.array(-1.0), np.array(1.0))
@@ -148,7 +153,8 @@ class HardSigmoid(Unary):
     beta: float = 0.5
 
     def ref(self, x: Array) -> Array:
-        return np.clip(x * x.dtype.type(self.alpha) + x.dtype.type(self.beta), 0, 1).astype(x.dtype)
+        line = x * x.dtype.type(self.alpha) + x.dtype.type(self.beta)
+        return np.minimum(np.maximum(line, x.dtype.type(0)), x.dtype.type(1))
 
     def error(self, x: Array) -> Array:
         wide = np.abs(x.astype(np.float64))
@@ -170,8 +176,8 @@ class HardSwish(Unary):
     ulps: ClassVar[float] = 3
 
     def ref(self, x: Array) -> Array:
-        sixth = x.dtype.type(1 / 6)
-        return (x * np.clip(x * sixth + x.dtype.type(0.5), 0, 1)).astype(x.dtype)
+        line = x / x.dtype.type(6) + x.dtype.type(0.5)
+        return x * np.minimum(np.maximum(line, x.dtype.type(0)), x.dtype.type(1))
 
     def error(self, x: Array) -> Array:
         # The clipped factor is off by roundings of 1; the error is relative to x.

@@ -16,7 +16,9 @@ from .ir.constant import Const
 from .ir.errors import InferenceError, UsageError
 from .ir.graph import Graph, Node
 from .ir.ops.quant import Quantize
+from .ir.text import load as load_text
 from .ir.types import Sym, static
+from .ir.verifier import verify
 from .passes.base import Context
 from .passes.listeners import PrintAfter
 from .passes.pipeline import Listener, Step, parse_pipeline, run_pipeline
@@ -103,7 +105,12 @@ class Model:
 
 
 def read_model(path: Path, dims: Mapping[str, int], binds: Mapping[str, Any], static_batch: bool) -> Model:
-    """Import a model file. With `static_batch` a lone symbolic batch is taken as 1, and that is noted."""
+    """Import a model file, or a graph in text form (`.planish`).
+
+    With `static_batch` a lone symbolic batch is taken as 1, and that is noted.
+    """
+    if path.suffix == ".planish":
+        return _read_text(path, dims, binds)
     from .frontends.onnx import load
 
     notes: list[str] = []
@@ -112,8 +119,23 @@ def read_model(path: Path, dims: Mapping[str, int], binds: Mapping[str, Any], st
     if static_batch and (symbol := batch_symbol(graph)):
         notes = [f"the batch dimension {symbol} is taken as 1 (--dim {symbol}=... changes that)"]
         graph = load(path, dims={**dims, symbol: 1}, bind=bind, notes=notes)
-    source = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return Model(identifier(path.stem), graph, graph, source, notes=notes)
+    return Model(identifier(path.stem), graph, graph, _source(path), notes=notes)
+
+
+def _read_text(path: Path, dims: Mapping[str, int], binds: Mapping[str, Any]) -> Model:
+    """A graph in text form, with its sidecar of constants."""
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+        raise UsageError(f"{path} {state}", fix="give a model: an .onnx file, or a .planish graph")
+    if dims or binds:
+        raise UsageError(f"{path.name}: --dim and --bind are for .onnx models", fix="edit the types in the text")
+    graph = load_text(path)
+    verify(graph)
+    return Model(identifier(path.stem), graph, graph, _source(path))
+
+
+def _source(path: Path) -> dict[str, Any]:
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def batch_symbol(graph: Graph) -> str | None:

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .ir.errors import UsageError
+from .ir.extensions import extensions
 
 if TYPE_CHECKING:
     from .runtime.target import Target
@@ -17,16 +18,23 @@ TARGETS: dict[str, str] = {
     "cortex-m4": "cortexm.target:CTarget",
     "cortex-m55": "cortexm.target:CTarget",
     "onnx": "onnx.target:OnnxTarget",
+    "tvm": "tvm.target:TvmTarget",
+    "tvm:aarch64-linux": "tvm.target:TvmTarget",
+    "tvm:aarch64-android": "tvm.target:TvmTarget",
 }
 #: Those that a colon and a word of the target's own may follow: `onnx:17`.
 VARIABLE = frozenset({"onnx"})
 
 
 def target_named(name: str) -> Target:
-    """The target of this name. Raises UsageError, with the nearest one, when there is none."""
+    """The target of this name, ours or an installed package's. Raises UsageError, with the nearest, where none is."""
     family = name.partition(":")[0]
     listed = family if family in VARIABLE else name
     if listed not in TARGETS:
+        from .runtime.target import Target
+
+        for _, installed in extensions("planish.targets", Target, name):
+            return installed(name)
         near = get_close_matches(name, TARGETS, n=1)
         did_you_mean = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"there is no target {name!r}", fix=f"{did_you_mean}targets are {', '.join(TARGETS)}")

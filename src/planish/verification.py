@@ -255,7 +255,8 @@ def show_verdict(screen: Screen, verdict: Verdict) -> None:
 def _closeness(verdict: Verdict) -> str:
     if verdict.layer_steps is None:
         return "within the tolerance"
-    return f"every layer within {counted(verdict.layer_steps, 'step')}, given the same inputs"
+    apart = f"within {counted(verdict.layer_steps, 'step')}" if verdict.layer_steps else "exact"
+    return f"every layer {apart}, given the same inputs"
 
 
 def _figures(verdict: Verdict) -> list[str]:

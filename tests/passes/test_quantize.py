@@ -267,3 +267,10 @@ def test_values_keep_one_scale_through_movements() -> None:
             assert of(node.result) == node.operands[0].producer.operands[0].type.quant
             quants.setdefault(node.op.name, set()).add(of(node.result))
     assert set(quants) == {"max_pool2d", "reshape"}
+
+
+def test_integer_borders_of_a_graph_without_nodes() -> None:
+    x = graph_input("x", TensorType((1, 2), F32))
+    borders = quantized(Graph([x], [x], ["y"], "empty"), context_of(Graph([x], [x])), io="int8")
+    verify(borders)
+    assert [v.type.dtype for v in borders.inputs] == [I8]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..kernel import Kernel
+from ...kernel import Kernel
 from .depthwise import SmladDepthwise, SmladDepthwise3x3
 from .elementwise import Elementwise, PortableBatchNorm
 from .linear import PortableConv2d, PortableDense, PortableMatmul

@@ -10,9 +10,9 @@ from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from ....ir.ops.softmax import IntegerSoftmax, Softmax
 from ....ir.types import F32, I32, DType
 from ....runtime.target import Unsupported
+from ...group import Group
 from .. import scalars
 from ..code import Code, scalar
-from ..group import Group
 from .image import Image, sliding
 from .loops import dense_strides, index, nest, position, variables
 from .portable import Portable

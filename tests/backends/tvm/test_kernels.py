@@ -1,0 +1,112 @@
+"""Every kernel against the reference of the op that it implements; groups and layers of integers bit for bit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planish.backends.tvm.kernels import KERNELS
+from planish.backends.tvm.target import TvmTarget
+from planish.ir.constant import Const
+from planish.ir.graph import Graph
+from planish.ir.op import Instance, Op
+from planish.ir.ops import all_ops
+from planish.ir.ops.fused import Fused
+from planish.ir.ops.shape import Reshape
+from planish.ir.types import Array
+from planish.passes.base import Context
+from planish.passes.pipeline import run_pipeline
+from planish.runtime.target import Limits
+from planish.testing import instances
+from tests.support.emitted import together
+from tests.support.quantized_layers import convolutions, denses, networks, require_exact, side_by_side
+
+# One object holds many examples of several ops, as linking takes long; for the same reason nothing is shrunk.
+IN_ONE_PROGRAM = 10
+IN_PROGRAMS = hypothesis.settings(
+    max_examples=max(2, hypothesis.settings().max_examples // 20), phases=[hypothesis.Phase.generate]
+)
+TESTED = [op for op in all_ops() if op not in (Const, Fused)]
+CHUNKS = [TESTED[i : i + 5] for i in range(0, len(TESTED), 5)]
+HOST = TvmTarget("tvm")
+
+
+@pytest.fixture(autouse=True)
+def _tools(require_tool: Callable[[str], Path], tvm: None) -> None:
+    require_tool("cc")
+
+
+def test_every_op_has_a_kernel() -> None:
+    assert {op for kernel in KERNELS for op in kernel.ops} | {Reshape} == set(TESTED)
+
+
+@pytest.mark.parametrize("ops", CHUNKS, ids=lambda ops: "-".join(op.name for op in ops))
+def test_kernels_compute_what_the_op_means(ops: list[type[Op]]) -> None:
+    each = [st.lists(instances(op), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM) for op in ops]
+
+    @IN_PROGRAMS
+    @given(st.tuples(*each))
+    def check(lists: tuple[list[Instance], ...]) -> None:
+        drawn = [instance for instances in lists for instance in instances]
+        graph, inputs = together(drawn)
+        graph = run_pipeline(graph, "layout{to=nhwc}", Context(target=HOST)).graph
+        for instance, got in zip(drawn, run(graph, inputs), strict=True):
+            require_near(instance, got)
+
+    check()
+
+
+def run(graph: Graph, inputs: list[Array]) -> list[Array]:
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = HOST.emit(graph, Path(folder), "model", Limits())
+        batch = {v.name: x[None] for v, x in zip(graph.inputs, inputs, strict=True)}
+        return [y[0] for y in HOST.run(artifact, batch).outputs.values()]
+
+
+def require_near(instance: Instance, got: Array) -> None:
+    """Integers are equal; two float results are each within the op's own rounding error of the exact one."""
+    wanted = np.asarray(instance.op.ref(*instance.operands), got.dtype)
+    if not np.issubdtype(got.dtype, np.floating):
+        np.testing.assert_array_equal(got, wanted, str(instance))
+        return
+    gap = np.abs(got.astype(np.float64) - wanted)
+    assert np.all(gap <= 2 * instance.op.error(*instance.operands)), f"{instance}: off by {gap.max()}"
+
+
+LAYERS: dict[str, Any] = {
+    "conv2d": convolutions(most_outputs=70),
+    "depthwise": convolutions(depthwise=True),
+    "dense": denses(),
+    "network": networks(),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_integer_layers_are_exact(kind: str) -> None:
+    @IN_PROGRAMS
+    @given(st.lists(LAYERS[kind], min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM))
+    def check(drawn: list[Graph]) -> None:
+        require_exact(side_by_side(drawn), HOST)
+
+    check()
+
+
+@pytest.mark.parametrize("target", ["tvm:aarch64-linux"])
+def test_other_processors_compute_the_same(target: str, require_tool: Callable[[str], Path]) -> None:
+    require_tool("aarch64-linux-gnu-gcc")
+    require_tool("qemu-aarch64")
+
+    @IN_PROGRAMS
+    @given(st.tuples(*LAYERS.values(), *LAYERS.values()))
+    def check(drawn: tuple[Graph, ...]) -> None:
+        require_exact(side_by_side(drawn), TvmTarget(target))
+
+    check()
