@@ -106,6 +106,12 @@ class Exact:
     def __ceil__(self) -> Exact:
         return Exact(math.ceil(self.value))
 
+    def astype(self, dtype: Any) -> Exact:
+        """Itself, as an object: NumPy gives the bare element where a result has no dimension, and a `ref` goes on."""
+        if np.dtype(dtype) != np.object_:
+            raise TypeError(f"an exact number is no {np.dtype(dtype)}: 'Exact' is not to be cast")
+        return self
+
     def rint(self) -> Exact:
         """The nearest whole number, ties to even."""
         return Exact(round(self.value))

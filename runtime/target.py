@@ -129,6 +129,10 @@ class Target(ABC):
         """
         return None
 
+    def trace(self, artifact: Artifact) -> dict[str, Any] | None:
+        """One inference in Chrome's trace format, JSON-able; None where the target does not simulate time."""
+        return None
+
     def needs(self) -> Sequence[Need]:
         """Tools and packages that compiling or running wants."""
         return ()

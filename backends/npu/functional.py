@@ -28,7 +28,6 @@ from .isa import (
     Store,
     Window,
 )
-from .legality import command_faults, program_faults
 from .machine import Machine
 from .program import Command, Program, View
 
@@ -36,16 +35,8 @@ INT32 = np.iinfo(np.int32)
 Memories = dict[Space, Array]
 
 
-def check(program: Program, machine: Machine) -> None:
-    """Raise ModelError for instructions that the machine cannot execute; `linter.lint` finds more."""
-    found = list(program_faults(program, machine))
-    found += [f"{c}: {fault}" for c in program.commands for fault in command_faults(c, program, machine)]
-    if found:
-        raise ModelError("the program is not legal", details=tuple(found[:10]), where=machine.name)
-
-
 def execute(program: Program, machine: Machine, arena: Array) -> Array:
-    """The arena (u8[arena_bytes]) after the program, which `check` has accepted."""
+    """The arena (u8[arena_bytes]) after the program, which the linter has accepted."""
     memories: Memories = {space: np.zeros(machine.size(space), np.uint8) for space in Space if space.is_local}
     memories[Space.CONST] = np.frombuffer(program.constants, np.uint8)
     memories[Space.ARENA] = np.array(arena, np.uint8)
@@ -63,13 +54,7 @@ def perform(command: Command, memories: Memories) -> None:
         return
     operands = {name: view.elements(memories[view.space]) for name, view in command.views.items()}
     result = compute(command, operands, memories)
-    dst = command.views["dst"].dtype.dtype
-    operands["dst"][...] = result if result.dtype == dst.numpy else _wrapped(result, dst.numpy)
-
-
-def _wrapped(x: Array, dtype: Any) -> Array:
-    with np.errstate(over="ignore"):
-        return x.astype(dtype)
+    operands["dst"][...] = result.astype(command.views["dst"].dtype.dtype.numpy)
 
 
 def _saturated(x: Array, view: View) -> Array:

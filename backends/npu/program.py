@@ -87,14 +87,22 @@ class View:
 
     def over(self, shadow: Array) -> Array:
         """Entries of an array with one entry per byte of the memory, as a writable strided array [sizes, bytes]."""
+        self._require_inside(shadow)
         item = shadow.itemsize
         strides = (*(item * s for s in self.strides), item)
         return np.lib.stride_tricks.as_strided(shadow[self.address :], (*self.sizes, self.dtype.bytes), strides)
 
     def elements(self, memory: Array) -> Array:
-        """The elements in `memory` (bytes, u8), as a writable strided array [sizes]. The view must lie inside."""
+        """The elements in `memory` (bytes, u8), as a writable strided array [sizes]."""
+        self._require_inside(memory)
         base = memory[self.address : self.address + self.dtype.bytes].view(self.dtype.dtype.numpy)
         return np.lib.stride_tricks.as_strided(base, self.sizes, self.strides)
+
+    def _require_inside(self, memory: Array) -> None:
+        # NumPy's strided views reach anywhere; programs that nobody has proven must not.
+        lo, hi = self.extent
+        if lo < 0 or hi > memory.size:
+            raise ModelError(f"bytes {lo}..{hi - 1} are outside of {self.space.name.lower()}, which has {memory.size}")
 
     def footprint(self) -> Array:
         """Addresses of all its bytes, each row sorted: [size * bytes], i64."""

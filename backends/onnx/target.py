@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...ir.constant import Const
 from ...ir.errors import PlanishError, UnsupportedError, UsageError, VerificationError
@@ -16,6 +16,9 @@ from ...runtime.unchained import Cut, unchained
 from . import session
 from .site import TooOldError
 from .writer import OPSET, Written, constants_of, refusal, write
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
 
 FILE = "model.onnx"
 #: From here on all elementwise operators broadcast by today's rules; before, Min and Max do not at all.
@@ -65,7 +68,7 @@ class OnnxTarget(Target):
             "flash_bytes": constants_of(written.model),
             "steps": written.steps,
         }
-        layers = [_layer(node, kinds) for node, kinds in written.kinds.items()]
+        layers = [_layer(node, became) for node, became in written.nodes.items()]
         return Artifact(self.name, out, graph, layers, facts)
 
     def _require(self, graph: Graph) -> None:
@@ -156,14 +159,14 @@ def _checked(written: Written) -> bytes:
     return written.model.SerializeToString(deterministic=True)
 
 
-def _layer(node: Node, kinds: Sequence[str]) -> Layer:
+def _layer(node: Node, became: Sequence[gs.Node]) -> Layer:
     types = [v.type for v in node.operands]
     return Layer(
-        name=node.results[0].name,
+        name=became[-1].name if became else node.results[0].name,
         op=node.op.name,
         source=str(node.loc),
         shape=str(node.results[0].type),
         macs=node.op.cost(*types).macs,
-        kernel=" + ".join(kinds) or "(part of the next)",
+        kernel=" + ".join(one.op for one in became) or "(part of the next)",
         flash_bytes=sum(v.const.nbytes for v in node.operands if v.const is not None),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...ir.constant import Const
 from ...ir.errors import UnsupportedError
-from ...ir.graph import Graph, Node, Value
+from ...ir.graph import Graph, Loc, Node, Value
 from ...ir.ops.fused import Fused
 from ...ir.ops.quant import Quantize
 from .adapters import ADAPTERS
@@ -31,12 +31,12 @@ LEAST_IR_VERSION = 4
 class Written:
     """A model, and what became of a graph's nodes in it.
 
-    kinds: the operators that each node of the graph (constants left out) became. steps: names of the tensors that
+    nodes: the ONNX nodes that each node of the graph (constants left out) became. steps: names of the tensors that
     `quantize` nodes gave, in their order; where all consumers of these are given their values, layers run on their own.
     """
 
     model: onnx.ModelProto
-    kinds: dict[Node, list[str]]
+    nodes: dict[Node, list[gs.Node]]
     steps: list[str]
 
 
@@ -52,7 +52,7 @@ def write(graph: Graph, opset: int) -> Written:
     model.ir_version = max(LEAST_IR_VERSION, onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
     properties = {k.removeprefix(PROPERTY): v for k, v in graph.metadata.items() if k.startswith(PROPERTY)}
     onnx.helper.set_model_props(model, properties)
-    return Written(model, writer.kinds, writer.steps)
+    return Written(model, writer.became, writer.steps)
 
 
 def refusal(node: Node, opset: int) -> RefusedError | None:
@@ -111,9 +111,9 @@ class _Names:
 class _Writer:
     opset: int
     tensor_name: _Names
-    node_name: _Names = field(default_factory=lambda: _Names(()))
     nodes: list[gs.Node] = field(default_factory=list)
-    kinds: dict[Node, list[str]] = field(default_factory=dict)
+    layers: list[tuple[Loc, list[gs.Node]]] = field(default_factory=list)
+    became: dict[Node, list[gs.Node]] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
 
     def graph(self, graph: Graph) -> Any:
@@ -128,6 +128,7 @@ class _Writer:
         tensors = dict(inputs)
         self.body(graph, tensors, public)
         outputs = [self.output(tensors[v], v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True)]
+        self.name_nodes()
         return gs.Graph(
             nodes=self.nodes, inputs=[x.tensor for x in inputs.values()], outputs=[y.tensor for y in outputs],
             name=graph.name, opset=self.opset, producer_name="planish",
@@ -140,9 +141,23 @@ class _Writer:
         site = Site(self.opset, value.type)
         copy = site.emit("Identity", tensor)
         copy.tensor.name = name
-        site.nodes[0].name = self.node_name(name)
         self.nodes.extend(site.nodes)
         return copy
+
+    def name_nodes(self) -> None:
+        """A layer's node is called as in the source; then come those beside it, and those called after tensors."""
+        claim = _Names(())
+        beside: list[tuple[gs.Node, str]] = []
+        for loc, written in self.layers:
+            for i, one in enumerate(reversed(written)):
+                if i == 0 and loc:
+                    one.name = claim(loc.names[0])
+                elif loc:
+                    beside.append((one, loc.names[0]))
+        for one, wanted in beside:
+            one.name = claim(wanted)
+        for one in self.nodes:
+            one.name = one.name or claim(one.outputs[0].name)
 
     def body(self, graph: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """Write the nodes of a graph whose inputs are in `tensors`; its other values are entered."""
@@ -153,7 +168,7 @@ class _Writer:
                 tensors[node.result] = constant(node.op.data)
                 tensors[node.result].tensor.name = self.tensor_name(node.result.name or "constant")
             elif node in absorbed:
-                self.kinds[node] = []
+                self.became[node] = []
             else:
                 self.node(node, tensors, public, sums.get(node))
 
@@ -178,7 +193,8 @@ class _Writer:
             results = made if isinstance(made, tuple) else (made,)
         self.name(node, site, results, public or {})
         self.nodes.extend(site.nodes)
-        self.kinds[node] = [n.op for n in site.nodes]
+        self.became[node] = site.nodes
+        self.layers.append((node.loc, site.nodes))
         tensors.update(zip(node.results, results, strict=True))
         if isinstance(node.op, Quantize):
             self.steps.append(results[0].tensor.name)
@@ -189,16 +205,14 @@ class _Writer:
         names = {b: public[r] for b, r in zip(body.outputs, node.results, strict=True) if r in public}
         self.body(body, inside, names)
         tensors.update((r, inside[b]) for b, r in zip(body.outputs, node.results, strict=True))
-        self.kinds[node] = [kind for inner in body.nodes for kind in self.kinds.pop(inner, [])]
+        self.became[node] = [one for inner in body.nodes for one in self.became.pop(inner, [])]
 
     def name(self, node: Node, site: Site, results: Sequence[Operand], public: Mapping[Value, str]) -> None:
-        """Names of what a node became: its source's for the node, its results' for the last tensors."""
+        """Names of the tensors that a node gave: its results' for the last."""
         own = ""
         for value, result in zip(reversed(node.results), reversed(results), strict=True):
             own = public.get(value) or self.tensor_name(value.name or next(iter(node.loc.names), node.op.name))
             result.tensor.name = own
-        for written in site.nodes:
-            written.name = self.node_name(next(iter(node.loc.names), own))
         for role, tensor in site.roles:
             if all(tensor is not result.tensor for result in results):
                 tensor.name = self.tensor_name(f"{own}_{role}")

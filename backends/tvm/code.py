@@ -109,6 +109,11 @@ class Code:
             with self.loop(blocks) as block, self.loop(lanes, "VECTORIZED") as lane:
                 body(start + block * lanes + lane)
 
+    def vector(self, width: int, body: Callable[[Expr], None]) -> None:
+        """`body(lane)` for `width` lanes at once."""
+        with self.loop(width, "VECTORIZED") as lane:
+            body(lane)
+
     @contextmanager
     def when(self, condition: Expr) -> Iterator[None]:
         with self._block() as body:

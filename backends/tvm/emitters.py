@@ -128,8 +128,6 @@ def _clip(op: Clip, operands: Sequence[Scalar], code: Code) -> Expr:
 def _table(op: Table, operands: Sequence[Scalar], code: Code) -> Expr:
     x, table = operands
     assert table.array is not None
-    if table.expr is not None:  # all its entries are one
-        return table.expr
     return code.load(code.table(table.array), cast("int32", x.expr) - x.dtype.min)
 
 
@@ -162,6 +160,11 @@ def larger(a: Expr, b: Expr, dtype: DType, greater: bool = True) -> Expr:
         return tirx.max(a, b) if greater else tirx.min(a, b)
     first = tirx.Select((a > b) if greater else (a < b), a, b)  # b, where either is NaN
     return tirx.Select(tirx.isnan(a), a, first)
+
+
+def lowest(dtype: DType) -> Expr:
+    """No element is smaller."""
+    return number(-np.inf if dtype.is_float else dtype.min, dtype)
 
 
 def function(name: str) -> Emitter:

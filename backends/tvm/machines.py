@@ -18,7 +18,7 @@ class Machine:
 
     triple, cpu, features: as LLVM names them. vector_bytes, registers: of vectors. compiler, emulator: programs that
     link for it, with the options `link`, and run it; no compiler where it cannot be run here. vnni: whether four 8-bit
-    products are summed into 32 bits by one instruction, vpdpbusd.
+    products are summed into 32 bits by one instruction, vpdpbusd; pairs: two 16-bit ones, pmaddwd.
     """
 
     triple: str
@@ -30,6 +30,7 @@ class Machine:
     emulator: str = ""
     link: tuple[str, ...] = ()
     vnni: bool = False
+    pairs: bool = False
 
     @property
     def lanes(self) -> int:
@@ -62,8 +63,8 @@ def _this_machine() -> Machine:
         return Machine(triple, cpu, (), vector_bytes=16, registers=32)
     features = set(codegen.llvm_get_cpu_features(Target({"kind": "llvm", "mtriple": triple, "mcpu": cpu})))
     if "avx512f" in features:
-        return Machine(triple, cpu, (), vector_bytes=64, registers=32, vnni="avx512vnni" in features)
-    return Machine(triple, cpu, (), vector_bytes=32 if "avx2" in features else 16, registers=16)
+        return Machine(triple, cpu, (), vector_bytes=64, registers=32, vnni="avx512vnni" in features, pairs=True)
+    return Machine(triple, cpu, (), vector_bytes=32 if "avx2" in features else 16, registers=16, pairs=True)
 
 
 def require_same(made_for: str) -> None:

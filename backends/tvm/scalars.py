@@ -57,7 +57,10 @@ def store(group: Group, code: Code, at: Position, acc: Expr = None) -> None:
     for node in group.nodes:
         if node.result in known:
             continue
-        operands = [known.get(v) or operand(group, code, v, at) for v in node.operands]
+        # A table is not read where the element lies: its op looks it up.
+        read = node.operands[:1] if isinstance(node.op, Table) else node.operands
+        operands = [known.get(v) or operand(group, code, v, at) for v in read]
+        operands += [Scalar(None, v.type.dtype, group.array(v)) for v in node.operands[len(read) :]]
         known[node.result] = Scalar(EMITTERS[type(node.op)](node.op, operands, code), node.result.type.dtype)
     result = known[group.result]
     code.store(code.y, stored(result.expr, result.dtype), at.flat)
@@ -73,8 +76,6 @@ def operand(group: Group, code: Code, value: Value, at: Position) -> Scalar:
     dtype, array = value.type.dtype, group.constant(value)
     if array is not None and (fixed := uniform(array)) is not None:
         return Scalar(number(fixed, dtype), dtype, array)
-    if array is not None and array.shape == (256,) and group.shape(value) != group.shape(group.result):
-        return Scalar(None, dtype, array)  # a table: its op looks it up
     shape, result = group.shape(value), group.shape(group.result)
     index = at.flat
     if math.prod(shape) == 1:
@@ -90,11 +91,6 @@ def buffer(group: Group, code: Code, value: Value) -> Expr:
     """The buffer behind an operand, in a table or a parameter."""
     array = group.constant(value)
     return code.table(array) if array is not None else code.x[group.parameters.index(group.top(value))]
-
-
-def residuals(group: Group) -> tuple[int, ...]:
-    """Parameters that only the epilogue reads, element by element just before the result's is written: `in_place`."""
-    return ()
 
 
 def refusal(group: Group) -> Unsupported | None:

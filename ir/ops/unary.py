@@ -106,13 +106,11 @@ class Gelu(Unary):
     tanh: bool = False
 
     def ref(self, x: Array) -> Array:
-        return (x * self._share(x)).astype(x.dtype)
-
-    def _share(self, x: Array) -> Array:
-        wide = x.astype(np.float64)
+        number = x.dtype.type
         if self.tanh:
-            return 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)))
-        return 0.5 * (1 + np.asarray(np.frompyfunc(math.erf, 1, 1)(wide / math.sqrt(2)), np.float64))
+            inner = (x + x**3 * number(0.044715)) * number(math.sqrt(2 / math.pi))
+            return x * number(0.5) * (1 + np.tanh(inner))
+        return x * number(0.5) * (1 + np.asarray(_erf(x / number(math.sqrt(2))), x.dtype))
 
     def error(self, x: Array) -> Array:
         # 1 + erf cancels where x is negative: the error is relative to x, not to the result.

@@ -124,9 +124,7 @@ loading = together(
     ),
 )
 
-transforming = together(
-    click.argument("model", type=PATH),
-    click.option("--target", "-t", required=True, help="What to compile for; `planish targets` lists them."),
+compiling = together(
     click.option("--quantize", type=click.Choice(["int8"]), help="Quantize weights and activations."),
     click.option("--calib", help="Calibration data: an .npz file keyed by input name, or random:lo,hi."),
     click.option("--load", "plugins", multiple=True, type=PATH, help="A Python file that defines passes of your own."),
@@ -136,6 +134,12 @@ transforming = together(
     click.option("--opset", type=int, help="ONNX operator set to write, for target onnx. Default: the source's."),
     click.option("--flash", type=Bytes(), help="Flash of the device, in bytes: more than that is an error."),
     loading,
+)
+
+transforming = together(
+    click.argument("model", type=PATH),
+    click.option("--target", "-t", required=True, help="What to compile for; `planish targets` lists them."),
+    compiling,
 )
 
 

@@ -21,16 +21,20 @@ TARGETS: dict[str, str] = {
     "tvm": "tvm.target:TvmTarget",
     "tvm:aarch64-linux": "tvm.target:TvmTarget",
     "tvm:aarch64-android": "tvm.target:TvmTarget",
+    "npu:256": "npu.target:NpuTarget",
+    "npu:128": "npu.target:NpuTarget",
+    "npu:64": "npu.target:NpuTarget",
+    "npu:32": "npu.target:NpuTarget",
 }
-#: Those that a colon and a word of the target's own may follow: `onnx:17`.
-VARIABLE = frozenset({"onnx"})
+#: Those that a colon and a word of the target's own may follow, `onnx:17`, `npu:machine.toml`; and their classes.
+VARIABLE = {"onnx": "onnx.target:OnnxTarget", "npu": "npu.target:NpuTarget"}
 
 
 def target_named(name: str) -> Target:
     """The target of this name, ours or an installed package's. Raises UsageError, with the nearest, where none is."""
-    family = name.partition(":")[0]
-    listed = family if family in VARIABLE else name
-    if listed not in TARGETS:
+    family, colon, _ = name.partition(":")
+    place = TARGETS.get(name) or (VARIABLE.get(family) if colon else None)
+    if place is None:
         from .runtime.target import Target
 
         for _, installed in extensions("planish.targets", Target, name):
@@ -38,6 +42,6 @@ def target_named(name: str) -> Target:
         near = get_close_matches(name, TARGETS, n=1)
         did_you_mean = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"there is no target {name!r}", fix=f"{did_you_mean}targets are {', '.join(TARGETS)}")
-    module, _, cls = TARGETS[listed].partition(":")
+    module, _, cls = place.partition(":")
     target: Target = getattr(import_module(f"planish.backends.{module}"), cls)(name)
     return target

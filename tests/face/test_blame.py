@@ -8,7 +8,7 @@ import pytest
 
 import planish as api
 from planish.debugging.noise import layer_noise, matched_names
-from planish.driver import INT8
+from planish.driver import FOLDED, INT8
 from planish.ir.builder import const_value
 from planish.ir.text import save
 from planish.registry import target_named
@@ -28,7 +28,7 @@ def reference(digits):
 
 @pytest.fixture(scope="module")
 def quantized(reference, digits):
-    return api.optimize(reference, INT8, calibration=api.data(digits / "calib.npz"))
+    return api.optimize(reference, INT8 + FOLDED, calibration=api.data(digits / "calib.npz"))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_the_predicted_gain_is_what_one_gets(planish, digits, reference):
 def test_a_compiled_folder_is_compared_with_what_it_came_from(planish, int8_build, digits, tmp_path):
     done = planish("debug", "blame", int8_build, "--data", digits / "eval.npz", "--samples", 3, "--json")
     assert done.code == 0
-    assert done.json["artifact"] == {"samples": 3, "difference": None}
+    assert done.json["artifact"] == {"samples": 3, "exact": True, "passed": True, "difference": None}
     assert done.json["matched"]["layers"] >= 10
     copy = shutil.copytree(int8_build, tmp_path / "copy")
     tables = copy / "dscnn_tables.h"
@@ -162,3 +162,9 @@ def test_what_cannot_be_compared(planish, digits, options, said):
     done = planish("debug", "blame", digits / "dscnn.onnx", "--data", "random:0,1", *options)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
+
+
+def test_of_a_compiled_folder_everything_is_fixed(planish, int8_build):
+    done = planish("debug", "blame", int8_build, "--data", "random:0,1", "--pipeline", "simplify")
+    assert (done.code, done.out) == (2, "")
+    assert "passes and shapes are fixed" in done.err

@@ -55,7 +55,7 @@ def test_every_rule_can_be_asked(digits):
     graph = api.load(digits / "dscnn.onnx", dims={"N": 1})
     before = len(graph)
     for cls in all_passes():
-        for rule in cls.rewrites():
+        for rule in cls.rules:
             assert (cls, rule) in rules_named(rule.title)
             for miss in near_misses(graph, rule):
                 assert miss.node.op.name == rule.compiled.op.name

@@ -111,6 +111,7 @@ def test_a_wrong_pass_from_a_file_is_found(planish, digits, tmp_path, digits_gra
     assert done.json["complete"]
     assert done.json["original_weights"] == []
     assert done.json["constants_beside"] == []
+    (tmp_path / "wrong.py").unlink()  # the folder has all that the test needs
     test = tmp_path / "out/test_repro.py"
     ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
                          capture_output=True, text=True, check=False)  # fmt: skip

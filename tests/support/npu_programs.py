@@ -29,9 +29,10 @@ from planish.backends.npu.isa import (
 from planish.backends.npu.machine import Machine
 from planish.backends.npu.program import Program, View, set_view
 from planish.ir.arithmetic import fixed_point
+from planish.ir.op import Bounds
 from planish.ir.ops.conv import Conv2d
 from planish.ir.ops.quant import Rescale, RescaleAdd, sum_factors
-from planish.ir.types import NHWC, Array
+from planish.ir.types import NHWC, Array, type_of
 
 #: Semaphores: what is full, and what may be filled again.
 IMAGE, SUMS, RESULT, IMAGE_FREE, SUMS_FREE, RESULT_FREE = range(1, 7)
@@ -39,11 +40,15 @@ IMAGE, SUMS, RESULT, IMAGE_FREE, SUMS_FREE, RESULT_FREE = range(1, 7)
 
 @dataclass(frozen=True)
 class Case:
-    """A legal program, the arena before it, and what the ops' own `ref` leaves at each result's place."""
+    """A legal program, the arena before it, what the ops' own `ref` leaves at each result's place, and their bounds.
+
+    bounds: of the sums without bias, lowest and highest, for every layer.
+    """
 
     program: Program
     arena: Array
     results: tuple[tuple[int, Array], ...]
+    bounds: tuple[tuple[Array, Array], ...]
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,13 @@ class _Layer:
         if self.residual:
             y = RescaleAdd(**self.residual).ref(y.astype(np.int8), self.x[:, : y.shape[1], : y.shape[2]])
         return y.astype(np.int8)
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Of the sums without bias, for every input."""
+        known = Bounds.exactly(self.w), Bounds.exactly(np.zeros_like(self.bias, np.int32))
+        bounds = self.op.bounds(Bounds.top(type_of(self.x)), *known)
+        return bounds.lo, bounds.hi
 
     @property
     def parameters(self) -> bytes:
@@ -157,6 +169,7 @@ def cases(draw: Any, machine: Machine) -> Case:
         Program((*instructions, Halt()), bytes(constants), len(arena)),
         np.frombuffer(bytes(arena), np.uint8),
         tuple(results),
+        tuple(layer.bounds for layer in layers),
     )
 
 

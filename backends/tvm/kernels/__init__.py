@@ -8,7 +8,8 @@ from .elementwise import TirElementwise
 from .linear import TirConv2d, TirDense, TirMatmul
 from .move import TirConcat, TirDepthToSpace, TirGather, TirMove, TirPad
 from .norm import TirBatchNorm, TirIntegerSoftmax, TirSoftmax
-from .pool import TirPool2d, TirReduce
+from .pool import TirPool2d
+from .reduce import TirReduce
 
 KERNELS: tuple[Kernel, ...] = (
     TirDepthwise(), TirConv2d(), TirDense(), TirMatmul(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir.ops.conv import Conv2d
-from ....ir.types import F32, NHWC
+from ....ir.types import F32, I8, NHWC
 from ....runtime.target import Unsupported
 from ...group import Group
 from .. import scalars
@@ -40,8 +40,11 @@ class TirDepthwise(TirLinear):
         dtype, image = x.type.dtype, _image(group)
         weights = group.array(w)[..., 0].transpose(1, 2, 0)
         bias = group.array(b)
+        # x86 multiplies 16-bit pairs fast, where LLVM sees that one factor is not negative: elements plus 128.
+        offset = 128 if code.machine.pairs and dtype == I8 else 0
         if dtype != F32:
-            bias = (bias.astype(np.int64) - op.input_zero * weights.astype(np.int64).sum((0, 1))).astype(np.int32)
+            sums = weights.astype(np.int64).sum((0, 1))
+            bias = (bias.astype(np.int64) - (op.input_zero + offset) * sums).astype(np.int32)
         n_images, rows, columns, channels = shape = group.shape(group.anchor.result)
         size = image.scratch_bytes(dtype) * 8 // dtype.bits
         scratch = code.scratch(size, tir_type(dtype)) if size else None
@@ -58,7 +61,10 @@ class TirDepthwise(TirLinear):
             with code.loop(kh, window) as r, code.loop(kw, window) as c:
                 start = corner + (r * op.dilations[0] * image.width + c * op.dilations[1]) * channels + channel
                 with code.loop(count, "UNROLLED") as i, code.loop(width, "VECTORIZED") as j:
-                    element = tirx.Cast(kind, code.load(data, start + i * (op.strides[1] * channels) + j))
+                    element = code.load(data, start + i * (op.strides[1] * channels) + j)
+                    if offset:
+                        element = tirx.bitwise_xor(tirx.Cast("uint8", element), tirx.const(offset, "uint8"))
+                    element = tirx.Cast(kind, element)
                     tap = tirx.Cast(kind, code.load(filters, (r * kw + c) * channels + channel + j))
                     code.store(acc, code.load(acc, i, j) + element * tap, i, j)
             with code.loop(count, "UNROLLED") as i, code.loop(width, "VECTORIZED") as j:

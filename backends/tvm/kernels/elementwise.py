@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ....ir.graph import Node
+from ....ir.ops.quant import Table
 from ...group import Group
 from .. import scalars
 from ..code import Code
@@ -36,5 +37,5 @@ def rows(group: Group, code: Code) -> None:
 def _is_whole(group: Group, node: Node) -> bool:
     """Whether each operand is the result's shape, or one number."""
     result = group.shape(group.result)
-    tables = [v for v in node.operands if node.op.name == "table"][1:]
-    return all(group.shape(v) == result or math.prod(group.shape(v)) == 1 for v in node.operands if v not in tables)
+    read = node.operands[:1] if isinstance(node.op, Table) else node.operands
+    return all(group.shape(v) == result or math.prod(group.shape(v)) == 1 for v in read)

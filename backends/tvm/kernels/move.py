@@ -43,13 +43,21 @@ class TirDepthToSpace(TirKernel):
     ops = (DepthToSpace,)
 
     def emit(self, group: Group, code: Code) -> None:
-        (x_value,) = group.anchor.operands
-        # Where each element comes from, as the op's own reference says; blocks are small, so the table is as well.
-        shape = group.shape(x_value)
-        origins = group.op.ref(np.arange(math.prod(shape), dtype=np.int32).reshape(shape))
-        source, table = scalars.buffer(group, code, x_value), code.table(origins)
-        y = group.shape(group.result)
-        _rows(group, code, lambda axes: code.load(source, code.load(table, flat(axes, dense_strides(y)))))
+        op, (x_value,) = group.op, group.anchor.operands
+        channel, (row, column) = op.layout.channel, op.layout.spatial
+        source, strides = scalars.buffer(group, code, x_value), dense_strides(group.shape(x_value))
+        b, channels = tirx.const(op.block, "int32"), group.shape(group.result)[channel]
+
+        def element(axes: tuple[Expr, ...]) -> Expr:
+            c, y, x = axes[channel], axes[row], axes[column]
+            place = tirx.floormod(y, b) * b + tirx.floormod(x, b)
+            # Channel of the operand: DCR is (bh * b + bw) * C + c, CRD is (c * b + bh) * b + bw.
+            taken = c * (b * b) + place if op.column_first else place * channels + c
+            at = list(axes)
+            at[channel], at[row], at[column] = taken, tirx.floordiv(y, b), tirx.floordiv(x, b)
+            return code.load(source, flat(at, strides))
+
+        _rows(group, code, element)
 
 
 class TirPad(TirKernel):

@@ -11,10 +11,9 @@ from typing import Any
 
 from ..driver import LOWERED, REFERENCE
 from ..folder import read_report
-from ..ir.errors import UsageError, VerificationError
+from ..ir.errors import UsageError
 from ..ir.graph import Graph
 from ..ir.text import load
-from ..judging import Difference, first_difference
 from ..passes.base import Pass, option_text
 from ..passes.pipeline import Pipeline, parse_pipeline, run_pipeline
 from ..passes.quantize import Quantize
@@ -23,7 +22,7 @@ from ..report import jsonable
 from ..runtime.data import Dataset, read
 from ..runtime.interpreter import run_batch
 from ..screen import Column, Screen, counted, error_as_json
-from ..verification import noise_ratio, taken
+from ..verification import Verdict, noise_ratio, taken, verify_build
 from .noise import Layer, layer_noise, matched_names
 from .sources import Request, open_graph
 
@@ -90,14 +89,17 @@ class Blame:
 # ---- what to compare
 
 
-def subject_of(
-    request: Request, against: Path | None, data: str, samples: int | None, calibrated: bool = True
-) -> Subject:
+def subject_of(request: Request, against: Path | None, data: str, samples: int | None) -> Subject:
     """The model against what the pipeline makes of it, against another file, or a compiled folder's two graphs.
 
     Raises UsageError where nothing says what to compare with.
     """
     if request.model.is_dir():
+        if against or request.pipeline is not None or request.quantize or request.dims or request.binds:
+            raise UsageError(
+                f"{request.model} is compiled: what it is compared with, passes and shapes are fixed",
+                fix="leave out --against, --pipeline, --quantize, --dim and --bind",
+            )
         return _of_build(request, data, samples)
     passes = request.passes()
     if (passes is None) == (against is None):
@@ -167,9 +169,9 @@ def blame(subject: Subject, bad_below_db: float = BAD_DB, tries: int = TRIES) ->
 
 
 def candidates(found: Blame) -> list[str]:
-    """Source names of quantized layers, those that lose most first."""
-    quantized = (x for x in found.worst if x.max_steps is not None and x.node is not None and x.node.loc)
-    return list(dict.fromkeys(x.node.loc.names[0] for x in quantized if x.node is not None))
+    """Source names of quantized layers that compute something, those that lose most first."""
+    nodes = [x.node for x in found.worst if x.max_steps is not None and x.node is not None]
+    return list(dict.fromkeys(n.loc.names[0] for n in nodes if n.loc and not n.op.moves_data))
 
 
 def output_sqnr(subject: Subject, graph: Graph) -> float:
@@ -178,17 +180,6 @@ def output_sqnr(subject: Subject, graph: Graph) -> float:
     outputs = run_batch(graph, taken(graph, arrays))
     ratio = noise_ratio(graph, outputs, run_batch(subject.reference, arrays))
     return math.inf if ratio is None else ratio
-
-
-def artifact_difference(build: Path, dataset: Dataset) -> tuple[int, Difference | None]:
-    """The first element in which the compiled program is not what the interpreter says, and on how many samples."""
-    report, lowered = read_report(build), load(build / LOWERED)
-    target = target_named(report["target"])
-    if target.verified_macs is not None:
-        dataset = dataset.first(max(1, target.verified_macs // max(1, report["macs"])))
-    inputs = taken(lowered, dataset.arrays)
-    execution = target.run(target.load(build, lowered, report["facts"]), inputs)
-    return len(dataset), first_difference(lowered, inputs, run_batch(lowered, inputs), execution.outputs)
 
 
 # ---- the command
@@ -207,17 +198,14 @@ def blame_model(
     with screen.working(f"comparing layers of {request.model.name}"):
         subject = subject_of(request, against, data, samples)
         found = blame(subject, below, tries)
-        ran, difference = artifact_difference(request.model, subject.dataset) if request.model.is_dir() else (0, None)
-    error = None
-    if difference is not None:
-        error = VerificationError(
-            "the compiled program does not compute what the interpreter does", where=str(difference)
-        )
-    screen.result(_as_json(found, subject, ran, difference, error))
+        verdict = verify_build(request.model, data, samples) if request.model.is_dir() else None
+    error = None if verdict is None else verdict.error
+    screen.result(_as_json(found, subject, verdict))
     if not screen.json:
         _show(screen, found, subject)
-        if ran and error is None:
-            screen.say(f"the compiled program agrees with the interpreter on {counted(ran, 'sample')}")
+        if verdict is not None and error is None:
+            ran = counted(verdict.samples, "sample")
+            screen.say(f"the compiled program agrees with the interpreter on {ran}")
         if error is not None:
             screen.error(error)
     return 0 if error is None else error.code
@@ -228,9 +216,7 @@ def excluded(names: Sequence[str]) -> str:
     return f"quantize{{exclude={option_text(tuple(names))}}}"
 
 
-def _as_json(
-    found: Blame, subject: Subject, ran: int, difference: Difference | None, error: VerificationError | None
-) -> dict[str, Any]:
+def _as_json(found: Blame, subject: Subject, verdict: Verdict | None) -> dict[str, Any]:
     first, suggestion = found.first_bad, found.suggestion
     result = {
         "data": subject.dataset.source,
@@ -243,11 +229,17 @@ def _as_json(
         "worst": [layer.name for layer in found.worst],
         "exclusions": [{**dataclasses.asdict(e), "option": excluded(e.names)} for e in found.exclusions],
         "suggestion": None if suggestion is None else excluded(suggestion.names),
-        "artifact": {"samples": ran, "difference": difference and dataclasses.asdict(difference)} if ran else None,
+        "artifact": None if verdict is None else _artifact_as_json(verdict),
         "notes": list(subject.notes),
     }
     plain: dict[str, Any] = jsonable(result)
+    error = None if verdict is None else verdict.error
     return plain if error is None else {**plain, "error": error_as_json(error)}
+
+
+def _artifact_as_json(verdict: Verdict) -> dict[str, Any]:
+    difference = None if verdict.difference is None else dataclasses.asdict(verdict.difference)
+    return {"samples": verdict.samples, "exact": verdict.exact, "passed": verdict.passed, "difference": difference}
 
 
 def _layer_as_json(layer: Layer) -> dict[str, Any]:
@@ -292,7 +284,7 @@ def _show(screen: Screen, found: Blame, subject: Subject) -> None:
         rows.append([layer.source, layer.op, str(layer.type.bare), *levels, f"{layer.max_error:.3g}", *steps, marks])
     screen.table(COLUMNS, rows)
     samples = counted(len(subject.dataset), "sample")
-    screen.say(f"outputs: SQNR {decibel(found.sqnr_db)} dB on {samples} of {subject.dataset.source}")
+    screen.say(f"outputs: {sqnr(found.sqnr_db)} on {samples} of {subject.dataset.source}")
     screen.say(f"matched by name: {found.matched[0]} of the reference's {counted(found.matched[1], 'value')}")
     first = found.first_bad
     screen.say(
@@ -301,7 +293,7 @@ def _show(screen: Screen, found: Blame, subject: Subject) -> None:
         else f"first below {found.bad_below_db:g} dB: {first.source}"
     )
     for e in found.exclusions:
-        screen.say(f"  {excluded(e.names)}: {decibel(e.sqnr_db)} dB, {e.gain_db:+.1f} dB")
+        screen.say(f"  {excluded(e.names)}: {sqnr(e.sqnr_db)}, {e.gain_db:+.1f} dB")
     if found.suggestion is not None:
         screen.say(f"suggestion: {excluded(found.suggestion.names)}")
     elif found.exclusions:
@@ -311,3 +303,8 @@ def _show(screen: Screen, found: Blame, subject: Subject) -> None:
 def decibel(value: float) -> str:
     """`34.2`, or a word where there is no noise at all."""
     return "equal" if value == math.inf else f"{value:.1f}"
+
+
+def sqnr(value: float) -> str:
+    """`SQNR 34.2 dB`, or `equal`."""
+    return "equal" if value == math.inf else f"SQNR {value:.1f} dB"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..options import PATH, Command, Group, loading, settings, together
+from ..options import PATH, Command, Group, compiling, loading, settings, together
 from ..screen import Screen
 
 _passes = together(
@@ -62,7 +62,9 @@ def blame(
 
 @debug.command()
 @click.argument("model", type=PATH)
-@click.option("--check", required=True, help="crash, contract, sqnr<DB, agreement<FRACTION, or a command: see below.")
+@click.option(
+    "--check", required=True, help="crash, contract, sqnr<DB, agreement<FRACTION, or a command, as told above."
+)
 @click.option("--data", default="random:-1,1", show_default=True, help="Inputs for the check, where --calib has none.")
 @click.option("--checks", type=click.IntRange(1), default=2000, show_default=True, help="Try so many variants.")
 @click.option("--seconds", type=click.FloatRange(1), default=300.0, show_default=True, help="Try for so long.")
@@ -106,14 +108,17 @@ def diff(
 
 
 @click.command(cls=Command)
-@click.argument("build", type=PATH)
+@click.argument("model", metavar="MODEL|BUILD", type=PATH)
+@click.option("--target", "-t", help="What to compile MODEL for; a folder knows.")
 @click.option("--data", help="An input: an .npz file, or random:lo,hi. Default: the calibrated ranges.")
+@click.option("--trace", type=PATH, help="Write a trace for Perfetto, where the target simulates time.")
+@compiling
 @click.pass_obj
-def profile(screen: Screen, build: Path, data: str | None) -> int:
-    """Show where the instructions of the compiled program in BUILD go."""
-    from .profiling import profile_build
+def profile(screen: Screen, /, data: str | None, trace: Path | None, **options: Any) -> int:
+    """Show where the cycles or instructions of MODEL go, compiled for a target; or of the program in BUILD."""
+    from .cycles import profile_model
 
-    return profile_build(build, data, screen)
+    return profile_model(settings(options), data, trace, screen)
 
 
 @click.command(cls=Command)

@@ -24,7 +24,7 @@ from ..runtime.interpreter import run_batch
 from ..runtime.oracle import sqnr_db
 from ..screen import Column, Screen, counted
 from ..verification import reals, taken
-from .blame import decibel
+from .blame import sqnr
 from .sources import Request, open_graph
 
 #: Samples on which outputs are compared, unless the user says how many.
@@ -277,7 +277,7 @@ def _show(
         if n.max_error is None or n.sqnr_db is None:
             screen.say(f"output {n.output}: the shapes differ")
         else:
-            text = "equal" if n.equal else f"SQNR {decibel(n.sqnr_db)} dB, largest difference {n.max_error:.3g}"
+            text = "equal" if n.equal else f"{sqnr(n.sqnr_db)}, largest difference {n.max_error:.3g}"
             screen.say(f"output {n.output}: {text}")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from ..driver import FLOAT
+from ..driver import FLOAT, FOLDED
 from ..ir.errors import UsageError
 from ..ir.graph import Graph, Node
 from ..ir.pattern import Mismatch, match
@@ -64,7 +64,7 @@ def near_misses(graph: Graph, rule: Rule) -> Iterator[NearMiss]:
 
 def passes_before(cls: type[Pass]) -> Pipeline:
     """What runs before a pass by default."""
-    passes = parse_pipeline(FLOAT).passes
+    passes = parse_pipeline(FLOAT + FOLDED).passes
     places = [i for i, p in enumerate(passes) if type(p) is cls]
     return Pipeline(passes[: places[0]] if places else ())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..driver import FLOAT
+from ..driver import FLOAT, FOLDED
 from ..folder import FORMAT, check_replaceable, new_folder, write_report
 from ..ir.text import print_graph, save
 from ..passes.pipeline import parse_pipeline
@@ -29,7 +30,7 @@ def reduce_model(request: Request, data: str, check: str, budget: Budget, out: P
     check_replaceable(out)
     passes = request.passes()
     if passes is None:
-        passes = parse_pipeline("" if isinstance(chosen, Command) else FLOAT)
+        passes = parse_pipeline("" if isinstance(chosen, Command) else FLOAT + FOLDED)
     graph = request.graph()
     dataset = read(request.calib or data).of(graph)
     with screen.working(f"reducing {request.model.name}"):
@@ -76,10 +77,12 @@ def as_json(found: Reduction, check: Check, nodes: int, pipeline: str) -> dict[s
 
 
 def write(found: Reduction, check: Check, plugins: Sequence[Path], folder: Path) -> None:
-    """Graph, samples, test and report into an empty folder."""
+    """Graph, samples, test and report into an empty folder; and the user's own passes, which the test loads."""
     save(found.trial.graph, folder / GRAPH)
     with (folder / DATA).open("wb") as file:
         np.savez(file, **found.trial.dataset.arrays)  # type: ignore[arg-type]  # the stubs take the names for options
+    for plugin in plugins:
+        shutil.copyfile(plugin, folder / plugin.name)
     (folder / TEST).write_text(test_text(found, check, plugins), encoding="utf-8")
     about = {"planish": __version__, "format": FORMAT, "name": "repro", "reduced": as_json(found, check, 0, "")}
     write_report(folder, about)
@@ -88,27 +91,20 @@ def write(found: Reduction, check: Check, plugins: Sequence[Path], folder: Path)
 def test_text(found: Reduction, check: Check, plugins: Sequence[Path]) -> str:
     """A test that fails as long as the fault is there. Names of the model stand in it as Python writes strings."""
     text, tensors = print_graph(found.trial.graph)
-    imports = ["from pathlib import Path", ""]
+    imports = ["from planish.runtime.data import read"]
     body: list[str] = []
     if plugins:
         imports.append("from planish.plugins import load_passes")
-        body += [f"load_passes(Path({str(path)!r}))" for path in plugins]
-    if tensors:
-        imports.append("from planish.ir.text import load")
-        body += [f"graph = load(HERE / {GRAPH!r})"]
-    else:
-        imports.append("from planish.ir.text import parse_graph")
-        body += ["graph = parse_graph(GRAPH)"]
-    body += [f"samples = read(HERE / {DATA!r}).of(graph)"]
-    imports += ["from planish.runtime.data import read"]
+        body += [f"load_passes(HERE / {path.name!r})" for path in plugins]
+    imports.append(f"from planish.ir.text import {'load' if tensors else 'parse_graph'}")
+    body.append(f"graph = load(HERE / {GRAPH!r})" if tensors else "graph = parse_graph(GRAPH)")
+    body.append(f"samples = read(HERE / {DATA!r}).of(graph)")
     more, lines = _statement(found, check)
     quoted = "" if tensors else "\nGRAPH = (\n" + "".join(f"    {line!r}\n" for line in text.splitlines(True)) + ")\n"
     return (
-        f"# The check {check.text!r} fails: {str(found.failure)!r}\n"
-        + "\n".join(sorted({*imports, *more} - {"", "from pathlib import Path"}))
-        + "\nfrom pathlib import Path\n\nHERE = Path(__file__).parent\n"
-        + quoted
-        + "\n\ndef test_repro(tmp_path):\n"
+        f"# The check {check.text!r} fails: {str(found.failure)!r}\nfrom pathlib import Path\n\n"
+        + "".join(f"{line}\n" for line in sorted([*imports, *more]))
+        + f"\nHERE = Path(__file__).parent\n{quoted}\n\ndef test_repro():\n"
         + "".join(f"    {line}\n" for line in (*body, *lines))
     )
 

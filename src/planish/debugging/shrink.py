@@ -182,7 +182,7 @@ def anonymous(graph: Graph, names: Collection[str]) -> Graph:
 def _random(name: str, array: Array) -> Array:
     if array.size == 0 or array.dtype.kind not in "fiu":
         return array
-    random = np.random.Generator(np.random.PCG64(list(name.encode())))
+    random = np.random.Generator(np.random.PCG64(list(name.encode("utf-8", "surrogatepass"))))
     if array.dtype.kind == "f":
         finite = array[np.isfinite(array)].astype(np.float64)
         lo, hi = (float(finite.min()), float(finite.max())) if finite.size else (-1.0, 1.0)

@@ -2,6 +2,7 @@
 
 from .draw import HypothesisDraw
 from .graphs import graphs, types
+from .kernels import check_kernel
 from .ops import check_op, graph_of, instances
 from .passes import check_pass, check_rule, graphs_for
 from .patterns import graphs_with
@@ -10,6 +11,7 @@ from .variants import quantized_graphs, rescaled_twins
 
 __all__ = [
     "HypothesisDraw",
+    "check_kernel",
     "check_op",
     "check_pass",
     "check_quantized",

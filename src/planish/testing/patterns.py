@@ -19,8 +19,6 @@ from ..ir.types import F32, type_of
 from .graphs import IMAGE_LAYERS, VECTOR_LAYERS, Network, types
 from .uses import USES
 
-#: Constants that rules make exceptions for.
-NEUTRAL = (0.0, 1.0, -0.0)
 #: What is worth planting before an op whose operands no pattern describes.
 MOVEMENTS: tuple[type[Op], ...] = (Concat, Slice, Reshape, Transpose, Pad)
 
@@ -90,7 +88,8 @@ def _planted(network: Network, pattern: OpPattern, seed: Value | None, bound: di
         return _example(network, pattern, bound)
     else:
         x = bound.setdefault(first.name, seed) if isinstance(first, Variable) else seed
-    attributes, others = network.use(pattern.op, x, pattern.attributes)
+    constants = any(isinstance(part, Constant) for part in pattern.operands)
+    attributes, others = network.use(pattern.op, x, pattern.attributes, constants)
     operands = [x, *map(as_value, others)]
     if pattern.operands:
         drawn = iter(operands[1:])
@@ -109,13 +108,10 @@ def _operand(
         return _planted(network, part, seed, bound)
     if isinstance(part, Variable | Constant) and part.name in bound:
         return bound[part.name]
-    if drawn is None:
+    if drawn is None or (isinstance(part, Constant) and drawn.const is None):
         reject()
     if isinstance(part, Literal):
         return as_value(part.array.astype(drawn.type.dtype.numpy))
-    if isinstance(part, Constant) and drawn.const is None:
-        shape = [d if isinstance(d, int) else 1 for d in drawn.type.shape]
-        drawn = as_value(np.full(shape, network.draw.choice(NEUTRAL), drawn.type.dtype.numpy))
     if isinstance(part, Variable) and drawn.const is not None and network.draw.choice([False, False, True]):
         drawn = network.input(drawn.type)
     if isinstance(part, Variable | Constant):

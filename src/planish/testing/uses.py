@@ -56,9 +56,15 @@ class Source:
         fan_in = max(1, int(np.prod(shape[1:])))
         return (random.uniform(low, high, shape) / (fan_in**0.5 if low < 0 else 1)).astype(np.float32)
 
-    def use(self, op: type[Op], x: Value, fixed: Fixed) -> Use:
-        """A way to apply the op to x and the other operands; `fixed` attributes are given."""
+    def use(self, op: type[Op], x: Value, fixed: Fixed, constants: bool = False) -> Use:
+        """A way to apply the op to x and the other operands; `fixed` attributes are given.
+
+        constants: other operands of + - * / are not values that are there already.
+        """
         attributes, others = USES.get(op, _by_example(op))(self, x, fixed)
+        earlier = [v for v in self.values if v.type == x.type]
+        if USES.get(op) is arithmetic and earlier and not constants and self.draw.boolean():
+            others = [self.draw.choice(earlier)]
         return {**attributes, **fixed}, others
 
 
@@ -129,14 +135,12 @@ def batch_norm(s: Source, x: Value, fixed: Fixed) -> Use:
 
 
 def arithmetic(s: Source, x: Value, fixed: Fixed) -> Use:
-    """Another operand of + - * / and the like: an earlier value, or a constant that broadcasts, or is neutral."""
-    earlier = [v for v in s.values if v.type == x.type]
-    if earlier and s.draw.boolean():
-        return {}, [s.draw.choice(earlier)]
+    """Another operand of + - * / and the like: a constant that broadcasts, perhaps a neutral one."""
     fixed_dims = [d if isinstance(d, int) else 1 for d in x.type.shape]
     kinds = [tuple(d if i == axis else 1 for i, d in enumerate(fixed_dims)) for axis in range(x.type.rank)]
-    shape = s.draw.choice([(), *kinds, (1, *fixed_dims), tuple(fixed_dims)])
-    value = s.draw.choice([None, 1.0, 0.0, -0.0])
+    trimmed = [kind[axis:] for axis, kind in enumerate(kinds)]  # broadcasting restores the leading ones
+    shape = s.draw.choice([(), *kinds, *trimmed, (1, *fixed_dims), tuple(fixed_dims)])
+    value = s.draw.choice([None, -0.0, 1.0, 0.0])
     return {}, [s.weights(shape, 0.25, 2) if value is None else np.full(shape, value, np.float32)]
 
 

@@ -1,8 +1,10 @@
 """What each rule of the ISA forbids is found, at its instruction."""
 
+import numpy as np
 import pytest
 
 from planish.backends.npu.assembly import assemble
+from planish.backends.npu.functional import execute
 from planish.backends.npu.linter import Kind, lint, prove
 from planish.backends.npu.machine import load_machine
 from planish.ir.errors import ModelError
@@ -122,3 +124,9 @@ def test_a_proof_that_fails_says_where():
     assert caught.value.where == MACHINE.name
     with pytest.raises(ModelError, match="view v3 was not set"):
         lint(assemble("mov.fill dst=v3 value=0\nhalt"), MACHINE)
+
+
+def test_even_an_unproven_program_stays_in_its_memories():
+    program = assemble("cfgt.flat view=v1 space=act dtype=i8 address=18400 size=64\nmov.fill dst=v1 value=0\nhalt")
+    with pytest.raises(ModelError, match=r"bytes 18400\.\.18463 are outside of act, which has 18432"):
+        execute(program, MACHINE, np.zeros(0, np.uint8))

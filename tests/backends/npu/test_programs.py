@@ -10,9 +10,22 @@ from hypothesis import strategies as st
 
 from planish.backends.npu.assembly import assemble, disassemble
 from planish.backends.npu.encoding import HEADER, WORD, decode, encode
-from planish.backends.npu.isa import SEMAPHORES, Engine, Halt, Load, PostScale, Sync, ViewBase, ViewFlat, Window
+from planish.backends.npu.isa import (
+    SEMAPHORES,
+    Conv,
+    Depthwise,
+    Engine,
+    Halt,
+    Load,
+    PostScale,
+    Sync,
+    ViewBase,
+    ViewFlat,
+    Window,
+)
 from planish.backends.npu.linter import Kind, lint
 from planish.backends.npu.machine import load_machine
+from planish.backends.npu.overflow import Sums
 from planish.backends.npu.program import Program
 from planish.backends.npu.simulator import simulate
 from planish.backends.npu.simulator import time as timed
@@ -126,6 +139,20 @@ def test_an_overflow_is_found(case, positive):
     constants[parameters.address : parameters.address + 4] = bias.to_bytes(4, "little", signed=True)
     constants[weights.address : weights.address + weights.bytes] = weight * weights.bytes
     assert Kind.OVERFLOW in kinds(replace(case.program, constants=bytes(constants)))
+
+
+@given(cases(MACHINE))
+def test_intervals_are_those_of_the_graph(case):
+    """What the linter knows of each convolution's sums is what the verifier of graphs knows."""
+    sums = Sums(case.program, MACHINE)
+    expected = iter(case.bounds)
+    for command in case.program.commands:
+        assert list(sums.step(command)) == []
+        if isinstance(command.instruction, Conv | Depthwise):
+            lo, hi = next(expected)
+            for ours, theirs in zip(sums.interval(command.views["dst"]), (lo, hi), strict=True):
+                np.testing.assert_array_equal(ours, np.broadcast_to(theirs, ours.shape))
+    assert next(expected, None) is None
 
 
 @given(cases(MACHINE))

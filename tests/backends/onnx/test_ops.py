@@ -51,6 +51,19 @@ def sums_integers(instance):
     return bool(types) and not movement and result == I32 != types[0].dtype and types[0].dtype.is_integer
 
 
+def since(instance):
+    """The operator set from which on an instance must be taken."""
+    op = instance.op
+    if any(dtype_of(x).is_integer for x in instance.operands):
+        return DEFAULT  # operators took more and more element types
+    steps = set(getattr(op, "steps", ())) - {1}
+    return {
+        "erf": 9,
+        "slice": 10 if steps else OLDEST,
+        "depth_to_space": 11 if getattr(op, "column_first", False) else OLDEST,
+    }.get(op.name, OLDEST)
+
+
 def written(instance, data):
     """The model of an instance in a drawn operator set; None where that is too old, or it has no form."""
     graph = graph_of(instance)
@@ -58,7 +71,7 @@ def written(instance, data):
     opset = data.draw(st.sampled_from([DEFAULT, OLDEST, 9, 11, 13, 17, 24]), label="opset")
     refused = [error for node in nodes if (error := refusal(node, opset)) is not None]
     if refused:
-        meant = sums_integers(instance) or (opset < DEFAULT and isinstance(refused[0], TooOldError))
+        meant = sums_integers(instance) or (opset < since(instance) and isinstance(refused[0], TooOldError))
         assert meant, f"refused in opset {opset}: {refused[0].reason}"
         return None, opset
     assert not sums_integers(instance), "a sum of integers was written"
@@ -97,6 +110,8 @@ def holds(executor, path, instance, data):
 def test_what_is_written_means_the_same(name, executor, tmp_path):
     if executor is onnx_runtime:
         pytest.importorskip("onnxruntime")
+    elif name == "lrn":
+        pytest.skip("onnx.reference normalizes as many channels as there are images in the batch")
     for_each_instance(op_named(name), functools.partial(holds, executor, tmp_path / "model.onnx"))
 
 

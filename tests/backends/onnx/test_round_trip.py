@@ -14,7 +14,7 @@ from planish.backends.onnx.writer import write
 from planish.frontends.onnx import load
 from planish.ir.builder import const_value
 from planish.ir.evaluate import evaluate
-from planish.ir.graph import Graph, graph_input
+from planish.ir.graph import Graph, Loc, apply, graph_input
 from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import add, clip, mul, relu
@@ -212,8 +212,6 @@ def test_groups_are_written_as_what_is_in_them(path):
     a, b = image("a"), image("b")
     body = Graph([a, b], [relu(add(a, b)), mul(a, b)], ["r", "m"], "body")
     x = image()
-    from planish.ir.graph import apply
-
     node = apply(Fused(body), x, const_value(np.ones((1, 3, 4, 4), np.float32)))
     graph = Graph([x], list(node.results), ["r", "m"])
     assert kinds(graph) == ["Add", "Relu", "Mul"]
@@ -273,3 +271,14 @@ def test_imported_qdq_goes_through_as_it_is(path):
     np.testing.assert_array_equal(evaluate(passed, [inputs["x"]]), evaluate(graph, [inputs["x"]]))
     found = run_batch_of(passed, inputs, path)["y"]
     assert np.abs(found - evaluate(graph, [inputs["x"]])[0]).max() <= 0.1001
+
+
+def test_layers_keep_their_names_from_nodes_that_have_none():
+    """A layer that becomes two nodes, and one without a source, take no other layer's name."""
+    x = graph_input("x", TensorType((2, 3, 4), F32))
+    w = np.ones((4, 4), np.float32)
+    first = dense(x, w, np.ones(4, np.float32), loc=Loc(("dense",)))
+    second = dense(relu(first, named="dense_2"), w, np.zeros(4, np.float32), loc=Loc(("dense_1",)))
+    third = dense(second, w, np.zeros(4, np.float32), loc=Loc(("dense_2",)))
+    named = {n.name: n.op_type for n in write(Graph([x], [third], ["y"]), 21).model.graph.node}
+    assert named == {"dense": "Add", "dense_1": "MatMul", "dense_2": "MatMul", "dense_3": "MatMul", "dense_2_1": "Relu"}

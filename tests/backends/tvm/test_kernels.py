@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,24 +14,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planish.backends.tvm import target as tvm_target
 from planish.backends.tvm.kernels import KERNELS
+from planish.backends.tvm.machines import Machine
 from planish.backends.tvm.target import TvmTarget
+from planish.ir.arithmetic import fixed_point
 from planish.ir.constant import Const
-from planish.ir.graph import Graph
+from planish.ir.graph import Graph, graph_input
 from planish.ir.op import Instance, Op
 from planish.ir.ops import all_ops
+from planish.ir.ops.dense import dense
 from planish.ir.ops.fused import Fused
 from planish.ir.ops.index import Take
 from planish.ir.ops.norm import LayerNorm, Lrn
+from planish.ir.ops.quant import rescale, table
 from planish.ir.ops.recurrent import Lstm
 from planish.ir.ops.shape import Reshape
-from planish.ir.types import Array
+from planish.ir.types import I8, Array, TensorType
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
 from planish.runtime.target import Limits
 from planish.testing import instances
 from tests.support.emitted import together
-from tests.support.quantized_layers import convolutions, denses, networks, require_exact, side_by_side
+from tests.support.quantized_layers import convolutions, denses, fused, networks, require_exact, side_by_side
 
 # One object holds many examples of several ops, as linking takes long; for the same reason nothing is shrunk.
 IN_ONE_PROGRAM = 10
@@ -104,8 +110,42 @@ def test_integer_layers_are_exact(kind: str) -> None:
     check()
 
 
+def test_factors_per_channel_are_no_table_whatever_their_number() -> None:
+    random = np.random.default_rng(0)
+    x = graph_input("x", TensorType((1, 8), I8))
+    w, b = random.integers(-127, 128, (256, 8)).astype(np.int8), np.zeros(256, np.int32)
+    factors = fixed_point(random.uniform(0.001, 0.01, 256))
+
+    def build(v: Any, c: Any) -> Any:
+        y = rescale(dense(v[0], c[0], c[1]), c[2], c[3])
+        return table(rescale(y, c[2], c[3]), c[4])
+
+    entries = random.integers(-128, 128, 256).astype(np.int8)
+    require_exact(Graph([x], [fused([x], [w, b, *factors, entries], build)], ["y"]), HOST)
+
+
+OLDER = {
+    "x86-64": Machine("x86_64-linux-gnu", "x86-64", (), vector_bytes=16, registers=16),
+    "x86-64-v3": Machine("x86_64-linux-gnu", "x86-64-v3", (), vector_bytes=32, registers=16, pairs=True),
+}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these processors are x86")
+@pytest.mark.parametrize("cpu", OLDER)
+def test_older_processors_compute_the_same(cpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tvm_target, "machine_named", lambda name: OLDER[cpu])
+    monkeypatch.setattr(tvm_target, "require_same", lambda cpu: None)
+
+    @IN_PROGRAMS
+    @given(st.tuples(*LAYERS.values()))
+    def check(drawn: tuple[Graph, ...]) -> None:
+        require_exact(side_by_side(drawn), HOST)
+
+    check()
+
+
 @pytest.mark.parametrize("target", ["tvm:aarch64-linux"])
-def test_other_processors_compute_the_same(target: str, require_tool: Callable[[str], Path]) -> None:
+def test_aarch64_computes_the_same(target: str, require_tool: Callable[[str], Path]) -> None:
     require_tool("aarch64-linux-gnu-gcc")
     require_tool("qemu-aarch64")
 
