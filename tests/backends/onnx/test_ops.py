@@ -59,6 +59,11 @@ def since(instance):
     steps = set(getattr(op, "steps", ())) - {1}
     return {
         "erf": 9,
+        "gelu": 9,
+        "where": 9,
+        "equal": 11,
+        "less_equal": 12,
+        "layer_norm": 17,
         "slice": 10 if steps else OLDEST,
         "depth_to_space": 11 if getattr(op, "column_first", False) else OLDEST,
     }.get(op.name, OLDEST)
