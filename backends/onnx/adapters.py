@@ -23,6 +23,7 @@ from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax, Softmax
 from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
 from ...ir.types import I32, NCHW, NHWC, Sym, TensorType
+from . import layers
 from .site import Operand, RefusedError, Site, element_type
 
 Adapter = Callable[..., Operand]
@@ -249,7 +250,7 @@ def expand(site: Site, op: Expand, x: Operand) -> Operand:
 
 
 #: Every op but those that `writer` handles itself: constants, and groups, which are written as their bodies.
-ADAPTERS: dict[type[Op], Adapter] = {
+ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
     Conv2d: conv2d, Dense: dense, Matmul: matmul, BatchNorm: batch_norm, Softmax: softmax,
     MaxPool2d: pool("MaxPool"), AvgPool2d: pool("AveragePool"), SumPool2d: integers,
     ReduceMean: reduction("ReduceMean", REDUCE), ReduceMax: reduction("ReduceMax", REDUCE),
@@ -262,5 +263,6 @@ ADAPTERS: dict[type[Op], Adapter] = {
     Rescale: integers, RescaleAdd: integers, Table: integers, IntegerSoftmax: integers,
     Reshape: reshape, Transpose: transpose, Concat: concat, Slice: slice_, Pad: pad, DepthToSpace: depth_to_space,
     Gather: gather, Expand: expand,
+    **layers.ADAPTERS,
 }  # fmt: skip
 WRITTEN_OTHERWISE: frozenset[type[Op]] = frozenset({Const, Fused})

@@ -61,6 +61,12 @@ class Site:
         Attributes that are None are left out, so are trailing operands. Raises TooOldError where the operator set does
         not have the operator, an attribute, an operand or an element type.
         """
+        return self.emit_all(kind, *operands, types=[self.type if type is None else type], **attributes)[0]
+
+    def emit_all(
+        self, kind: str, *operands: Operand | None, types: Sequence[TensorType], **attributes: Any
+    ) -> tuple[Operand, ...]:
+        """As `emit`, with a result of each of the types."""
         import onnx_graphsurgeon as gs
 
         given = {name: value for name, value in attributes.items() if value is not None}
@@ -68,12 +74,11 @@ class Site:
         while inputs and inputs[-1] is None:
             inputs.pop()
         _hold_to_schema(kind, self.opset, inputs, given)
-        result = self.type if type is None else type
-        variable = gs.Variable("", dtype=element_type(result.dtype), shape=shape_of(result.shape))
+        variables = [gs.Variable("", dtype=element_type(t.dtype), shape=shape_of(t.shape)) for t in types]
         tensors = [gs.Variable.empty() if operand is None else operand.tensor for operand in inputs]
-        self.roles.append((kind.lower(), variable))
-        self.nodes.append(gs.Node(kind, attrs=given, inputs=tensors, outputs=[variable]))
-        return Operand(variable, result)
+        self.roles.extend((kind.lower(), variable) for variable in variables)
+        self.nodes.append(gs.Node(kind, attrs=given, inputs=tensors, outputs=variables))
+        return tuple(map(Operand, variables, types))
 
     def array(self, role: str, array: Array | Sequence[int]) -> Operand:
         """A constant, called after its role; a sequence of ints is a vector of int64."""

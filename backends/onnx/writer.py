@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -183,20 +183,21 @@ class _Writer:
         if isinstance(node.op, Fused):
             self.inlined(node, node.op.body, tensors, public or {})
             return
-        site = Site(self.opset, node.result.type)
+        site = Site(self.opset, node.results[0].type)
         if affine is not None:
-            result = affine.emit(site, tensors[affine.x])
+            results: tuple[Operand, ...] = (affine.emit(site, tensors[affine.x]),)
         elif type(node.op) not in ADAPTERS:
             raise RefusedError(f"{node.op.name} has no form in ONNX", "write it with other ops")
         else:
-            result = ADAPTERS[type(node.op)](site, node.op, *(tensors[v] for v in node.operands))
-        self.name(node, site, result, public or {})
+            made = ADAPTERS[type(node.op)](site, node.op, *(tensors[v] for v in node.operands))
+            results = made if isinstance(made, tuple) else (made,)
+        self.name(node, site, results, public or {})
         self.nodes.extend(site.nodes)
         self.became[node] = site.nodes
         self.layers.append((node.loc, site.nodes))
-        tensors[node.result] = result
+        tensors.update(zip(node.results, results, strict=True))
         if isinstance(node.op, Quantize):
-            self.steps.append(result.tensor.name)
+            self.steps.append(results[0].tensor.name)
 
     def inlined(self, node: Node, body: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """A group is its body; the group's results have their names."""
@@ -206,13 +207,14 @@ class _Writer:
         tensors.update((r, inside[b]) for b, r in zip(body.outputs, node.results, strict=True))
         self.became[node] = [one for inner in body.nodes for one in self.became.pop(inner, [])]
 
-    def name(self, node: Node, site: Site, result: Operand, public: Mapping[Value, str]) -> None:
-        """Names of the tensors that a node gave: its result's for the last."""
-        value = node.result
-        own = public.get(value) or self.tensor_name(value.name or next(iter(node.loc.names), node.op.name))
-        result.tensor.name = own
+    def name(self, node: Node, site: Site, results: Sequence[Operand], public: Mapping[Value, str]) -> None:
+        """Names of the tensors that a node gave: its results' for the last."""
+        own = ""
+        for value, result in zip(reversed(node.results), reversed(results), strict=True):
+            own = public.get(value) or self.tensor_name(value.name or next(iter(node.loc.names), node.op.name))
+            result.tensor.name = own
         for role, tensor in site.roles:
-            if tensor is not result.tensor:
+            if all(tensor is not result.tensor for result in results):
                 tensor.name = self.tensor_name(f"{own}_{role}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 
 from ...ir.op import Op
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
+from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
+from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
 from ...ir.types import BOOL, I32, Array, DType
 from . import tir as tirx
 from .code import Code, Expr, tir_type
@@ -188,6 +190,46 @@ def _sqrt(op: Sqrt, operands: Sequence[Scalar], code: Code) -> Expr:
     return tirx.sqrt(operands[0].expr)
 
 
+def _hard(x: Expr, alpha: float, beta: float) -> Expr:
+    """Alpha * x + beta, clipped to 0 and 1; NaN stays."""
+    zero, one = (tirx.const(end, "float32") for end in (0.0, 1.0))
+    line = x * tirx.const(alpha, "float32") + tirx.const(beta, "float32")
+    low = tirx.Select(line < zero, zero, line)
+    return tirx.Select(low > one, one, low)
+
+
+def _hard_sigmoid(op: HardSigmoid, operands: Sequence[Scalar], code: Code) -> Expr:
+    return _hard(operands[0].expr, op.alpha, op.beta)
+
+
+def _hard_swish(op: HardSwish, operands: Sequence[Scalar], code: Code) -> Expr:
+    return operands[0].expr * _hard(operands[0].expr, 1 / 6, 0.5)
+
+
+def _silu(op: Silu, operands: Sequence[Scalar], code: Code) -> Expr:
+    x = operands[0].expr
+    return x / (tirx.const(1.0, "float32") + call("expf", -x))
+
+
+def _gelu(op: Gelu, operands: Sequence[Scalar], code: Code) -> Expr:
+    """By the complementary error function, or as x / (1 + e^-2z): nothing cancels."""
+    x = operands[0].expr
+    if not op.tanh:
+        return tirx.const(0.5, "float32") * x * call("erfcf", x * tirx.const(-math.sqrt(0.5), "float32"))
+    z = tirx.const(math.sqrt(2 / math.pi), "float32") * (x + tirx.const(0.044715, "float32") * x * x * x)
+    return x / (tirx.const(1.0, "float32") + call("expf", z * tirx.const(-2.0, "float32")))
+
+
+def comparison(holds: Callable[[Expr, Expr], Expr]) -> Emitter:
+    """A truth value, 0 or 1; false where an operand is NaN."""
+    return lambda op, operands, code: cast("uint8", holds(operands[0].expr, operands[1].expr))
+
+
+def _where(op: Where, operands: Sequence[Scalar], code: Code) -> Expr:
+    condition, a, b = (s.expr for s in operands)
+    return tirx.Select(cast("uint8", condition) != tirx.const(0, "uint8"), a, b)
+
+
 def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> Expr:
     (x,) = operands
     if op.dtype == BOOL:
@@ -215,6 +257,15 @@ EMITTERS: Mapping[type[Op], Emitter] = {
     Erf: function("erff"),
     Tanh: function("tanhf"),
     Sigmoid: _sigmoid,
+    HardSigmoid: _hard_sigmoid,
+    HardSwish: _hard_swish,
+    Silu: _silu,
+    Gelu: _gelu,
+    Equal: comparison(lambda a, b: a == b),
+    Less: comparison(lambda a, b: a < b),
+    LessEqual: comparison(lambda a, b: a <= b),
+    Not: lambda op, operands, code: cast("uint8", cast("uint8", operands[0].expr) == tirx.const(0, "uint8")),
+    Where: _where,
     Cast: _cast,
     Quantize: _quantize,
     Dequantize: _dequantize,

@@ -10,25 +10,29 @@ from .conv import Conv2d
 from .dense import Dense, Matmul
 from .elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
 from .fused import Fused
-from .index import Expand, Gather
-from .norm import BatchNorm
+from .index import Expand, Gather, Take
+from .logic import Equal, Less, LessEqual, Not, Where
+from .norm import BatchNorm, LayerNorm, Lrn
 from .pool import AvgPool2d, MaxPool2d, SumPool2d
 from .quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
+from .recurrent import Lstm
 from .reduce import ReduceMax, ReduceMean, ReduceSum
 from .shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from .softmax import IntegerSoftmax, Softmax
-from .unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
+from .unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
 
 BUILT_IN: tuple[type[Op], ...] = (
     Const, Fused,
     Conv2d, Dense, Matmul,
     MaxPool2d, AvgPool2d, SumPool2d,
-    BatchNorm, Softmax, IntegerSoftmax,
+    BatchNorm, LayerNorm, Lrn, Softmax, IntegerSoftmax,
     ReduceMean, ReduceSum, ReduceMax,
     Add, Sub, Mul, Div, Minimum, Maximum, Pow, Clip,
-    Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Cast,
+    Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Gelu, HardSigmoid, HardSwish, Silu, Cast,
+    Equal, Less, LessEqual, Not, Where,
+    Lstm,
     Quantize, Dequantize, Rescale, RescaleAdd, Table,
-    Reshape, Transpose, Concat, Slice, Pad, DepthToSpace, Gather, Expand,
+    Reshape, Transpose, Concat, Slice, Pad, DepthToSpace, Gather, Take, Expand,
 )  # fmt: skip
 
 _registry: dict[str, type[Op]] = {}

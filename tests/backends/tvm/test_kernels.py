@@ -25,7 +25,10 @@ from planish.ir.op import Instance, Op
 from planish.ir.ops import all_ops
 from planish.ir.ops.dense import dense
 from planish.ir.ops.fused import Fused
+from planish.ir.ops.index import Take
+from planish.ir.ops.norm import LayerNorm, Lrn
 from planish.ir.ops.quant import rescale, table
+from planish.ir.ops.recurrent import Lstm
 from planish.ir.ops.shape import Reshape
 from planish.ir.types import I8, Array, TensorType
 from planish.passes.base import Context
@@ -40,7 +43,9 @@ IN_ONE_PROGRAM = 10
 IN_PROGRAMS = hypothesis.settings(
     max_examples=max(2, hypothesis.settings().max_examples // 20), phases=[hypothesis.Phase.generate]
 )
-TESTED = [op for op in all_ops() if op not in (Const, Fused)]
+#: There is no kernel for these yet: a graph with one is refused, with the reason.
+WITHOUT = (LayerNorm, Lrn, Lstm, Take)
+TESTED = [op for op in all_ops() if op not in (Const, Fused, *WITHOUT)]
 CHUNKS = [TESTED[i : i + 5] for i in range(0, len(TESTED), 5)]
 HOST = TvmTarget("tvm")
 
