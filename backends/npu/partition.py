@@ -59,6 +59,8 @@ def partition(graph: Graph) -> Partition:
 
 def jobs_of(node: Node) -> tuple[Job, ...] | Unsupported:
     """The jobs of one node, or why the host computes it."""
+    if len(node.results) != 1:
+        return Unsupported(f"{node.op.name} has {len(node.results)} results")
     if not isinstance(node.op, Fused):
         return translate([node])
     body = node.op.body
@@ -68,7 +70,7 @@ def jobs_of(node: Node) -> tuple[Job, ...] | Unsupported:
         return outer.get(value, value)
 
     chain = [n for n in body.nodes if not isinstance(n.op, Const)]
-    if len(node.results) != 1 or not _is_chain(chain):
+    if not _is_chain(chain):
         return Unsupported("the group is no chain of nodes")
     return translate(chain, top)
 
