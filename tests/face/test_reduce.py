@@ -37,7 +37,7 @@ class DropClip(Rule):
         return m.conv2d.like(x, w, b)
 
 @dataclass(frozen=True)
-class DropsClips(RulePass):
+class LosesClips(RulePass):
     "Wrong: a clip does something."
     rules = (DropClip(),)
 """
@@ -104,9 +104,9 @@ def simple():
 def test_a_wrong_pass_from_a_file_is_found(planish, digits, tmp_path, digits_graph):
     (tmp_path / "wrong.py").write_text(PLUGIN)
     command = ("debug", "reduce", digits / "dscnn.onnx", "--check", "contract", "--load", tmp_path / "wrong.py")
-    done = planish(*command, "--pipeline", "simplify,fuse,drops-clips,layout", "-o", tmp_path / "out", "--json")
+    done = planish(*command, "--pipeline", "simplify,fuse,loses-clips,layout", "-o", tmp_path / "out", "--json")
     assert done.code == 0, done.err
-    assert (done.json["pipeline"], done.json["failure"]["pass"]) == ("drops-clips", "drops-clips")
+    assert (done.json["pipeline"], done.json["failure"]["pass"]) == ("loses-clips", "loses-clips")
     assert done.json["nodes"] <= 4
     assert done.json["complete"]
     assert done.json["original_weights"] == []
@@ -116,7 +116,7 @@ def test_a_wrong_pass_from_a_file_is_found(planish, digits, tmp_path, digits_gra
     ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
                          capture_output=True, text=True, check=False)  # fmt: skip
     assert ran.returncode == 1
-    assert "drops-clips breaks its contract EXACT" in ran.stdout
+    assert "loses-clips breaks its contract EXACT" in ran.stdout
     graph = api.load(tmp_path / "out/repro.planish")
     original = {x for array in digits_graph.constants.values() for x in array.ravel().tolist()}
     assert not original & {x for array in graph.constants.values() for x in array.ravel().tolist() if x}

@@ -33,8 +33,9 @@ positive = st.fractions("1/1000", 100, max_denominator=1000)
 #: What passes prove things about: these have an exact form. Others may raise TypeError, which says that they have none.
 PROVABLE = {
     "conv2d", "dense", "matmul", "batch_norm", "softmax", "add", "sub", "mul", "div", "minimum", "maximum", "clip",
-    "pow", "max_pool2d", "avg_pool2d", "reduce_mean", "reduce_sum", "reduce_max", "exp", "log", "sqrt", "erf", "sigmoid",
-    "tanh", "reshape", "transpose", "concat", "slice", "pad", "depth_to_space", "gather", "expand", "dequantize", "fused",
+    "pow", "max_pool2d", "avg_pool2d", "reduce_mean", "reduce_sum", "reduce_max", "exp", "log", "sqrt", "erf",
+    "sigmoid", "tanh", "reshape", "transpose", "concat", "slice", "pad", "depth_to_space", "gather", "expand",
+    "dequantize", "fused",
 }  # fmt: skip
 
 
