@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test proof lint format clean
+.PHONY: help setup demo test proof lint docs format clean
 
 help:
 	@echo "make demo    compile and check a small model, on this machine alone"
 	@echo "make test    linters and the quick tests (installs the cross compiler and the emulator where it may)"
 	@echo "make proof   the same tests with many more generated cases"
 	@echo "make lint    ruff, mypy, and pyright where node exists"
+	@echo "make docs    write the reference of all passes"
 	@echo "make format  let ruff put the code in order"
 
 # Two stamps: the demo needs the core alone, which installs in half the time.
@@ -19,7 +20,7 @@ help:
 	@touch $@
 
 .venv/full: .venv/core
-	$(BIN)/pip --disable-pip-version-check install --quiet --editable '.[test,dev]'
+	$(BIN)/pip --disable-pip-version-check install --quiet --editable '.[test,dev,mobile]'
 	@touch $@
 
 setup: .venv/full
@@ -48,10 +49,12 @@ ruff: setup
 
 mypy: setup
 	$(BIN)/mypy -p planish
-	$(BIN)/mypy tests
 
 pyright: setup
 	@if command -v node >/dev/null; then $(BIN)/pyright; else echo "pyright: skipped, there is no node here"; fi
+
+docs: setup
+	$(BIN)/python tools/passes_page.py
 
 format: setup
 	$(BIN)/ruff check --fix

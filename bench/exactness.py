@@ -1,9 +1,10 @@
 """Every model, on every executor: is the compiled program what the interpreter says?
 
-    python bench/exactness.py [MODEL ...] [--samples 20] [--out bench/results/exactness.json]
+    PLANISH_MODELS=... python bench/exactness.py [MODEL ...] [--samples 20] [--target c ...]
 
-int8: the interpreter against C on this host, an emulated Cortex-M4 and an emulated Cortex-M55, every output byte.
-float: C on this host within the tolerance of the oracle. Prints a table; ends with status 1 when anything differs.
+int8: the interpreter against the program on this host, on emulated Cortex-M4, M55 and aarch64, and on the simulated
+NPU, every output byte. float, and the ONNX files, which ONNX Runtime runs: within the tolerance of the oracle, and
+quantized layers within one step. Prints a table; ends with status 1 when anything differs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from typing import Any
 
 from models import Benchmark, chosen
 
-RUNS = (("c", "int8"), ("cortex-m4", "int8"), ("cortex-m55", "int8"), ("c", "float"))
+RUNS = (
+    ("c", "int8"), ("cortex-m4", "int8"), ("cortex-m55", "int8"), ("c", "float"),
+    ("tvm", "int8"), ("tvm:aarch64-linux", "int8"), ("tvm", "float"), ("tvm:aarch64-linux", "float"),
+    ("onnx", "int8"), ("onnx", "float"), ("npu:256", "int8"), ("npu:64", "int8"),
+)  # fmt: skip
 FIGURES = ("exact", "passed", "samples", "instructions", "arena_bytes", "stack_bytes", "flash_bytes", "sqnr_db")
 
 
@@ -50,30 +55,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("models", nargs="*")
     parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--target", action="append", choices=sorted({target for target, _ in RUNS}))
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    print("| model | arithmetic | target | outputs | samples | instructions | arena | stack | flash |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for benchmark in chosen(options.models):
         for target, arithmetic in RUNS:
+            if options.target and target not in options.target:
+                continue
             with tempfile.TemporaryDirectory() as scratch:
                 figures = measure(benchmark, target, arithmetic, options.samples, Path(scratch) / "build")
             rows.append({"model": benchmark.name, "target": target, "arithmetic": arithmetic, **figures})
             print(line(rows[-1]), flush=True)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(rows, indent=1) + "\n")
     sys.exit(0 if all(row.get("passed") for row in rows) else 1)
 
 
 def line(row: dict[str, Any]) -> str:
-    """One row of the table."""
-    head = f"{row['model']:18} {row['arithmetic']:5} {row['target']:10}"
+    """One row of the table; bytes and instructions are per inference."""
+    head = f"| {row['model']} | {row['arithmetic']} | {row['target']} |"
     if "error" in row:
-        return f"{head} {row['error']}"
+        return f"{head} {row['error']['what']} |"
     word = "exact" if row["exact"] else "within tolerance" if row["passed"] else "DIFFERENT"
-    count = f"{row['instructions']:>12,} instructions" if row["instructions"] else ""
-    stack = f"{row['stack_bytes']:>5} stack" if row["stack_bytes"] else ""
-    return f"{head} {word:16} {row['samples']:>4} samples  {row['arena_bytes']:>7,} arena {stack:>11} {count}"
+    figures = (row["samples"], row["instructions"], row["arena_bytes"], row["stack_bytes"], row["flash_bytes"])
+    return f"{head} {word} | " + " | ".join("-" if n is None else f"{n:,}" for n in figures) + " |"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .exact import bits, exact
 from .op import Bounds, Cost, Draw, Instance, Op, op
 from .types import F32, I8, I32, Array, TensorType, type_of
 
@@ -15,7 +16,8 @@ class Const(Op):
     data: Array
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", np.asarray(self.data, order="C"))
+        data = np.asarray(self.data, order="C")
+        object.__setattr__(self, "data", exact(data) if data.dtype == object else data)
         self.data.setflags(write=False)
 
     def infer(self) -> TensorType:
@@ -35,11 +37,11 @@ class Const(Op):
             isinstance(other, Const)
             and self.data.dtype == other.data.dtype
             and self.data.shape == other.data.shape
-            and self.data.tobytes() == other.data.tobytes()  # by bits: NaN equals itself, -0.0 is not 0.0
+            and bits(self.data) == bits(other.data)  # by bits: NaN equals itself, -0.0 is not 0.0
         )
 
     def __hash__(self) -> int:
-        return hash((self.data.dtype.str, self.data.shape, self.data.tobytes()))
+        return hash((self.data.dtype.str, self.data.shape, bits(self.data)))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

@@ -9,7 +9,7 @@ import numpy as np
 from .constant import Const
 from .errors import InferenceError
 from .graph import Graph, Node, Value
-from .types import Array
+from .types import Array, converted
 
 Listener = Callable[[Node, tuple[Array, ...]], None]
 
@@ -22,7 +22,7 @@ def evaluate_node(node: Node, operands: Sequence[Array]) -> tuple[Array, ...]:
     with np.errstate(all="ignore"):
         out = node.op.ref(*operands)
     results = out if isinstance(out, tuple) else (out,)
-    return tuple(np.asarray(r, v.type.dtype.numpy, order="C") for r, v in zip(results, node.results, strict=True))
+    return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
 
 
 def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = None) -> list[Array]:

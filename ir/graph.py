@@ -135,13 +135,15 @@ class Graph:
     """A function: inputs, nodes in a valid order, outputs with their names.
 
     Everything that the outputs need is adopted at construction; raises InvalidGraphError when that reaches a value that
-    is neither an input nor produced by a free node.
+    is neither an input nor produced by a free node. `metadata` is what the source said about itself (`onnx.opset`), for
+    ways out that want to say it again; no semantics reads it.
     """
 
     def __init__(
         self, inputs: Sequence[Value], outputs: Sequence[Value], output_names: Sequence[str] = (), name: str = "main"
     ) -> None:
         self.name = name
+        self.metadata: dict[str, str] = {}
         self.inputs: list[Value] = list(inputs)
         self.outputs: list[Value] = []
         self.output_names: list[str] = list(output_names) or [v.name for v in outputs]
@@ -283,6 +285,7 @@ class Graph:
             copy.insert(twin)
         copy.outputs = [values[v] for v in self.outputs]
         copy.output_names = list(self.output_names)
+        copy.metadata = dict(self.metadata)
         return copy
 
     def __repr__(self) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 import numpy as np
 
 from .errors import InferenceError
-from .types import I32, Array, DType, Layout, Quant, Shape, TensorType, dtype_of, type_of
+from .types import EXACT, I32, Array, DType, Layout, Quant, Shape, TensorType, dtype_of, type_of
 
 if TYPE_CHECKING:
     from .graph import Graph, Value
@@ -59,6 +59,8 @@ class Bounds:
     def exactly(value: Array) -> Bounds:
         """A constant."""
         type = type_of(value)
+        if type.dtype is EXACT:  # no float encloses a rational as tightly as this promises
+            return Bounds.top(type)
         wide = value.astype(np.float64 if type.dtype.is_float else np.int64)
         return Bounds(type, wide, wide)
 
@@ -168,7 +170,7 @@ class Op:
         """The meaning of the op: result array or arrays, in NumPy. One definition serves every dtype."""
         raise TypeError(f"{type(self).__name__} does not define ref")
 
-    def error(self, *operands: Any) -> Any:
+    def error(self, *operands: Any, **_: Any) -> Any:
         """Largest rounding error of each element of a float result, in float64, whatever the order of the sums.
 
         Default: gamma_n * max(ref(|x|), |ref(x)|), where n is the multiply-accumulates per element and 2 per ulp.
@@ -191,7 +193,7 @@ class Op:
             return Bounds(result, lo, hi)
         return tuple(Bounds.top(t) for t in result) if isinstance(result, tuple) else Bounds.top(result)
 
-    def accumulator(self, *operands: Any) -> Bounds | None:
+    def accumulator(self, *operands: Any, **_: Any) -> Bounds | None:
         """Bounds of the sum that executors hold in 32 bits, for the verifier; None where there is none.
 
         Default: the result, where narrower integers give an i32.

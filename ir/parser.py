@@ -65,8 +65,14 @@ class _Body:
 class _Statements(Transformer[Token, Any]):
     """Callbacks of the parser, rule by rule; names of the methods are those of the grammar."""
 
-    def start(self, name: Token, inputs: Any, outputs: Any, body: _Body) -> Any:
-        return name, inputs or [], outputs or [], body
+    def start(self, name: Token, inputs: Any, outputs: Any, metadata: Any, body: _Body) -> Any:
+        return name, inputs or [], outputs or [], metadata or {}, body
+
+    def metadata(self, *entries: tuple[str, str]) -> dict[str, str]:
+        return dict(entries)
+
+    def entry(self, key: Token, value: Token) -> tuple[str, str]:
+        return json.loads(key), json.loads(value)
 
     def inputs(self, *inputs: Any) -> Any:
         return [x for x in inputs if x is not None]
@@ -124,7 +130,7 @@ def parse_graph(text: str, tensors: Mapping[str, Array] | None = None) -> Graph:
     """
     try:
         parsed: Any = _parser().parse(text)
-        name, inputs, outputs, body = parsed
+        name, inputs, outputs, metadata, body = parsed
     except UnexpectedInput as error:
         raise _syntax_error(error, text) from None
     except ValueError as error:  # an integer of thousands of digits
@@ -141,6 +147,7 @@ def parse_graph(text: str, tensors: Mapping[str, Array] | None = None) -> Graph:
             )
         if public is not None:
             graph.output_names[i] = json.loads(public)
+    graph.metadata = metadata
     return graph
 
 

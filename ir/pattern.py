@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .exact import bits
 from .types import Array
 
 if TYPE_CHECKING:
@@ -172,11 +173,13 @@ def _same(bound: Value | Array, array: Array) -> bool:
     """Whether what is bound is this constant: equal type, equal bits."""
     if not isinstance(bound, np.ndarray):
         return bound.const is not None and _same(bound.const, array)
-    return (bound.dtype, bound.shape, bound.tobytes()) == (array.dtype, array.shape, array.tobytes())
+    return (bound.dtype, bound.shape, bits(bound)) == (array.dtype, array.shape, bits(array))
 
 
 def _equals(value: Array, literal: Array) -> bool:
+    # Exact numbers were float32 once: a literal matches as it is, or as float32 holds it.
+    dtypes = [value.dtype] if value.dtype != object else [np.dtype(np.object_), np.dtype(np.float32)]
     try:
-        return bool(np.all(value == np.broadcast_to(literal.astype(value.dtype), value.shape)))
+        return any(bool(np.all(value == np.broadcast_to(literal.astype(d), value.shape))) for d in dtypes)
     except ValueError:
         return False

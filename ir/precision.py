@@ -1,4 +1,4 @@
-"""Graphs in double precision, and the error that single precision makes beside them."""
+"""Graphs in double precision or exact numbers, and the error that single precision makes beside the former."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .constant import Const
 from .evaluate import evaluate
 from .graph import Graph, Node, Value, apply
 from .op import Op
-from .types import F64, Array, DType, TensorType, dtype_of
+from .types import EXACT, F64, Array, DType, TensorType, converted, dtype_of
 
 #: A whole float graph may be this many times as far from the double-precision run as the reference interpreter is.
 GRAPH_FACTOR = 8
@@ -20,10 +20,23 @@ GRAPH_FACTOR = 8
 
 def float64_twin(graph: Graph) -> Graph:
     """The same graph with every float in f64: inputs, constants, attributes that name a dtype, and bodies."""
-    values: dict[Value, Value] = {v: Value(_wide_type(v.type), v.name) for v in graph.inputs}
+    return _twin(graph, F64)
+
+
+def exact_twin(graph: Graph) -> Graph:
+    """The same graph over the rationals: every float, as it is, becomes an exact number.
+
+    Raises Undefined where a constant is no number. Some ops have no meaning there (those that round to integers): then
+    evaluation raises TypeError.
+    """
+    return _twin(graph, EXACT)
+
+
+def _twin(graph: Graph, dtype: DType) -> Graph:
+    values: dict[Value, Value] = {v: Value(_type(v.type, dtype), v.name) for v in graph.inputs}
     inputs = list(values.values())
     for node in graph.nodes:
-        twin = apply(_wide_op(node.op), *(values[v] for v in node.operands), loc=node.loc)
+        twin = apply(_op(node.op, dtype), *(values[v] for v in node.operands), loc=node.loc)
         for old, new in zip(node.results, twin.results, strict=True):
             new.name = old.name
             values[old] = new
@@ -31,8 +44,14 @@ def float64_twin(graph: Graph) -> Graph:
 
 
 def widened(array: Array) -> Array:
-    """A float array in f64; any other as it is."""
-    return array.astype(np.float64) if dtype_of(array).is_float else array
+    """A float array in f64; exact numbers, and anything else, as they are."""
+    dtype = dtype_of(array)
+    return array.astype(np.float64) if dtype.is_float and dtype is not EXACT else array
+
+
+def is_finite(array: Array) -> bool:
+    """Whether all elements are numbers, neither NaN nor infinite; exact ones always are."""
+    return dtype_of(array) is EXACT or bool(np.all(np.isfinite(array)))
 
 
 def body_error(body: Graph, operands: Sequence[Array]) -> tuple[Array, ...]:
@@ -60,18 +79,18 @@ def _each(errors: Any) -> tuple[Array, ...]:
     return errors if isinstance(errors, tuple) else (errors,)
 
 
-def _wide_type(type: TensorType) -> TensorType:
-    return type.with_dtype(F64) if type.dtype.is_float else type
+def _type(type: TensorType, dtype: DType) -> TensorType:
+    return type.with_dtype(dtype) if type.dtype.is_float else type
 
 
-def _wide_op(op: Op) -> Op:
+def _op(op: Op, dtype: DType) -> Op:
     if isinstance(op, Const):
-        return Const(widened(op.data))
+        return Const(converted(op.data, dtype)) if dtype_of(op.data).is_float else op
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
         if isinstance(value, DType) and value.is_float:
-            changes[field.name] = F64
+            changes[field.name] = dtype
         elif isinstance(value, Graph):
-            changes[field.name] = float64_twin(value)
+            changes[field.name] = _twin(value, dtype)
     return op.like(**changes) if changes else op

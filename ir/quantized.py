@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,10 +23,12 @@ class Refusal:
     """The op cannot be computed on integers here; the node stays float, and the reason is reported.
 
     excess: where only the weights' scales are too small, how many times too large each output channel's integers are.
+    rounded: where only constants lie between the steps of the integers, the nearest ones that do not, by operand.
     """
 
     reason: str
     excess: Array | None = None
+    rounded: Mapping[int, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

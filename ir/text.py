@@ -40,9 +40,9 @@ _NO_WORD = re.compile(r"[^A-Za-z0-9_.]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def print_graph(graph: Graph) -> tuple[str, dict[str, Array]]:
-    """The text of a graph, and the arrays it refers to as `@name`."""
-    printer = _Printer()
+def print_graph(graph: Graph, inline: int = INLINE) -> tuple[str, dict[str, Array]]:
+    """The text of a graph, and the arrays it refers to as `@name`: those of more than `inline` elements."""
+    printer = _Printer(inline)
     return printer.graph(graph), printer.tensors
 
 
@@ -97,7 +97,8 @@ class _Names:
 
 
 class _Printer:
-    def __init__(self) -> None:
+    def __init__(self, inline: int = INLINE) -> None:
+        self.inline = inline
         self.tensors: dict[str, Array] = {}
         self.keys = _Names(["__metadata__"])  # which safetensors keeps for itself
 
@@ -112,7 +113,7 @@ class _Printer:
             ("" if names[value] == name else f"{json.dumps(name)}: ") + self.type(value.type, name)
             for value, name in zip(graph.outputs, graph.output_names, strict=True)
         )
-        header = f"graph @{word(graph.name)}({inputs}) -> ({outputs}) {{"
+        header = f"graph @{word(graph.name)}({inputs}) -> ({outputs}){_metadata(graph)} {{"
         return "\n".join([header, *lines, "}"]) + "\n"
 
     def body(self, graph: Graph, names: dict[Value, str], indent: str) -> list[str]:
@@ -155,7 +156,7 @@ class _Printer:
 
     def constant(self, array: Array, name: str) -> str:
         """The array itself, where it is small and decimal text holds its exact bits; else a reference."""
-        if array.size <= INLINE:
+        if array.size <= self.inline:
             elements = [number(x) for x in array.ravel()]
             if literal(elements, array.shape, dtype_of(array)).tobytes() == array.tobytes():
                 return f"[{', '.join(elements)}]"
@@ -182,7 +183,7 @@ class _Printer:
     def numbers(self, values: tuple[Any, ...], dtype: Any, name: str) -> str:
         if len(values) == 1:
             return number(values[0])
-        if len(values) > INLINE:
+        if len(values) > self.inline:
             return self.reference(np.array(values, dtype), name)
         return f"[{', '.join(map(number, values))}]"
 
@@ -217,6 +218,11 @@ def _locals(values: Iterable[Value], names: Mapping[Value, str]) -> str:
 
 def _loc(node: Node) -> str:
     return f" loc({', '.join(map(json.dumps, node.loc.names))})" if node.loc else ""
+
+
+def _metadata(graph: Graph) -> str:
+    entries = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in graph.metadata.items())
+    return f" metadata({', '.join(entries)})" if graph.metadata else ""
 
 
 def _attributes(op: Op) -> str:

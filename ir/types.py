@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InferenceError
+from .exact import Exact, exact
 
 Array = npt.NDArray[Any]
 
@@ -64,6 +65,8 @@ U16 = DType("u16", 16, "uint", np.dtype(np.uint16))
 U8 = DType("u8", 8, "uint", np.dtype(np.uint8))
 U4 = DType("u4", 4, "uint", np.dtype(ml_dtypes.uint4))
 BOOL = DType("bool", 8, "bool", np.dtype(np.bool_))
+#: Rational numbers (`ir/exact.py`), for proofs: no model has them, and no file holds them.
+EXACT = DType("exact", 64, "float", np.dtype(np.object_))
 
 DTYPES: dict[str, DType] = {
     d.name: d for d in (F64, F32, F16, BF16, I64, I32, I16, I8, I4, U64, U32, U16, U8, U4, BOOL)
@@ -73,10 +76,17 @@ _BY_NUMPY = {d.numpy: d for d in DTYPES.values()}
 
 def dtype_of(array: Array) -> DType:
     """The DType of a NumPy array. Raises InferenceError for dtypes that the IR does not have (strings, complex)."""
+    if array.dtype == EXACT.numpy and (not array.size or isinstance(array.flat[0], Exact)):
+        return EXACT
     try:
         return _BY_NUMPY[array.dtype.newbyteorder("=")]
     except KeyError:
         raise InferenceError(f"the IR has no element type for NumPy's {array.dtype}") from None
+
+
+def converted(array: Any, dtype: DType) -> Array:
+    """The array in another dtype, row-major; floats become exact numbers as they are."""
+    return exact(array) if dtype is EXACT else np.asarray(array, dtype.numpy, order="C")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..ir.errors import UsageError
+from ..ir.extensions import extensions
 from .base import Pass
 from .fold_quantization import FoldQuantization
 from .fuse import Fuse
@@ -22,13 +24,26 @@ def register(cls: type[Pass]) -> None:
 
 
 def pass_named(name: str) -> type[Pass] | None:
-    """The pass class with this text name, or None."""
+    """The pass class with this text name, ours or an installed package's, or None."""
+    if name not in _registry:
+        _extend(name)
     return _registry.get(name)
 
 
 def all_passes() -> tuple[type[Pass], ...]:
-    """All registered passes, in order of registration."""
+    """All passes, ours and those of installed packages, in order of registration."""
+    _extend()
     return tuple(_registry.values())
+
+
+def _extend(name: str | None = None) -> None:
+    for entry, cls in extensions("planish.passes", Pass, name):
+        if entry != cls.name:
+            raise UsageError(
+                f"the entry point {entry} of planish.passes is the pass {cls.name}", fix="give both one name"
+            )
+        if (ours := _registry.setdefault(entry, cls)) is not cls:
+            raise UsageError(f"two passes are named {entry}: {ours.__module__} and {cls.__module__}")
 
 
 for _pass in PASSES:

@@ -73,6 +73,8 @@ class Pass:
 
     name: ClassVar[str] = "pass"
     contract: ClassVar[Contract] = EXACT
+    #: What it rewrites with, if it does: `planish.testing` draws graphs that contain their patterns.
+    rules: ClassVar[tuple[Rule, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -113,8 +115,6 @@ def option_text(value: Any) -> str:
 @dataclass(frozen=True)
 class RulePass(Pass):
     """A pass that is a set of rewrite rules, applied until none fires."""
-
-    rules: ClassVar[tuple[Rule, ...]] = ()
 
     def run(self, graph: Graph, context: Context) -> Changes:
         changes = Changes()

@@ -133,9 +133,9 @@ def percentile(stats: Statistics, symmetric: bool, outside: float = 1e-4) -> Qua
     order = np.argsort(stats.centres)
     centres, share = stats.centres[order], np.cumsum(stats.counts[order]) / stats.counts.sum()
     lo, hi = np.searchsorted(share, [outside, 1 - outside])
-    return quantization(
-        stats.lo if lo == 0 else centres[lo], stats.hi if hi >= len(centres) - 1 else centres[hi], symmetric
-    )
+    low = stats.lo if lo == 0 else float(centres[lo])
+    high = stats.hi if hi >= len(centres) - 1 else float(centres[hi])
+    return quantization(low, high, symmetric)
 
 
 def mse(stats: Statistics, symmetric: bool) -> Quant:

@@ -172,7 +172,8 @@ def signed(dtype: DType) -> DType:
 
 def shifted(x: Value, offset: int, dtype: DType) -> Value:
     """The integers plus an offset, in another dtype, as a rescale by one; the offset fits the dtypes."""
-    value: Value = rescale(x, *fixed_point(1.0), zero=offset, lo=dtype.min, hi=dtype.max, dtype=dtype)
+    one = [v.reshape((1,) * min(x.type.rank, 1)) for v in fixed_point(1.0)]  # broadcasts to a scalar, too
+    value: Value = rescale(x, *one, zero=offset, lo=dtype.min, hi=dtype.max, dtype=dtype)
     return value
 
 
@@ -212,7 +213,7 @@ def _less(array: Array, offset: int, dtype: DType) -> Array:
 
 def is_one(multiplier: Array, shift: Array) -> bool:
     """Whether a rescale multiplies by one: it shifts the zero point and clamps, no more."""
-    return all(np.array_equal(a, b) for a, b in zip((multiplier, shift), fixed_point(1.0), strict=True))
+    return all(np.array_equal(a.ravel(), b) for a, b in zip((multiplier, shift), fixed_point(1.0), strict=True))
 
 
 class MergeShift(Rule):
@@ -282,7 +283,7 @@ class FoldQuantization(RulePass):
     def run(self, graph: Graph, context: Context) -> Changes:
         changes = super().run(graph, context)
         changes.refused = dict(_left(graph))
-        _annotate(graph)
+        changes.count("annotated types", _annotate(graph))
         for (op, place), reason in changes.refused.items():
             if not any(note.endswith(f"(at {place})") for note in context.notes):  # quantize has said so
                 context.notes.append(f"{op} stays float: {reason} (at {place})")
@@ -299,8 +300,12 @@ def _left(graph: Graph) -> Iterator[tuple[tuple[str, str], str]]:
             yield (producer.op.name, str(producer.loc or node.loc)), outcome.reason
 
 
-def _annotate(graph: Graph) -> None:
-    """Write what the integers at the borders mean into their types, where quantize and dequantize nodes say it."""
+def _annotate(graph: Graph) -> int:
+    """Write what the integers at the borders mean into their types, where quantize and dequantize nodes say it.
+
+    Returns how many there were.
+    """
+    annotated = 0
     for node in graph.nodes:
         if not isinstance(node.op, Quantize | Dequantize):
             continue
@@ -308,3 +313,5 @@ def _annotate(graph: Graph) -> None:
         scale, zero = (v.const for v in node.operands[1:])
         if scale is not None and zero is not None and scale.size == zero.size == 1 and integers.type.quant is None:
             integers.type = integers.type.with_quant(Quant.of(scale.item(), zero.item()))
+            annotated += 1
+    return annotated

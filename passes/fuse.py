@@ -21,26 +21,12 @@ from ..ir.ops.pool import avg_pool2d, max_pool2d, sum_pool2d
 from ..ir.ops.reduce import reduce_mean
 from ..ir.ops.shape import pad
 from ..ir.pattern import const, only_use
+from ..ir.precision import is_finite, widened
 from ..ir.rewrite import NoMatch, Rule, no_match, rewrite
 from ..ir.types import NCHW, Array, TensorType, static
 from ..runtime.contracts import REASSOCIATING, Contract
 from .base import Changes, Context, Pass
 from .moving import full_rank
-
-
-@dataclass(frozen=True)
-class Fuse(Pass):
-    """Fold batch normalization, per-channel constants and padding into convolutions, dense layers and poolings."""
-
-    contract: ClassVar[Contract] = REASSOCIATING
-
-    def run(self, graph: Graph, context: Context) -> Changes:
-        changes = Changes()
-        changes.add(rewrite(graph, INTO_NEIGHBOURS))
-        changes.add(rewrite(graph, ALONE))  # what no neighbour took
-        changes.add(rewrite(graph, INTO_NEIGHBOURS))  # and what that makes possible
-        return changes
-
 
 # ---- a layer is conv2d or dense: weights [O, ...], bias [O]
 
@@ -54,7 +40,7 @@ def along(axis: int, constant: Array, type: TensorType) -> Array | None:
     """What broadcasts to `type`, as one float64 number per index of `axis`; None where it varies otherwise."""
     if constant.ndim > type.rank:
         return None
-    full: Array = constant.reshape(static(full_rank(constant.shape, type.rank))).astype(np.float64)
+    full = widened(constant.reshape(static(full_rank(constant.shape, type.rank))))
     if any(d != 1 for i, d in enumerate(full.shape) if i != axis):
         return None
     return np.broadcast_to(full.ravel(), (int(type.shape[axis]),))  # type: ignore[arg-type]
@@ -76,11 +62,11 @@ def per_input(vector: Array, w: Array, layer: Any) -> Array:
 
 def scale_and_shift(m: Any, scale: Array, shift: Array, mean: Array, var: Array) -> tuple[Array, Array] | NoMatch:
     """batch_norm as x * k + t, in float64."""
-    wide = [v.astype(np.float64) for v in (scale, shift, mean, var)]
+    wide = [widened(v) for v in (scale, shift, mean, var)]
     with np.errstate(all="ignore"):
         k = wide[0] / np.sqrt(wide[3] + m.batch_norm.epsilon)
         t = wide[1] - wide[2] * k
-    return (k, t) if np.all(np.isfinite(k)) and np.all(np.isfinite(t)) else no_match("parameters are not finite")
+    return (k, t) if is_finite(k) and is_finite(t) else no_match("parameters are not finite")
 
 
 def normalized_axis(m: Any) -> int:
@@ -199,7 +185,7 @@ class ConstantBeforeLayer(ConstantRule):
 
 def usable(combine: Builder[Any], constant: Array) -> bool:
     """Whether a constant can go into weights: finite, and no divisor is zero."""
-    return bool(np.all(np.isfinite(constant)) and (combine is not div or np.all(constant != 0)))
+    return is_finite(constant) and (combine is not div or bool(np.all(constant != 0)))
 
 
 @dataclass(eq=False)
@@ -356,3 +342,18 @@ INTO_NEIGHBOURS: tuple[Rule, ...] = (
     PadIntoConv(), PadIntoPool(avg_pool2d), PadIntoPool(sum_pool2d), PadIntoPool(max_pool2d), AveragePoolOfWholeImage(),
 )  # fmt: skip
 ALONE: tuple[Rule, ...] = (BatchNormAlone(),)
+
+
+@dataclass(frozen=True)
+class Fuse(Pass):
+    """Fold batch normalization, per-channel constants and padding into convolutions, dense layers and poolings."""
+
+    contract: ClassVar[Contract] = REASSOCIATING
+    rules: ClassVar[tuple[Rule, ...]] = (*INTO_NEIGHBOURS, *ALONE)
+
+    def run(self, graph: Graph, context: Context) -> Changes:
+        changes = Changes()
+        changes.add(rewrite(graph, INTO_NEIGHBOURS))
+        changes.add(rewrite(graph, ALONE))  # what no neighbour took
+        changes.add(rewrite(graph, INTO_NEIGHBOURS))  # and what that makes possible
+        return changes

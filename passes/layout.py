@@ -47,7 +47,23 @@ class Layout(Pass):
     to: Literal["nhwc", "nchw"] = "nhwc"
 
     def run(self, graph: Graph, context: Context) -> Changes:
-        return _Walk(graph, ImageLayout[self.to.upper()]).run()
+        target, changes = ImageLayout[self.to.upper()], Changes()
+        if any(getattr(node.op, "layout", target) is target.other for node in graph.nodes):
+            changes.applied += _Walk(graph, target).run().applied
+        # Again while it helps: of two walks as good as each other the second would only undo what the first chose.
+        while _moved(_walked(graph.clone(), target)) < _moved(graph):
+            changes.applied += _Walk(graph, target).run().applied
+        return changes
+
+
+def _walked(graph: Graph, target: ImageLayout) -> Graph:
+    _Walk(graph, target).run()
+    return graph
+
+
+def _moved(graph: Graph) -> int:
+    """Elements that transposes move."""
+    return sum(product(node.result.type.shape) for node in graph.nodes if isinstance(node.op, Transpose))
 
 
 @dataclass(frozen=True)
@@ -85,7 +101,8 @@ class _Walk:
         self.here: Node | None = None  # new nodes stand before this one
 
     def run(self) -> Changes:
-        for node in list(self.graph.nodes):
+        nodes = list(self.graph.nodes)
+        for node in nodes:
             self.here = node
             self.visit(node)
         self.here = None
@@ -94,6 +111,8 @@ class _Walk:
             new.name = new.name or old.name
         self.graph.outputs = outputs
         self.graph.prune_from(list(self.graph.nodes))
+        gone = [node for node in nodes if isinstance(node.op, Transpose) and node.graph is None]
+        self.changes.count("transpose taken away", len(gone))
         return self.changes
 
     def visit(self, node: Node) -> None:

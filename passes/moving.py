@@ -133,7 +133,7 @@ def regrouped(shape: Shape, perm: Perm, wanted: Shape) -> tuple[Shape, Perm] | N
     Returns (s, p) such that reshape(transpose(x, perm), wanted) == transpose(reshape(x, s), p), or None where the
     reshape merges or splits axes that do not lie together in x.
     """
-    groups = _groups(tuple(shape[i] for i in perm), wanted)
+    groups = axis_groups(tuple(shape[i] for i in perm), wanted)
     if groups is None:
         return None
     longer = [i for i, d in enumerate(shape) if d != 1]
@@ -149,7 +149,7 @@ def regrouped(shape: Shape, perm: Perm, wanted: Shape) -> tuple[Shape, Perm] | N
     return tuple(wanted[i] for i in order), invert(tuple(order))
 
 
-def _groups(before: Shape, after: Shape) -> list[tuple[tuple[int, ...], tuple[int, ...]]] | None:
+def axis_groups(before: Shape, after: Shape) -> list[tuple[tuple[int, ...], tuple[int, ...]]] | None:
     """Runs of axes of two shapes with equal products, as short as can be; axes of length 1 may stand alone."""
     groups: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
     i = j = 0

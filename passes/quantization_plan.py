@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -101,16 +101,18 @@ def activation_quants(
 
 @dataclass
 class Plan:
-    """Units that become integer, and the integers and scales of their weights."""
+    """Units that become integer, the integers and scales of their weights, and constants that are rounded for them."""
 
     quants: Mapping[Value, Quant]
     units: list[Unit] = field(default_factory=list)
     weights: dict[tuple[Node, int], tuple[Array, Array]] = field(default_factory=dict)
+    rounded: dict[tuple[Node, int], Array] = field(default_factory=dict)
 
     def attempt(self, unit: Unit, per_channel: bool) -> str | None:
         """Take the unit if its op accepts the operands as they would be; else say why not.
 
-        Where only the proof against overflow fails, the weights' scales grow until it holds.
+        Where only the proof against overflow fails, the weights' scales grow until it holds; where only a bias lies
+        between the steps of its products, it moves to the nearest.
         """
         node, quant = unit.node, self.quants[unit.result]
         result = QuantizedResult(unit.result.type, I8, quant.scale[0], quant.zero[0], I8.min, I8.max)
@@ -119,19 +121,22 @@ class Plan:
             for i in node.op.weights
             if (w := node.operands[i].const) is not None and w.dtype == F32.numpy
         }
-        reason = ""
+        reason, rounded = "", dict[int, Array]()
         for _ in range(4):
             weights = {i: quantized_weights(np.asarray(node.operands[i].const), scale) for i, scale in scales.items()}
             operands = [self._operand(v, weights.get(i), scales.get(i)) for i, v in enumerate(node.operands)]
+            operands = [replace(o, real=rounded.get(i, o.real)) for i, o in enumerate(operands)]
             outcome = node.op.quantized(operands, result)
             if not isinstance(outcome, Refusal):
                 self.units.append(unit)
                 self.weights.update({(node, i): (weights[i], scales[i]) for i in scales})
+                self.rounded.update({(node, i): array for i, array in rounded.items()})
                 return None
-            reason = outcome.reason
-            if outcome.excess is None:
+            reason, excess, rounded = outcome.reason, outcome.excess, dict(outcome.rounded)
+            if excess is not None:
+                scales = {i: enlarged(scale, excess) for i, scale in scales.items()}
+            elif not rounded:
                 break
-            scales = {i: enlarged(scale, outcome.excess) for i, scale in scales.items()}
         return reason
 
     def _operand(self, value: Value, weights: Array | None, scale: Array | None) -> QuantizedOperand:

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ..ir.builder import const_value
 from ..ir.errors import UsageError
 from ..ir.evaluate import evaluate
 from ..ir.graph import Graph, Value, graph_input
@@ -37,8 +38,8 @@ class Quantize(Pass):
     calibration: how a range is chosen from what was seen: mse, percentile or minmax; auto takes the one with the best
     SQNR of the outputs on calibration samples. exclude: names of values, source nodes or ops that stay float. io:
     float, or int8 to make the graph's inputs and outputs integers. Where int32 could overflow, the weights' scales of
-    those channels are enlarged until it cannot. Raises UsageError without calibration data, for data that is not
-    finite, and for models that are quantized already.
+    those channels are enlarged until it cannot; a bias between the steps of its products moves to the nearest one.
+    Raises UsageError without calibration data, for data that is not finite, and for models that are quantized already.
     """
 
     contract: ClassVar[Contract] = APPROXIMATE
@@ -134,6 +135,10 @@ def _insert(graph: Graph, plan: Plan) -> int:
         if node in nodes:
             graph.adopt(reals := dequantize(weights, scale, np.int8(0)), before=node)
             graph.set_operand(node, i, reals)
+    for (node, i), array in plan.rounded.items():
+        if node in nodes:
+            graph.adopt(nearest := const_value(array, node.operands[i].name), before=node)
+            graph.set_operand(node, i, nearest)
     for value in touched:
         uses = list(value.uses)
         integers = _quantized(value, plan.quants[value])
@@ -170,7 +175,7 @@ def _integer_borders(graph: Graph, quants: Mapping[Value, Quant]) -> None:
             graph.replace(node.result, integers)
             graph.prune_from([node])
         if value.uses or graph.is_output(value):
-            graph.adopt(reals := _dequantized(integers, quant), before=next(graph.nodes))
+            graph.adopt(reals := _dequantized(integers, quant), before=next(graph.nodes, None))
             graph.replace(value, reals)
     for k, value in enumerate(graph.outputs):
         if (maker := value.producer) is not None and isinstance(maker.op, Dequantize):

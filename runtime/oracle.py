@@ -116,6 +116,22 @@ def graph_tolerance(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, tupl
     return result
 
 
+def batch_tolerance(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, tuple[Array, float]]]:
+    """`graph_tolerance` of each sample, with the interpreter's worst error over all of them.
+
+    On one sample it may have been precise by luck; so errors, relative to the largest element of the output, are those
+    of the sample where it was least so.
+    """
+    each = [graph_tolerance(graph, sample) for sample in samples]
+    for name in graph.output_names:
+        sizes = [float(np.max(np.abs(row[name][0]), initial=0)) for row in each]
+        finite = [0 < size < math.inf for size in sizes]
+        worst = max((row[name][1] / size for row, size, ok in zip(each, sizes, finite, strict=True) if ok), default=0.0)
+        for row, size, ok in zip(each, sizes, finite, strict=True):
+            row[name] = row[name][0], worst * size if ok else row[name][1]
+    return each
+
+
 def judge(graph: Graph, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Comparison]:
     """Judge an executor's outputs for one sample: integers (and booleans) bit for bit, floats by `graph_tolerance`."""
     return {

@@ -11,6 +11,7 @@ from typing import Any
 from ..ir.graph import Graph, Node
 from ..ir.ops.shape import Reshape
 from ..ir.types import Array
+from .unchained import Cut
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class Target(ABC):
     summary: str = ""
     #: Pipeline that turns any legal graph into the form that `emit` takes.
     lowering: str = ""
+    #: Whether it executes planish's integer ops. Others take quantized models as pairs of quantize and dequantize.
+    integer: bool = True
     #: How many multiply-accumulates `planish verify` executes, unless told how many samples: emulators are slow.
     verified_macs: int | None = None
 
@@ -120,6 +123,17 @@ class Target(ABC):
     @abstractmethod
     def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
         """Execute the artifact on a batch: arrays by input name, samples stacked along a new first axis."""
+
+    def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
+        """The artifact of a quantized graph, cut behind every `quantize`, in the empty folder `out`; and how.
+
+        None where the target cannot cut: then whole graphs are compared.
+        """
+        return None
+
+    def trace(self, artifact: Artifact) -> dict[str, Any] | None:
+        """One inference in Chrome's trace format, JSON-able; None where the target does not simulate time."""
+        return None
 
     def needs(self) -> Sequence[Need]:
         """Tools and packages that compiling or running wants."""

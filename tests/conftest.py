@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,6 +40,13 @@ def models() -> Path:
     if not Path(folder).is_dir():
         missing(f"PLANISH_MODELS={folder} is no folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tvm() -> None:
+    """Skips the test, or fails it, where TVM is not installed."""
+    if find_spec("tvm") is None:
+        missing("apache-tvm is not installed: pip install 'planish[mobile]'")
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,10 @@ import numpy as np
 
 from ...ir.op import Op
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
+from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
-from ...ir.types import BOOL, I32, I64, Array, DType
+from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
+from ...ir.types import BOOL, F32, I32, I64, Array, DType
 from .code import CTYPES, Code, scalar
 
 
@@ -206,6 +207,59 @@ def _sigmoid(op: Sigmoid, operands: Sequence[Scalar], code: Code) -> str:
     return f"1.0f / (1.0f + expf(-{operands[0].text}))"
 
 
+def comparison(symbol: str) -> Emitter:
+    """A truth value, 0 or 1; false where an operand is NaN."""
+    return lambda op, operands, code: f"({operands[0].text} {symbol} {operands[1].text})"
+
+
+def _where(op: Where, operands: Sequence[Scalar], code: Code) -> str:
+    condition, a, b = (s.text for s in operands)
+    return f"({condition} ? {a} : {b})"
+
+
+GELU = """\
+/* x times the normal distribution function of x. */
+static inline float gelu(float x)
+{
+    return 0.5f * x * erfcf(-0.70710678f * x);
+}
+"""
+
+GELU_TANH = """\
+/* x/2 (1 + tanh z) as x / (1 + e^-2z): nothing cancels. */
+static inline float gelu_tanh(float x)
+{
+    const float z = 0.79788456f * (x + 0.044715f * x * x * x);
+    return x / (1.0f + expf(-2.0f * z));
+}
+"""
+
+
+def _gelu(op: Gelu, operands: Sequence[Scalar], code: Code) -> str:
+    code.header("math.h")
+    name = code.helper("gelu_tanh", GELU_TANH) if op.tanh else code.helper("gelu", GELU)
+    return f"{name}({operands[0].text})"
+
+
+def _hard(x: Scalar, alpha: float, beta: float, code: Code) -> str:
+    """C: alpha * x + beta, clipped to 0 and 1; NaN stays."""
+    line = f"({x.text} * {code.number(alpha, F32)} + {code.number(beta, F32)})"
+    return f"({line} < 0.0f ? 0.0f : {line} > 1.0f ? 1.0f : {line})"
+
+
+def _hard_sigmoid(op: HardSigmoid, operands: Sequence[Scalar], code: Code) -> str:
+    return _hard(operands[0], op.alpha, op.beta, code)
+
+
+def _hard_swish(op: HardSwish, operands: Sequence[Scalar], code: Code) -> str:
+    return f"{operands[0].text} * {_hard(operands[0], 1 / 6, 0.5, code)}"
+
+
+def _silu(op: Silu, operands: Sequence[Scalar], code: Code) -> str:
+    code.header("math.h")
+    return f"{operands[0].text} / (1.0f + expf(-{operands[0].text}))"
+
+
 def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> str:
     (x,) = operands
     if op.dtype == BOOL:
@@ -231,7 +285,16 @@ EMITTERS: Mapping[type[Op], Emitter] = {
     Erf: function("erff"),
     Tanh: function("tanhf"),
     Sigmoid: _sigmoid,
+    Gelu: _gelu,
+    HardSigmoid: _hard_sigmoid,
+    HardSwish: _hard_swish,
+    Silu: _silu,
     Cast: _cast,
+    Equal: comparison("=="),
+    Less: comparison("<"),
+    LessEqual: comparison("<="),
+    Not: lambda op, operands, code: f"!{operands[0].text}",
+    Where: _where,
     Quantize: _quantize,
     Dequantize: _dequantize,
     Rescale: _rescale,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import jinja2
 from ...ir.constant import Const
 from ...ir.graph import Graph, Node, Value
 from ...ir.types import DType, TensorType, dtype_of
+from ..kernel import Choice, Kernel
 from ..memory import Plan, Space
 from . import cores
 from .code import CTYPES, Code, Module, Table, literal, tidy
-from .kernel import Choice, Kernel
 from .names import plain
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -47,7 +47,7 @@ class Public:
 class Project:
     """The files' texts by name, and what reports say about them."""
 
-    files: dict[str, str]
+    files: Mapping[str, str | bytes]
     functions: tuple[Function, ...]
     table_bytes: int
 
@@ -62,13 +62,13 @@ def generate(graph: Graph, name: str, plan: Plan, choices: dict[Node, Choice], f
         "macro": name.upper(),
         "arena_bytes": plan.arena_bytes,
         "alignment": plan.alignment,
-        "inputs": [_public("input", i, v.name, v.type) for i, v in enumerate(graph.inputs)],
+        "inputs": [public("input", i, v.name, v.type) for i, v in enumerate(graph.inputs)],
         "outputs": [
-            _public("output", i, n, v.type)
+            public("output", i, n, v.type)
             for i, (n, v) in enumerate(zip(graph.output_names, graph.outputs, strict=True))
         ],
         "calls": [_call(plan, f, constants) for f in functions],
-        "copies": [_copy(plan, graph.outputs[i], i, constants) for i in plan.copies],
+        "copies": [copy(plan, graph.outputs[i], i, constants) for i in plan.copies],
         "headers": sorted(module.headers | ({"string.h"} if plan.copies else set())),
         "functions": functions,
         "helpers": list(module.helpers.values()),
@@ -84,14 +84,17 @@ def generate(graph: Graph, name: str, plan: Plan, choices: dict[Node, Choice], f
         "CMakeLists.txt": "CMakeLists.txt.j2",
         "README.txt": "README.txt.j2",
     }
-    environment = _environment()
-    files = {file: environment.get_template(template).render(values) for file, template in outputs.items()}
+    templates = environment(TEMPLATES)
+    files: dict[str, str | bytes] = {
+        file: templates.get_template(template).render(values) for file, template in outputs.items()
+    }
     return Project(files, functions, sum(t.nbytes for t in module.tables.values()))
 
 
-def _environment() -> jinja2.Environment:
+def environment(*folders: Path) -> jinja2.Environment:
+    """Templates of C text, found in these folders in order."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -123,13 +126,14 @@ def _function(module: Module, index: int, node: Node, choice: Choice) -> Functio
 
 def _call(plan: Plan, function: Function, constants: dict[Value, str]) -> str:
     group = function.choice.group
-    arguments = [_pointer(plan, v, constants) for v in (*group.parameters, function.node.results[0])]
+    arguments = [pointer(plan, v, constants) for v in (*group.parameters, function.node.results[0])]
     if function.kernel.scratch(group):
         arguments.append(f"arena + {plan.scratch[function.node]}")
     return f"{function.name}({', '.join(arguments)});"
 
 
-def _pointer(plan: Plan, value: Value, constants: dict[Value, str]) -> str:
+def pointer(plan: Plan, value: Value, constants: Mapping[Value, str]) -> str:
+    """C: the first element of a value."""
     place = plan.places[value]
     if place.space is Space.INPUT:
         return f"input{place.index}"
@@ -140,8 +144,9 @@ def _pointer(plan: Plan, value: Value, constants: dict[Value, str]) -> str:
     return f"({CTYPES[value.type.dtype]} *)(void *)(arena + {place.offset})"
 
 
-def _copy(plan: Plan, value: Value, index: int, constants: dict[Value, str]) -> str:
-    return f"memcpy(output{index}, {_pointer(plan, value, constants)}, {value.type.nbytes});"
+def copy(plan: Plan, value: Value, index: int, constants: Mapping[Value, str]) -> str:
+    """C: copy an output that no layer writes."""
+    return f"memcpy(output{index}, {pointer(plan, value, constants)}, {value.type.nbytes});"
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
@@ -186,7 +191,8 @@ def _rows(numbers: Sequence[str]) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------- public
 
 
-def _public(kind: str, index: int, name: str, type: TensorType) -> Public:
+def public(kind: str, index: int, name: str, type: TensorType) -> Public:
+    """What the header says about input or output `index`."""
     shape = ", ".join(map(str, type.shape))
     described = f"[{shape}], {plain(name) or 'without a name'}"
     if type.quant is not None and len(type.quant.scale) == 1:

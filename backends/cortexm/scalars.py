@@ -10,9 +10,9 @@ from ...ir.ops.elementwise import Div
 from ...ir.ops.quant import Rescale, Table
 from ...ir.ops.unary import Cast
 from ...runtime.target import Unsupported
+from ..group import Group
 from .code import CTYPES, Code, scalar
 from .emitters import EMITTERS, Scalar, uniform
-from .group import Group
 
 
 @dataclass(frozen=True)

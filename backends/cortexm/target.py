@@ -15,17 +15,15 @@ from ...ir.errors import DoesNotFitError, UnsupportedError
 from ...ir.graph import Graph, Node
 from ...ir.types import Array
 from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
+from ..kernel import Choice, Kernel, choose, unfit
 from ..memory import Plan, plan
 from . import cores, runner
 from .code import CTYPES
-from .kernel import Choice, choose, unfit
 from .kernels import KERNELS
 from .names import identifier
 from .project import Project, generate
 from .toolchain import PACKAGES
 
-#: Of values in the arena, in bytes; the largest alignment of a C type that is used.
-ALIGNMENT = 8
 HOST = "c"
 #: A minute or two of emulation.
 VERIFIED_MACS = 2_500_000_000
@@ -35,6 +33,11 @@ class CTarget(Target):
     """Self-contained C99. `name` is `c` (portable, run on this machine) or a core of `cores.CORES` (run under QEMU)."""
 
     lowering = "layout{to=nhwc},simplify,group"
+    #: Of values in the arena, in bytes; the largest alignment of a C type that is used.
+    alignment = 8
+    kernels: Sequence[Kernel]
+    #: For whom the code is made, as its header says.
+    flags: str
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -81,11 +84,11 @@ class CTarget(Target):
     def emit(self, graph: Graph, out: Path, name: str, limits: Limits) -> Artifact:
         self._require_supported(graph)
         c_name = identifier(name)
-        memory = plan(graph, self, ALIGNMENT)
-        project = generate(graph, c_name, memory, {n: self.choice(n) for n in memory.order}, self.flags)
+        memory = plan(graph, self, self.alignment)
+        project = self._generate(graph, c_name, memory)
         _require_fit(self.name, graph, memory, project, limits)
-        for file, text in project.files.items():
-            (out / file).write_text(text, encoding="ascii", newline="\n")
+        for file, content in project.files.items():
+            (out / file).write_bytes(content if isinstance(content, bytes) else content.encode("ascii"))
         facts = _facts(c_name, self.flags, graph, memory, project)
         return Artifact(self.name, out, graph, _layers(graph, memory, project), facts)
 
@@ -98,13 +101,8 @@ class CTarget(Target):
         graph, name = artifact.graph, artifact.facts["name"]
         spec = interface(graph, name)
         arrays = [_as_stored(inputs[v.name], b) for v, b in zip(graph.inputs, spec.inputs, strict=True)]
-        sources = [artifact.path / f"{name}.c"]
         with tempfile.TemporaryDirectory(prefix="planish-") as folder:
-            build = Path(folder)
-            if self.name == HOST:
-                done = runner.run_on_host(build, sources, spec, arrays)
-            else:
-                done = runner.run_on_qemu(self.name, build, sources, spec, arrays, profile=profile)
+            done = self._execute(artifact, Path(folder), spec, arrays, profile)
         outputs = {
             key: array.reshape(len(array), *v.type.shape).astype(v.type.dtype.numpy, copy=False)
             for key, v, array in zip(graph.output_names, graph.outputs, done.outputs, strict=True)
@@ -117,6 +115,19 @@ class CTarget(Target):
             flash_bytes=done.flash_bytes,
             layers=done.layers or {},
         )
+
+    def _generate(self, graph: Graph, name: str, memory: Plan) -> Project:
+        """All files of a model whose C name is `name`."""
+        return generate(graph, name, memory, {n: self.choice(n) for n in memory.order}, self.flags)
+
+    def _execute(
+        self, artifact: Artifact, build: Path, spec: runner.Spec, arrays: Sequence[Array], profile: bool
+    ) -> runner.Execution:
+        """Build below `build`, and run on a batch."""
+        sources = [artifact.path / f"{spec.name}.c"]
+        if self.name == HOST:
+            return runner.run_on_host(build, sources, spec, arrays)
+        return runner.run_on_qemu(self.name, build, sources, spec, arrays, profile=profile)
 
     def _require_supported(self, graph: Graph) -> None:
         """Raise UnsupportedError with every node, input and output that the target cannot take."""

@@ -18,7 +18,7 @@ from ...ir.types import Array, Dim, Sym, TensorType, type_of
 from .adapters import ADAPTERS, DOMAINS, KEPT
 from .adapters.dims import PARTIAL
 from .reader import shown
-from .source import Adapted, Dims, SourceNode, Tensor
+from .source import Adapted, Dims, Parts, SourceNode, Tensor
 from .tensors import array_from, checked_shape, dtype_from, tensor_name
 from .topology import AGAIN, node_name, ordered, unique
 
@@ -66,9 +66,12 @@ class Importer:
                 details=tuple(self.problems),
                 fix="replace these nodes in the source model, or export it with another operator set",
             )
-        return _assemble(
+        graph = _assemble(
             source.name or "main", inputs, values, [v for v in outputs if v], [o.name for o in source.output]
         )
+        properties = {f"onnx.property.{p.key}": p.value for p in self.model.metadata_props}
+        graph.metadata = {"onnx.opset": str(opsets[""]), **properties}
+        return graph
 
     # ---- inputs and initializers
 
@@ -190,6 +193,9 @@ class Importer:
             symbol = tensor.symbols[0]
             self.problems.append(f"output {shown(name)} is computed from {symbol}; give --dim {symbol}=...")
             return None
+        if isinstance(tensor, Parts):
+            self.problems.append(f"output {shown(name)} is a sequence; export the model with tensor outputs")
+            return None
         if tensor is None and not self.problems:
             self.problems.append(f"output {shown(name)} is an optional result that planish does not compute")
         return tensor
@@ -227,7 +233,7 @@ def _unknown(domain: str, op_type: str) -> str:
 
 def _results(node: SourceNode, adapted: Adapted) -> list[Tensor]:
     """What an adapter returned, as a list; dims that are all known become constants."""
-    tensors: Sequence[Tensor] = [adapted] if isinstance(adapted, Value | Dims) else adapted
+    tensors: Sequence[Tensor] = [adapted] if isinstance(adapted, Value | Dims | Parts) else adapted
     if len(node.proto.output) < len(tensors):
         raise node.broken(f"{len(tensors)} results, {len(node.proto.output)} are named")
     return [node.constant(t.elements.astype(np.int64)) if isinstance(t, Dims) and not t.symbols else t for t in tensors]
@@ -247,7 +253,8 @@ def _refused(node: SourceNode, error: InferenceError) -> ModelError | Unsupporte
 
 def _locate(results: Sequence[Tensor], loc: Loc) -> None:
     """Give the new nodes that make the results their source."""
-    stack = [v.producer for v in results if isinstance(v, Value)]
+    values = [part for v in results for part in (v.values if isinstance(v, Parts) else [v])]
+    stack = [v.producer for v in values if isinstance(v, Value)]
     while stack:
         node = stack.pop()
         if node is not None and not node.loc and not isinstance(node.op, Const):

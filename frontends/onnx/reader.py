@@ -64,6 +64,7 @@ def _texts(model: onnx.ModelProto) -> Iterator[object]:
     graph = model.graph
     yield graph.name
     yield from (opset.domain for opset in model.opset_import)
+    yield from (text for entry in model.metadata_props for text in (entry.key, entry.value))
     for node in graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
     for info in (*graph.input, *graph.output):

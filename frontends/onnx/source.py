@@ -31,8 +31,15 @@ class Dims:
         return sorted({d.symbol for d in self.elements.flat if isinstance(d, Sym)})
 
 
-Tensor = Value | Dims
-Adapted = Value | Dims | Sequence[Value]
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A sequence of tensors, all known by their places: what SplitToSequence gives."""
+
+    values: tuple[Value, ...]
+
+
+Tensor = Value | Dims | Parts
+Adapted = Value | Dims | Parts | Sequence[Value]
 
 
 @dataclass(eq=False)
@@ -63,7 +70,7 @@ class SourceNode:
     @property
     def place(self) -> str:
         """For messages: operator, name, operand types."""
-        types = ", ".join("-" if v is None else "dims" if isinstance(v, Dims) else str(v.type) for v in self.operands)
+        types = ", ".join(map(_described, self.operands))
         return f"{self.proto.op_type} {shown(self.name)} ({types})"
 
     def unsupported(self, what: str, fix: str = "") -> UnsupportedError:
@@ -87,6 +94,7 @@ class SourceNode:
             return default
         attribute = self._attributes[name]
         kinds = {"i": A.INT, "f": A.FLOAT, "s": A.STRING, "ints": A.INTS, "floats": A.FLOATS, "t": A.TENSOR}
+        kinds["strings"] = A.STRINGS
         if attribute.type != kinds[field]:
             raise self.broken(f"attribute {name} is not of type {field}")
         return convert(getattr(attribute, field))
@@ -99,6 +107,9 @@ class SourceNode:
 
     def text(self, name: str, default: str) -> str:
         return self._attribute(name, "s", default, lambda s: s.decode("utf-8", "replace"))
+
+    def texts(self, name: str) -> list[str]:
+        return self._attribute(name, "strings", [], lambda v: [s.decode("utf-8", "replace") for s in v])
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         return self._attribute(name, "ints", None, lambda v: tuple(int(i) for i in v))
@@ -131,12 +142,22 @@ class SourceNode:
     def optional(self, index: int) -> Value | None:
         self._read.add(index)
         value = self.operands[index] if self.given(index) else None
+        if isinstance(value, Parts):
+            raise self.unsupported(f"operand {index} is a sequence", fix="export the model with tensors")
         if isinstance(value, Dims):
             symbols = value.symbols
             raise self.unsupported(
                 f"operand {index} is computed from {', '.join(symbols)}, which is not known",
                 fix=f"give --dim {symbols[0]}=...",
             )
+        return value
+
+    def parts(self, index: int) -> Parts:
+        """An operand that is a sequence."""
+        self._read.add(index)
+        value = self.operands[index] if self.given(index) else None
+        if not isinstance(value, Parts):
+            raise self.broken(f"operand {index} is no sequence")
         return value
 
     def array(self, index: int) -> Array | None:
@@ -209,6 +230,12 @@ class SourceNode:
         attributes = [f"attribute {shown(name)}" for name in self._attributes if name not in self._read]
         operands = [f"operand {i}" for i in range(len(self.operands)) if self.given(i) and i not in self._read]
         return attributes + operands
+
+
+def _described(tensor: Tensor | None) -> str:
+    if isinstance(tensor, Value):
+        return str(tensor.type)
+    return "-" if tensor is None else "dims" if isinstance(tensor, Dims) else "sequence"
 
 
 Adapter = Callable[[SourceNode], Adapted]

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from ..constant import Const
+from ..errors import UsageError
+from ..extensions import extensions
 from ..op import Op
 from .conv import Conv2d
 from .dense import Dense, Matmul
 from .elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
 from .fused import Fused
-from .index import Expand, Gather
-from .norm import BatchNorm
+from .index import Expand, Gather, Take
+from .logic import Equal, Less, LessEqual, Not, Where
+from .norm import BatchNorm, LayerNorm, Lrn
 from .pool import AvgPool2d, MaxPool2d, SumPool2d
 from .quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
+from .recurrent import Lstm
 from .reduce import ReduceMax, ReduceMean, ReduceSum
 from .shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from .softmax import IntegerSoftmax, Softmax
-from .unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
+from .unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
 
 BUILT_IN: tuple[type[Op], ...] = (
     Const, Fused,
     Conv2d, Dense, Matmul,
     MaxPool2d, AvgPool2d, SumPool2d,
-    BatchNorm, Softmax, IntegerSoftmax,
+    BatchNorm, LayerNorm, Lrn, Softmax, IntegerSoftmax,
     ReduceMean, ReduceSum, ReduceMax,
     Add, Sub, Mul, Div, Minimum, Maximum, Pow, Clip,
-    Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Cast,
+    Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Gelu, HardSigmoid, HardSwish, Silu, Cast,
+    Equal, Less, LessEqual, Not, Where,
+    Lstm,
     Quantize, Dequantize, Rescale, RescaleAdd, Table,
-    Reshape, Transpose, Concat, Slice, Pad, DepthToSpace, Gather, Expand,
+    Reshape, Transpose, Concat, Slice, Pad, DepthToSpace, Gather, Take, Expand,
 )  # fmt: skip
 
 _registry: dict[str, type[Op]] = {}
@@ -39,13 +45,24 @@ def register(op: type[Op]) -> None:
 
 
 def op_named(name: str) -> type[Op] | None:
-    """The op class with this text name, or None."""
+    """The op class with this text name, ours or an installed package's, or None."""
+    if name not in _registry:
+        _extend(name)
     return _registry.get(name)
 
 
 def all_ops() -> tuple[type[Op], ...]:
-    """All registered ops, in order of registration."""
+    """All ops, ours and those of installed packages, in order of registration."""
+    _extend()
     return tuple(_registry.values())
+
+
+def _extend(name: str | None = None) -> None:
+    for entry, op in extensions("planish.ops", Op, name):
+        if entry != op.name:
+            raise UsageError(f"the entry point {entry} of planish.ops is the op {op.name}", fix="give both one name")
+        if (ours := _registry.setdefault(entry, op)) is not op:
+            raise UsageError(f"two ops are named {entry}: {ours.__module__} and {op.__module__}")
 
 
 for _op in BUILT_IN:

@@ -70,7 +70,8 @@ def quantized_linear(
         return Refusal("the bias does not fit 32 bits at the scale of the products", np.abs(bias) / INT32.max)
     # Off by more than half a step of the result, the sum would be off by more than one.
     if np.any(np.abs(bias * step - b.real) > 0.5 * result.scale):
-        return Refusal("the scale of the products is too coarse for the bias")
+        rounded = {2: (bias * step).astype(b.real.dtype)}
+        return Refusal("the scale of the products is too coarse for the bias", rounded=rounded)
     acc = apply(op.like(input_zero=int(x.zero.item())), x.value, w.value, const_value(bias.astype(np.int32))).result
     excess = overflow(acc).reshape(-1)
     if np.any(excess > 1):

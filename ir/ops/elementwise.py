@@ -21,7 +21,7 @@ class Elementwise(Op):
 
     elementwise = True
 
-    def infer(self, *operands: Any) -> TensorType:
+    def infer(self, *operands: Any, **_: Any) -> TensorType:
         return TensorType(broadcast(*(t.shape for t in operands)), same_dtype(*operands))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:

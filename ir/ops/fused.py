@@ -38,7 +38,7 @@ class Fused(Op):
         from ..precision import body_error
 
         errors = body_error(self.body, operands)
-        return errors if len(errors) > 1 else errors[0]
+        return errors[0] if len(errors) == 1 else errors
 
     def cost(self, *operands: TensorType) -> Cost:
         macs = sum(n.op.cost(*(v.type for v in n.operands)).macs for n in self.body.nodes)

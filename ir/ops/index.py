@@ -8,8 +8,8 @@ from typing import ClassVar, Self
 import numpy as np
 
 from ..builder import builder
-from ..op import Draw, Instance, Op, Perm, expect, invert, op
-from ..types import F32, I8, Array, Shape, Sym, TensorType, broadcast, static
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op
+from ..types import F32, I8, I32, I64, Array, Shape, Sym, TensorType, broadcast, static
 
 
 @op
@@ -71,4 +71,36 @@ class Expand(Op):
         return Instance.of(Expand(shape), draw.array(source, draw.dtype(F32, I8)))
 
 
-gather, expand = builder(Gather), builder(Expand)
+@op
+class Take(Op):
+    """As gather, with indices that are computed: i32 or i64 of any rank, negative ones from the end. ONNX Gather-13.
+
+    x: [..., K, ...] with K on `axis`, indices: [I...] -> [..., I..., ...]. What an index beyond K gives is not defined.
+    """
+
+    ulps: ClassVar[float] = 0
+    axis: int
+
+    def infer(self, x: TensorType, indices: TensorType) -> TensorType:
+        expect(0 <= self.axis < x.rank, f"{x} has no axis {self.axis}")
+        expect(indices.dtype in (I32, I64), f"indices are i32 or i64, not {indices}")
+        return x.with_shape((*x.shape[: self.axis], *indices.shape, *x.shape[self.axis + 1 :]))
+
+    def ref(self, x: Array, indices: Array) -> Array:
+        return x.take(indices, axis=self.axis, mode="wrap")
+
+    def error(self, x: Array, indices: Array) -> Array:
+        return np.zeros((*x.shape[: self.axis], *indices.shape, *x.shape[self.axis + 1 :]))
+
+    def bounds(self, x: Bounds, indices: Bounds) -> Bounds:
+        return Bounds(self.infer(x.type, indices.type), x.lo.min(), x.hi.max())
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        shape = draw.shape(1, 3)
+        axis = draw.integer(0, len(shape) - 1)
+        indices = draw.array(draw.shape(0, 2), draw.dtype(I64, I32), -shape[axis], shape[axis] - 1)
+        return Instance.of(Take(axis), draw.array(shape, draw.dtype(F32, I8)), indices)
+
+
+gather, expand, take = builder(Gather), builder(Expand), builder(Take)

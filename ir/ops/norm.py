@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from ..builder import builder
-from ..op import Draw, Instance, Op, Perm, expect, gamma, op, same_dtype
+from ..op import Draw, Instance, Op, Perm, expect, gamma, last_axis_permuted, op, same_dtype
 from ..types import F32, NCHW, NHWC, Array, Layout, TensorType
 
 
@@ -61,4 +61,87 @@ class BatchNorm(Op):
         )  # fmt: skip
 
 
-batch_norm = builder(BatchNorm)
+@op
+class LayerNorm(Op):
+    """(x - mean) / sqrt(variance + epsilon) * scale + shift along the last axis. ONNX LayerNormalization-17.
+
+    x: [..., K], scale and shift: [K]. Floats only.
+    """
+
+    epsilon: float = 1e-5
+
+    def infer(self, x: TensorType, scale: TensorType, shift: TensorType) -> TensorType:
+        expect(x.rank >= 1 and x.dtype.is_float, f"layer_norm takes floats of rank 1 or more, not {x}")
+        for t in (scale, shift):
+            expect(t.shape == x.shape[-1:], f"parameters are {list(x.shape[-1:])}, not {t}")
+        same_dtype(x, scale, shift)
+        return x
+
+    def ref(self, x: Array, scale: Array, shift: Array) -> Array:
+        centred = x - x.mean(axis=-1, keepdims=True)
+        variance = (centred * centred).mean(axis=-1, keepdims=True)
+        return centred / np.sqrt(variance + x.dtype.type(self.epsilon)) * scale + shift
+
+    def error(self, x: Array, scale: Array, shift: Array) -> Array:
+        # x - mean is off by `off`; so the variance by `doubt`, and the quotient lies between the ends that follow.
+        # Executors that compute the variance as mean(x^2) - mean^2 are off by roundings of mean(x^2).
+        wide, n = x.astype(np.float64), x.shape[-1]
+        centred = wide - wide.mean(axis=-1, keepdims=True)
+        variance = (centred * centred).mean(axis=-1, keepdims=True)
+        unit = gamma(n + 4, (x,))
+        off = unit * (np.abs(wide).mean(axis=-1, keepdims=True) + np.abs(wide))
+        doubt = 3 * unit * (wide * wide).mean(axis=-1, keepdims=True)
+        low, high = (np.maximum(variance + s * doubt, 0) + self.epsilon * (1 + s * unit) for s in (-1, 1))
+        exact = np.abs(centred) / np.sqrt(variance + self.epsilon)
+        above = (np.abs(centred) + off) / np.sqrt(low) - exact
+        below = exact - np.maximum(np.abs(centred) - off, 0) / np.sqrt(high)
+        quotient = np.maximum(above, below) + gamma(4, (x,)) * (exact + above)
+        return quotient * np.abs(scale) + gamma(4, (x,)) * ((exact + quotient) * np.abs(scale) + np.abs(shift))
+
+    def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
+        return last_axis_permuted(self, perm, 3)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        shape = draw.shape(1)
+        parameters = [draw.array(shape[-1:], F32, -2, 2) for _ in range(2)]
+        return Instance.of(LayerNorm(draw.choice([1e-5, 1e-3])), draw.array(shape, F32), *parameters, constants=(1, 2))
+
+
+@op
+class Lrn(Op):
+    """x / (bias + alpha / size * s)^beta, s the sum of squares of `size` neighbouring channels. ONNX LRN-13.
+
+    x: [N,C,H,W]. Neighbours: (size - 1) // 2 before, the rest after; there are none beyond the ends.
+    """
+
+    size: int
+    alpha: float = 1e-4
+    beta: float = 0.75
+    bias: float = 1.0
+
+    def infer(self, x: TensorType) -> TensorType:
+        expect(x.rank == 4 and x.dtype.is_float and self.size >= 1, f"lrn takes images of floats, not {x}")
+        return x
+
+    def ref(self, x: Array) -> Array:
+        before = (self.size - 1) // 2
+        sides = [(0, 0)] * x.ndim
+        sides[1] = (before, self.size - 1 - before)
+        squares = np.pad(x * x, sides)
+        sums = sum(squares[:, i : i + x.shape[1]] for i in range(self.size))
+        base = x.dtype.type(self.bias) + x.dtype.type(self.alpha / self.size) * sums
+        return x / base ** x.dtype.type(self.beta)
+
+    def error(self, x: Array) -> Array:
+        # The base is a sum of positive terms; its relative error grows by the exponent.
+        n = (self.size + 4) * max(1.0, abs(self.beta)) + 2 * 4 + 2
+        return gamma(n, (x,)) * np.abs(self.ref(x.astype(np.float64)))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        op = Lrn(draw.choice([1, 3, 5]), draw.real(0.001, 2.0), draw.choice([0.5, 0.75, 1.0]), draw.real(0.5, 2.0))
+        return Instance.of(op, draw.array(draw.shape(4), F32))
+
+
+batch_norm, layer_norm, lrn = builder(BatchNorm), builder(LayerNorm), builder(Lrn)

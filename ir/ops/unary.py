@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..builder import builder
+from ..exact import Exact
 from ..op import Bounds, Draw, Instance, expect, gamma, op
-from ..types import BOOL, F32, I8, I32, U8, Array, DType, Quant, TensorType
+from ..types import BOOL, EXACT, F32, I8, I32, U8, Array, DType, Quant, TensorType
 from .elementwise import Elementwise
 
 
@@ -31,7 +32,7 @@ class Unary(Elementwise):
 def _increasing(op: Any, x: Bounds) -> Bounds:
     """Bounds of a function that grows with x, widened by a few units in the last place for its rounding."""
     ends = [np.asarray(op.ref(np.asarray(e, np.float64))) for e in (x.lo, x.hi)]
-    slack = 4 * float(np.finfo(x.type.dtype.numpy).eps)
+    slack = 4 * float(np.finfo(np.float64 if x.type.dtype is EXACT else x.type.dtype.numpy).eps)
     return Bounds(x.type, ends[0] - slack * np.abs(ends[0]), ends[1] + slack * np.abs(ends[1]))
 
 
@@ -76,12 +77,16 @@ class Sqrt(Unary):
         return Instance.of(Sqrt(), draw.array(draw.shape(), F32, 0, 100))
 
 
+#: NumPy has no error function; as its own functions do with objects, ask exact numbers for theirs.
+_erf = np.frompyfunc(lambda v: v.erf() if isinstance(v, Exact) else math.erf(v), 1, 1)
+
+
 @op
 class Erf(Unary):
     """Error function, 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x. ONNX Erf-13."""
 
     def ref(self, x: Array) -> Array:
-        return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)
+        return np.asarray(_erf(x), x.dtype)
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(x.type, np.array(-1.0), np.array(1.0))
@@ -89,6 +94,34 @@ class Erf(Unary):
     @staticmethod
     def examples(draw: Draw) -> Instance:
         return Instance.of(Erf(), draw.array(draw.shape(), F32, -4, 4))
+
+
+@op
+class Gelu(Unary):
+    """x times the normal distribution function of x; `tanh`: by its usual approximation. ONNX Gelu-20.
+
+    x/2 (1 + erf(x / sqrt 2)), or x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): Hendrycks and Gimpel, arXiv:1606.08415.
+    """
+
+    tanh: bool = False
+
+    def ref(self, x: Array) -> Array:
+        number = x.dtype.type
+        if self.tanh:
+            inner = (x + x**3 * number(0.044715)) * number(math.sqrt(2 / math.pi))
+            return x * number(0.5) * (1 + np.tanh(inner))
+        return x * number(0.5) * (1 + np.asarray(_erf(x / number(math.sqrt(2))), x.dtype))
+
+    def error(self, x: Array) -> Array:
+        # 1 + erf cancels where x is negative: the error is relative to x, not to the result.
+        return gamma(4 * self.ulps, [x]) * np.abs(x.astype(np.float64)) + float(np.finfo(x.dtype).tiny)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.where(x.lo >= 0, 0.0, np.maximum(-0.2, x.lo)), np.maximum(x.hi, 0.0))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Gelu(draw.boolean()), draw.array(draw.shape(), F32, -5, 5))
 
 
 @op
@@ -107,6 +140,70 @@ class Sigmoid(Unary):
     @staticmethod
     def examples(draw: Draw) -> Instance:
         return Instance.of(Sigmoid(), draw.array(draw.shape(), F32, -10, 10))
+
+
+@op
+class HardSigmoid(Unary):
+    """max(0, min(1, alpha * x + beta)). ONNX HardSigmoid-6."""
+
+    ulps: ClassVar[float] = 2
+    alpha: float = 0.2
+    beta: float = 0.5
+
+    def ref(self, x: Array) -> Array:
+        line = x * x.dtype.type(self.alpha) + x.dtype.type(self.beta)
+        return np.minimum(np.maximum(line, x.dtype.type(0)), x.dtype.type(1))
+
+    def error(self, x: Array) -> Array:
+        wide = np.abs(x.astype(np.float64))
+        inside = np.minimum(abs(self.alpha) * wide, 1 + abs(self.beta)) + abs(self.beta)  # beyond that it is clipped
+        return gamma(4, [x]) * inside
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.array(0.0), np.array(1.0))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(HardSigmoid(draw.choice([0.2, 1 / 6]), 0.5), draw.array(draw.shape(), F32, -6, 6))
+
+
+@op
+class HardSwish(Unary):
+    """x * max(0, min(1, x / 6 + 1/2)). ONNX HardSwish-14; Howard et al. 2019, arXiv:1905.02244."""
+
+    ulps: ClassVar[float] = 3
+
+    def ref(self, x: Array) -> Array:
+        line = x / x.dtype.type(6) + x.dtype.type(0.5)
+        return x * np.minimum(np.maximum(line, x.dtype.type(0)), x.dtype.type(1))
+
+    def error(self, x: Array) -> Array:
+        # The clipped factor is off by roundings of 1; the error is relative to x.
+        return gamma(8, [x]) * np.abs(x.astype(np.float64)) + float(np.finfo(x.dtype).tiny)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.where(x.lo >= 0, 0.0, np.maximum(-0.376, x.lo)), np.maximum(x.hi, 0.0))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(HardSwish(), draw.array(draw.shape(), F32, -6, 6))
+
+
+@op
+class Silu(Unary):
+    """x / (1 + e^-x), also called swish. ONNX Swish-24 with alpha 1; Elfwing et al. 2017, arXiv:1702.03118."""
+
+    ulps: ClassVar[float] = 7
+
+    def ref(self, x: Array) -> Array:
+        return x / (1 + np.exp(-x))
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return Bounds(x.type, np.where(x.lo >= 0, 0.0, np.maximum(-0.279, x.lo)), np.maximum(x.hi, 0.0))
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Silu(), draw.array(draw.shape(), F32, -10, 10))
 
 
 @op
@@ -149,4 +246,5 @@ class Cast(Elementwise):
 
 
 exp, log, sqrt, erf = builder(Exp), builder(Log), builder(Sqrt), builder(Erf)
-sigmoid, tanh, cast = builder(Sigmoid), builder(Tanh), builder(Cast)
+sigmoid, tanh, cast, gelu = builder(Sigmoid), builder(Tanh), builder(Cast), builder(Gelu)
+hard_sigmoid, hard_swish, silu = builder(HardSigmoid), builder(HardSwish), builder(Silu)

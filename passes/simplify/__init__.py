@@ -13,6 +13,7 @@ from .cse import merge_common
 from .data_movement import DATA_MOVEMENT, drop_expands
 from .folding import fold_constants
 from .identities import IDENTITIES
+from .reordering import REORDERING
 
 #: More rounds than any graph needs: each round finishes what the one before made possible.
 ROUNDS = 50
@@ -22,7 +23,7 @@ ROUNDS = 50
 class Simplify(Pass):
     """Fold constants, merge common subexpressions, drop dead code and ops that do nothing. Bit-exact, idempotent."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (*IDENTITIES, *DATA_MOVEMENT)
+    rules: ClassVar[tuple[Rule, ...]] = (*IDENTITIES, *DATA_MOVEMENT, *REORDERING)
 
     def run(self, graph: Graph, context: Context) -> Changes:
         changes = Changes()

@@ -8,144 +8,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from . import __version__
+from .debugging.commands import debug, diff, explain, profile
 from .ir.errors import PlanishError, UsageError
+from .options import PATH, Group, loading, settings, transforming
 from .screen import Screen
 
 INTERRUPTED = 130
-_PATH = click.Path(path_type=Path)
-
-
-# ---- words that options take
-
-
-class Bytes(click.ParamType):  # type: ignore[type-arg]  # generic to newer releases only
-    """A number of bytes: `65536`, `64K` or `1M`."""
-
-    name = "bytes"
-    _units = {"": 1, "K": 1 << 10, "M": 1 << 20}  # noqa: RUF012 - click's class, not a dataclass
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        number, unit = (value[:-1], value[-1].upper()) if value[-1:].isalpha() else (value, "")
-        if not (number.isascii() and number.isdigit()) or unit not in self._units:
-            self.fail(f"{value!r} is no number of bytes such as 65536, 64K or 1M", param, ctx)
-        return int(number) * self._units[unit]
-
-
-class Setting(click.ParamType):  # type: ignore[type-arg]
-    """`name=value`: a size, or where `many` is set integers with commas between; `3,` is a vector of one."""
-
-    name = "name=value"
-
-    def __init__(self, many: bool) -> None:
-        self.many = many
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        if isinstance(value, tuple):
-            return value
-        name, equals, text = value.rpartition("=")
-        try:
-            numbers = [int(part) for part in text.removesuffix(",").split(",")]
-        except ValueError:
-            numbers = []
-        vector = "," in text
-        if not (name and equals and numbers) or (not self.many and (vector or numbers[0] < 1)):
-            example = "shape=1,3,32,32" if self.many else "N=1"
-            self.fail(f"{value!r} is not of the form {example}", param, ctx)
-        return name, numbers if vector else numbers[0]
-
-
-# ---- options that commands share
-
-
-def _set_screen(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    screen = ctx.find_root().obj
-    if value and param.name == "json_":
-        screen.json = True
-    elif value and param.name == "no_color":
-        screen.color = False
-    elif value:
-        screen.verbosity = value if param.name == "verbose" else -1
-
-
-def _global_options() -> list[click.Parameter]:
-    def option(*names: str, **settings: Any) -> click.Option:
-        return click.Option(names, expose_value=False, is_eager=True, callback=_set_screen, **settings)
-
-    return [
-        option("--json", "json_", is_flag=True, help="Print one JSON object on stdout and nothing else."),
-        option("-q", "--quiet", is_flag=True, help="No remarks and no progress."),
-        option("-v", "--verbose", count=True, help="More remarks; tracebacks of internal errors."),
-        option("--no-color", is_flag=True, help="No colours (NO_COLOR in the environment does the same)."),
-    ]
-
-
-class Command(click.Command):
-    """A command that takes the global options too, wherever on the line they are typed."""
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.params.extend(_global_options())
-
-
-class Group(click.Group):
-    """The group of all commands; they are listed as they stand here, in the order of their use."""
-
-    command_class = Command
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.params.extend(_global_options())
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-def _together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def decorate(function: Any) -> Any:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-loading = _together(
-    click.option("--dim", "dims", multiple=True, type=Setting(many=False), help="Fix a symbolic dimension: N=1."),
-    click.option(
-        "--bind",
-        "binds",
-        multiple=True,
-        type=Setting(many=True),
-        help="Fix an input whose value determines shapes: shape=1,3,32,32.",
-    ),
-)
-
-transforming = _together(
-    click.argument("model", type=_PATH),
-    click.option("--target", "-t", required=True, help="What to compile for; `planish targets` lists them."),
-    click.option("--quantize", type=click.Choice(["int8"]), help="Quantize weights and activations."),
-    click.option("--calib", help="Calibration data: an .npz file keyed by input name, or random:lo,hi."),
-    click.option("--load", "plugins", multiple=True, type=_PATH, help="A Python file that defines passes of your own."),
-    click.option("--pipeline", help="Passes to run instead of the default ones: 'simplify,fuse'."),
-    click.option("--name", help="C identifier that names of the generated code begin with. Default: the model's name."),
-    click.option("--ram", type=Bytes(), help="RAM of the device, in bytes: more than that is an error."),
-    click.option("--flash", type=Bytes(), help="Flash of the device, in bytes: more than that is an error."),
-    loading,
-)
-
-
-def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    """The typed options; `dims` and `binds` become mappings."""
-    return {**options, "dims": dict(options["dims"]), "binds": dict(options["binds"])}
 
 
 # ---- the commands
@@ -164,40 +39,40 @@ def check(screen: Screen, /, **options: Any) -> int:
     """Will MODEL run on the target, and will it fit? Writes nothing."""
     from .checking import check_model
 
-    return check_model(_settings(options), screen)
+    return check_model(settings(options), screen)
 
 
 @cli.command(name="compile")
 @transforming
 @click.option("--validate", is_flag=True, help="Interpret the graph before and after each pass and compare.")
 @click.option("--print-after", is_flag=True, help="Print the graph after each pass, on stderr.")
-@click.option("--out", "-o", required=True, type=_PATH, help="Folder to write.")
+@click.option("--out", "-o", required=True, type=PATH, help="Folder to write.")
 @click.pass_obj
 def compile_(screen: Screen, /, out: Path, **options: Any) -> int:
     """Compile MODEL into a folder that holds the artifact and a report."""
     from .driver import Plan, compile_model
 
-    compile_model(Plan(**_settings(options)), out, screen)
+    compile_model(Plan(**settings(options)), out, screen)
     return 0
 
 
 @cli.command()
-@click.argument("model", type=_PATH)
+@click.argument("model", type=PATH)
 @click.option("--data", required=True, help="Inputs: an .npz file keyed by input name, or random:lo,hi.")
 @click.option("--samples", type=click.IntRange(1), help="Only so many samples.")
 @loading
-@click.option("--out", "-o", required=True, type=_PATH, help="The .npz file to write, keyed by output name.")
+@click.option("--out", "-o", required=True, type=PATH, help="The .npz file to write, keyed by output name.")
 @click.pass_obj
 def run(screen: Screen, /, **options: Any) -> int:
     """Run MODEL: an .onnx file on the reference interpreter, or a compiled folder as its target runs it."""
     from .running import run_model
 
-    run_model(screen=screen, **_settings(options))
+    run_model(screen=screen, **settings(options))
     return 0
 
 
 @cli.command()
-@click.argument("build", type=_PATH)
+@click.argument("build", type=PATH)
 @click.option(
     "--data", help="Inputs, and labels if there are: an .npz file, or random:lo,hi. Default: calibrated ranges."
 )
@@ -217,7 +92,7 @@ def verify(screen: Screen, build: Path, data: str | None, samples: int | None) -
 
 
 @cli.command()
-@click.argument("build", type=_PATH)
+@click.argument("build", type=PATH)
 @click.pass_obj
 def report(screen: Screen, build: Path) -> int:
     """Show what the folder BUILD holds: sizes, layers, passes, remarks."""
@@ -240,14 +115,21 @@ def targets(screen: Screen) -> int:
     return 0
 
 
-@cli.command()
-@click.pass_obj
-def passes(screen: Screen) -> int:
-    """List the passes, what each promises, and its options."""
-    from .listing import list_passes
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def passes(ctx: click.Context) -> int:
+    """List the passes, what each promises, and its options; or explain why a rule did not fire."""
+    if ctx.invoked_subcommand is None:
+        from .listing import list_passes
 
-    list_passes(screen)
+        list_passes(ctx.obj)
     return 0
+
+
+passes.add_command(explain)
+cli.add_command(debug)
+cli.add_command(diff)
+cli.add_command(profile)
 
 
 # ---- the one place where errors become messages and exit codes

@@ -16,8 +16,10 @@ from .ir.constant import Const
 from .ir.errors import InferenceError, UsageError
 from .ir.graph import Graph, Node
 from .ir.ops.quant import Quantize
+from .ir.text import load as load_text
 from .ir.types import Sym, static
 from .page import render
+from .ir.verifier import verify
 from .passes.base import Context
 from .passes.listeners import PrintAfter
 from .passes.pipeline import Listener, Step, parse_pipeline, run_pipeline
@@ -32,9 +34,11 @@ from .screen import Screen
 #: Both graphs of a compiled folder: the one that the artifact implements, and the model as it was imported.
 LOWERED, REFERENCE = "graphs/lowered.planish", "graphs/reference.planish"
 
-#: What runs unless --pipeline says otherwise. fold-quantization is part of every one: models come quantized, too.
-FLOAT = "simplify,fuse,fold-quantization,simplify"
-INT8 = "simplify,fuse,quantize{weights=int8},fold-quantization,simplify"
+#: What runs unless --pipeline says otherwise. Where the target executes integers they are folded: models come
+#: quantized, too.
+FLOAT = "simplify,fuse"
+INT8 = "simplify,fuse,quantize{weights=int8}"
+FOLDED = ",fold-quantization,simplify"
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Plan:
     name: str | None = None
     ram: int | None = None
     flash: int | None = None
+    opset: int | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
     binds: Mapping[str, Any] = field(default_factory=dict)
     validate: bool = False
@@ -63,13 +68,21 @@ class Plan:
                 "--quantize needs calibration data",
                 fix="give --calib FILE.npz with typical inputs, or --calib random:lo,hi for a first look",
             )
+        if self.opset is not None and self.target != "onnx":
+            raise UsageError(f"--opset is for target onnx, not {self.target}", fix="leave it out")
         if self.name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", self.name):
             raise UsageError(f"--name {self.name!r} is no C identifier", fix="letters, digits and _; no digit first")
 
-    @property
-    def passes(self) -> str:
+    def passes(self, target: Target) -> str:
         """The pipeline as text."""
-        return self.pipeline if self.pipeline is not None else INT8 if self.quantize else FLOAT
+        if self.pipeline is not None:
+            return self.pipeline
+        return (INT8 if self.quantize else FLOAT) + (FOLDED if target.integer else "")
+
+    @property
+    def target_name(self) -> str:
+        """The target, with the operator set where one is asked for."""
+        return self.target if self.opset is None else f"{self.target}:{self.opset}"
 
     @property
     def limits(self) -> Limits:
@@ -93,7 +106,12 @@ class Model:
 
 
 def read_model(path: Path, dims: Mapping[str, int], binds: Mapping[str, Any], static_batch: bool) -> Model:
-    """Import a model file. With `static_batch` a lone symbolic batch is taken as 1, and that is noted."""
+    """Import a model file, or a graph in text form (`.planish`).
+
+    With `static_batch` a lone symbolic batch is taken as 1, and that is noted.
+    """
+    if path.suffix == ".planish":
+        return _read_text(path, dims, binds)
     from .frontends.onnx import load
 
     notes: list[str] = []
@@ -102,8 +120,23 @@ def read_model(path: Path, dims: Mapping[str, int], binds: Mapping[str, Any], st
     if static_batch and (symbol := batch_symbol(graph)):
         notes = [f"the batch dimension {symbol} is taken as 1 (--dim {symbol}=... changes that)"]
         graph = load(path, dims={**dims, symbol: 1}, bind=bind, notes=notes)
-    source = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return Model(identifier(path.stem), graph, graph, source, notes=notes)
+    return Model(identifier(path.stem), graph, graph, _source(path), notes=notes)
+
+
+def _read_text(path: Path, dims: Mapping[str, int], binds: Mapping[str, Any]) -> Model:
+    """A graph in text form, with its sidecar of constants."""
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+        raise UsageError(f"{path} {state}", fix="give a model: an .onnx file, or a .planish graph")
+    if dims or binds:
+        raise UsageError(f"{path.name}: --dim and --bind are for .onnx models", fix="edit the types in the text")
+    graph = load_text(path)
+    verify(graph)
+    return Model(identifier(path.stem), graph, graph, _source(path))
+
+
+def _source(path: Path) -> dict[str, Any]:
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def batch_symbol(graph: Graph) -> str | None:
@@ -154,10 +187,11 @@ def step_as_json(step: Step) -> dict[str, Any]:
 
 def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
     """Everything before the target writes: cheap checks first, then import, passes and lowering."""
-    target = target_named(plan.target)
+    target = target_named(plan.target_name)
+    passes = plan.passes(target)
     for file in plan.plugins:
         load_passes(file)
-    parse_pipeline(plan.passes)
+    parse_pipeline(passes)
     with screen.working(f"reading {plan.model.name}"):
         model = read_model(plan.model, plan.dims, plan.binds, static_batch=True)
         require_static(model.graph)
@@ -166,7 +200,7 @@ def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
     listeners = _listeners(plan, screen)
     context = Context(None if calibration is None else lambda: iter(calibration), target)
     with screen.working(f"transforming {plan.model.name}"):
-        transform(model, plan.passes, context, listeners)
+        transform(model, passes, context, listeners)
         lower(model, target, listeners)
     return model, target, calibration
 

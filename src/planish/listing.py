@@ -29,12 +29,15 @@ def list_targets(screen: Screen) -> None:
 def list_passes(screen: Screen) -> None:
     """Every pass: contract, options with their defaults, and the first line of its documentation."""
     from .passes import all_passes
+    from .passes.options import usage
 
     found: list[dict[str, Any]] = [
         {
             "name": p.name,
             "contract": str(p.contract),
             "options": {f.name: str(f.default) for f in dataclasses.fields(p)},
+            "usage": usage(p),
+            "rules": list(dict.fromkeys(type(rule).__name__ for rule in p.rules)),
             "summary": (inspect.getdoc(p) or "").partition("\n")[0],
         }
         for p in all_passes()
@@ -44,3 +47,6 @@ def list_passes(screen: Screen) -> None:
         [p["name"], p["contract"], ", ".join(f"{n}={d}" for n, d in p["options"].items()), p["summary"]] for p in found
     ]
     screen.table((Column("pass"), Column("contract"), Column("options"), Column("what it does")), rows)
+    for p in found if screen.verbosity > 0 else ():
+        screen.say(f"{p['usage']}")
+        screen.say(f"  rules: {', '.join(p['rules']) or 'none'}")

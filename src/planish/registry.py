@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .ir.errors import UsageError
+from .ir.extensions import extensions
 
 if TYPE_CHECKING:
     from .runtime.target import Target
@@ -20,15 +21,31 @@ TARGETS: dict[str, str] = {
     "cortex-m7": "cortexm.target:CTarget",
     "cortex-m33": "cortexm.target:CTarget",
     "cortex-m55": "cortexm.target:CTarget",
+    "onnx": "onnx.target:OnnxTarget",
+    "tvm": "tvm.target:TvmTarget",
+    "tvm:aarch64-linux": "tvm.target:TvmTarget",
+    "tvm:aarch64-android": "tvm.target:TvmTarget",
+    "npu:256": "npu.target:NpuTarget",
+    "npu:128": "npu.target:NpuTarget",
+    "npu:64": "npu.target:NpuTarget",
+    "npu:32": "npu.target:NpuTarget",
 }
+#: Those that a colon and a word of the target's own may follow, `onnx:17`, `npu:machine.toml`; and their classes.
+VARIABLE = {"onnx": "onnx.target:OnnxTarget", "npu": "npu.target:NpuTarget"}
 
 
 def target_named(name: str) -> Target:
-    """The target of this name. Raises UsageError, with the nearest one, when there is none."""
-    if name not in TARGETS:
+    """The target of this name, ours or an installed package's. Raises UsageError, with the nearest, where none is."""
+    family, colon, _ = name.partition(":")
+    place = TARGETS.get(name) or (VARIABLE.get(family) if colon else None)
+    if place is None:
+        from .runtime.target import Target
+
+        for _, installed in extensions("planish.targets", Target, name):
+            return installed(name)
         near = get_close_matches(name, TARGETS, n=1)
         did_you_mean = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"there is no target {name!r}", fix=f"{did_you_mean}targets are {', '.join(TARGETS)}")
-    module, _, cls = TARGETS[name].partition(":")
+    module, _, cls = place.partition(":")
     target: Target = getattr(import_module(f"planish.backends.{module}"), cls)(name)
     return target

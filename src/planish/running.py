@@ -44,11 +44,12 @@ def run_model(
             artifact = target.load(model, load(model / LOWERED), report["facts"])
             dataset = source.of(load(model / REFERENCE), samples)
             outputs = target.run(artifact, taken(artifact.graph, dataset.arrays)).outputs
+            ran_on = f"target {target.name}"
         else:
             graph = read_model(model, dims, binds, static_batch=False).graph
             dataset = source.of(graph, samples)
             outputs = run_batch(graph, dataset.arrays)
-    ran_on = f"target {target.name}" if model.is_dir() else "the reference interpreter"
+            ran_on = "the reference interpreter"
     flat = {name: array.reshape(-1, *array.shape[2:]) for name, array in outputs.items()}
     with new_file(out) as path, path.open("wb") as file:
         np.savez(file, **flat)  # type: ignore[arg-type]  # NumPy's stubs take the names for options

@@ -25,11 +25,12 @@ from .ir.graph import Graph, Value
 from .ir.text import load
 from .ir.types import Array
 from .page import render
+from .judging import Difference, first_difference, judge_layers, same_bytes
 from .registry import target_named
 from .report import jsonable, show_layers
 from .runtime.data import Data, Dataset, read, uniform
 from .runtime.interpreter import run_batch
-from .runtime.oracle import graph_tolerance, sqnr_db
+from .runtime.oracle import sqnr_db
 from .runtime.target import Artifact, Execution
 from .screen import Screen, counted, error_as_json
 
@@ -37,27 +38,8 @@ Outputs = Mapping[str, Array]
 
 #: Samples that are drawn when no data are given.
 DRAWN = 20
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The first element in which the artifact is not what the interpreter says; `elements`: of this output and sample.
-
-    expected: for float arithmetic the result in double precision, which the tolerance is about.
-    """
-
-    output: str
-    sample: int
-    index: tuple[int, ...]
-    expected: float
-    found: float
-    elements: int
-    tolerance: float
-
-    def __str__(self) -> str:
-        place = f"{self.output}[{','.join(map(str, self.index))}] of sample {self.sample}"
-        within = f", tolerance {self.tolerance:.3g}" if self.tolerance else ""
-        return f"{place}: the interpreter says {self.expected!r}, the artifact {self.found!r}{within}"
+#: Where layers are judged one by one, the least agreement of an artifact's top-1 with the interpreter's.
+AGREEMENT = 0.995
 
 
 @dataclass(frozen=True)
@@ -67,7 +49,9 @@ class Verdict:
     exact: every byte of every output is the interpreter's. passed: exact, or for float arithmetic within the tolerance.
     accuracy: the artifact's top-1; accuracy_float: the float model's on the same samples; agreement of the two's top-1.
     sqnr_db: signal-to-noise ratio of the outputs against the float model's (None where they are equal). instructions
-    and cycles are per inference.
+    and cycles are per inference. Where layers are floats between integers (QDQ) they are judged one by one:
+    layer_steps: the largest difference of one, given the same inputs, in quantization steps (1 passes);
+    agreement_interpreter: of the artifact's top-1 with the interpreter's.
     """
 
     target: str
@@ -86,13 +70,22 @@ class Verdict:
     flash_bytes: int | None
     layers: list[dict[str, Any]]
     difference: Difference | None
+    agreement_interpreter: float | None
+    layer_steps: int | None
     interpreted: dict[str, Any] | None
 
     @property
     def error(self) -> VerificationError | None:
         """Why it did not pass."""
-        if self.difference is None:
+        if self.passed:
             return None
+        if self.difference is None:
+            return VerificationError(
+                f"the artifact for {self.target} agrees with the interpreter on too few samples",
+                where=f"top-1 of {self.agreement_interpreter:.2%}, {AGREEMENT:.1%} is asked for",
+                details=("each layer is right, given the same inputs: differences of single steps add up",),
+                fix="calibrate on more data, or keep the first layers in float (quantize{exclude=...})",
+            )
         return VerificationError(
             f"the artifact for {self.target} does not compute what the interpreter does",
             where=str(self.difference),
@@ -125,12 +118,17 @@ def verify_build(build: Path, data: str | Data | None = None, samples: int | Non
     execution = target.run(artifact, inputs, profile=True)
     expected = run_batch(lowered, inputs)
     float_outputs = run_batch(reference, executed.arrays)
-    difference = first_difference(lowered, inputs, expected, execution.outputs)
+    by_layer = judge_layers(target, artifact, inputs)
+    agreement = None if by_layer is None else measured(lowered, None, execution.outputs, expected)["agreement"]
+    if by_layer is not None:
+        difference = by_layer.difference
+    else:
+        difference = first_difference(lowered, inputs, expected, execution.outputs)
     return Verdict(
         target=target.name,
         data=dataset.source,
-        passed=difference is None,
-        exact=all(_same_bytes(expected[name], execution.outputs[name]) for name in expected),
+        passed=difference is None and (agreement is None or agreement >= AGREEMENT),
+        exact=all(same_bytes(expected[name], execution.outputs[name]) for name in expected),
         samples=len(executed),
         **measured(lowered, executed.labels, execution.outputs, float_outputs),
         sqnr_db=noise_ratio(lowered, execution.outputs, float_outputs),
@@ -141,6 +139,8 @@ def verify_build(build: Path, data: str | Data | None = None, samples: int | Non
         flash_bytes=report["flash_bytes"] if execution.flash_bytes is None else execution.flash_bytes,
         layers=_layers(artifact, execution),
         difference=difference,
+        agreement_interpreter=agreement,
+        layer_steps=None if by_layer is None else by_layer.steps,
         interpreted=_interpreted(lowered, reference, dataset) if len(executed) < len(dataset) else None,
     )
 
@@ -177,63 +177,6 @@ def _interpreted(lowered: Graph, reference: Graph, dataset: Dataset) -> dict[str
     outputs = run_batch(lowered, taken(lowered, dataset.arrays))
     found = measured(lowered, dataset.labels, outputs, run_batch(reference, dataset.arrays))
     return {"samples": len(dataset), **found}
-
-
-# ---- comparing
-
-
-def first_difference(graph: Graph, inputs: Outputs, expected: Outputs, found: Outputs) -> Difference | None:
-    """The first sample's first element that is not what it should be; None when all are.
-
-    Where all arithmetic is on integers, every bit counts; where some is on floats, the oracle's tolerance for graphs.
-    """
-    bitwise = is_integer(graph)
-    for i in range(len(next(iter(expected.values())))):
-        sample = {name: array[i] for name, array in inputs.items()}
-        allowed = {name: (array[i], 0.0) for name, array in expected.items()}
-        if not bitwise:
-            allowed = graph_tolerance(graph, sample)
-        for name, (reference, tolerance) in allowed.items():
-            wrong = (
-                _bits_differ(reference, found[name][i]) if bitwise else _beyond(reference, found[name][i], tolerance)
-            )
-            if wrong.any():
-                first = tuple(int(k) for k in np.argwhere(wrong)[0])
-                want, got = float(reference[first]), float(found[name][i][first])
-                return Difference(name, i, first, want, got, int(wrong.sum()), tolerance)
-    return None
-
-
-def _bits_differ(a: Array, b: Array) -> Array:
-    """Elementwise, by bits: NaN is NaN, and -0.0 is not 0.0."""
-    unsigned = f"u{a.dtype.itemsize}"
-    return np.asarray(np.ascontiguousarray(a).view(unsigned) != np.ascontiguousarray(b).view(unsigned)).reshape(a.shape)
-
-
-def _beyond(reference: Array, found: Array, tolerance: float) -> Array:
-    """Elementwise: further apart than the tolerance."""
-    a, b = reference.astype(np.float64), found.astype(np.float64)
-    with np.errstate(all="ignore"):
-        return np.asarray(~((a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= tolerance)))
-
-
-def is_integer(graph: Graph) -> bool:
-    """Whether all arithmetic is on integers: floats only enter through quantize, leave through dequantize, or move."""
-    for node in graph.nodes:
-        bodies = node.op.bodies()
-        if bodies and all(is_integer(body) for body in bodies):
-            continue
-        if bodies or (any(v.type.dtype.is_float for v in node.results) and not _harmless(node.op)):
-            return False
-    return True
-
-
-def _harmless(op: Any) -> bool:
-    return op.moves_data or op.name in ("const", "dequantize")
-
-
-def _same_bytes(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
 # ---- measuring
@@ -309,7 +252,7 @@ def show_verdict(screen: Screen, verdict: Verdict) -> None:
         return
     if any(layer["instructions"] for layer in verdict.layers):
         show_layers(screen, verdict.layers)
-    word = "exact" if verdict.exact else "within the tolerance" if verdict.passed else "DIFFERENT"
+    word = "exact" if verdict.exact else _closeness(verdict) if verdict.passed else "DIFFERENT"
     ran = f"{counted(verdict.samples, 'sample')} of {verdict.data}"
     screen.say(f"artifact for {verdict.target} against the interpreter: {word}, {ran}")
     for line in _figures(verdict):
@@ -324,11 +267,19 @@ def show_verdict(screen: Screen, verdict: Verdict) -> None:
         screen.error(verdict.error)
 
 
+def _closeness(verdict: Verdict) -> str:
+    if verdict.layer_steps is None:
+        return "within the tolerance"
+    apart = f"within {counted(verdict.layer_steps, 'step')}" if verdict.layer_steps else "exact"
+    return f"every layer {apart}, given the same inputs"
+
+
 def _figures(verdict: Verdict) -> list[str]:
     rates = [
         ("accuracy", _percent(verdict.accuracy)),
         ("float model", _percent(verdict.accuracy_float)),
         ("agreement of top-1", _percent(verdict.agreement)),
+        ("with the interpreter", _percent(verdict.agreement_interpreter)),
         ("SQNR", "" if verdict.sqnr_db is None else f"{verdict.sqnr_db:.1f} dB"),
     ]
     sizes = [

@@ -29,8 +29,8 @@ def commands(block):
 
 @pytest.fixture
 def folder(tmp_path, digits, monkeypatch):
-    for file in digits.iterdir():
-        if file.suffix in (".onnx", ".npz"):
+    for file in (*digits.iterdir(), *(DOCS / "tutorials").iterdir()):
+        if file.suffix in (".onnx", ".npz") or (file.parent.name == "tutorials" and file.suffix == ".py"):
             shutil.copy(file, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -78,10 +78,25 @@ def test_the_errors_are_as_documented(planish, folder, block):
         assert run(planish, folder, command) == expected
 
 
-def test_the_tutorial_runs(planish, folder, require_tool):
-    for tool in ("cc", "arm-none-eabi-gcc", "qemu-system-arm"):
+TUTORIALS = {
+    "deploy.md": ("cc", "arm-none-eabi-gcc", "qemu-system-arm"),
+    "debug.md": ("cc", "arm-none-eabi-gcc", "qemu-system-arm"),
+    "optimize-onnx.md": (),
+}
+
+
+def test_every_tutorial_is_run():
+    assert {p.name for p in (DOCS / "tutorials").glob("*.md")} == {*TUTORIALS, "write-a-pass.md"}
+    # That one is Python: tests/passes/test_docs.py runs it.
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS)
+def test_the_tutorial_runs(planish, folder, require_tool, tutorial):
+    for tool in TUTORIALS[tutorial]:
         require_tool(tool)
-    for block in blocks("tutorials/deploy.md"):
+    if tutorial == "optimize-onnx.md":
+        pytest.importorskip("onnxruntime")
+    for block in blocks(f"tutorials/{tutorial}"):
         for command, expected in commands(block):
             found = run(planish, folder, command)
             assert matches(expected, found), (command, found)

@@ -130,6 +130,7 @@ from planish.cli import _terminated
 from planish.folder import new_folder
 import signal
 signal.signal(signal.SIGTERM, _terminated)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 with new_folder(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("")
     print("half", flush=True)

@@ -179,3 +179,13 @@ def test_a_broken_sidecar_is_a_model_error(tmp_path):
     (tmp_path / "g.safetensors").unlink()
     with pytest.raises(ModelError, match="no tensor"):
         load(tmp_path / "g.planish")
+
+
+@given(st.dictionaries(st.one_of(st.text(), st.sampled_from(HOSTILE)), st.text(), max_size=3))
+def test_metadata_is_kept_by_text_and_clones(metadata):
+    x = graph_input("x", TensorType((2,), F32))
+    graph = Graph([x], [relu(x, named="y")])
+    graph.metadata = metadata
+    text, tensors = print_graph(graph.clone())
+    assert parse_graph(text, tensors).metadata == metadata
+    assert len(text.splitlines()) == 4

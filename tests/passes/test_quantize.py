@@ -163,6 +163,15 @@ def test_weight_scales_grow_until_the_accumulator_fits(per_channel: bool) -> Non
     assert np.abs(expected - actual).max() <= 2 * step
 
 
+def test_a_bias_between_the_steps_of_its_products_moves_to_the_nearest() -> None:
+    """Products of 100 * x cancel and leave less than a step of theirs: the layer becomes integer all the same."""
+    x = graph_input("x", TensorType((1, 2), F32))
+    weights, bias = np.array([[100, -100]], np.float32), np.array([0.001], np.float32)
+    graph = Graph([x], [dense(x, weights, bias)], ["y"])
+    alike = [{"x": np.full((1, 2), v, np.float32)} for v in (-1, 0.5, 1)]
+    assert float_ops(quantized(graph, Context(calibration=lambda: alike), fold=True)) == []
+
+
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
@@ -258,3 +267,10 @@ def test_values_keep_one_scale_through_movements() -> None:
             assert of(node.result) == node.operands[0].producer.operands[0].type.quant
             quants.setdefault(node.op.name, set()).add(of(node.result))
     assert set(quants) == {"max_pool2d", "reshape"}
+
+
+def test_integer_borders_of_a_graph_without_nodes() -> None:
+    x = graph_input("x", TensorType((1, 2), F32))
+    borders = quantized(Graph([x], [x], ["y"], "empty"), context_of(Graph([x], [x])), io="int8")
+    verify(borders)
+    assert [v.type.dtype for v in borders.inputs] == [I8]

@@ -10,12 +10,12 @@ import numpy as np
 
 from planish.backends.cortexm.runner import run_on_host
 from planish.backends.cortexm.target import CTarget, interface
-from planish.ir.builder import const_value
 from planish.ir.evaluate import evaluate
-from planish.ir.graph import Graph, apply, graph_input
+from planish.ir.graph import Graph
 from planish.ir.op import Instance
-from planish.ir.types import Array, type_of
+from planish.ir.types import Array
 from planish.runtime.target import Limits
+from planish.testing import kernels
 
 
 def run_sanitized(graph: Graph, samples: Sequence[Sequence[Array]]) -> list[list[Array]]:
@@ -46,15 +46,5 @@ def require_equal(graph: Graph, samples: Sequence[Sequence[Array]]) -> None:
 
 def together(instances: Sequence[Instance]) -> tuple[Graph, list[Array]]:
     """One graph that holds many instances side by side, and its inputs: one program tests them all."""
-    inputs, arrays, outputs = [], [], []
-    for number, instance in enumerate(instances):
-        operands = []
-        for i, array in enumerate(instance.operands):
-            if i in instance.constants:
-                operands.append(const_value(array))
-            else:
-                inputs.append(graph_input(f"x{number}_{i}", type_of(array)))
-                arrays.append(array)
-                operands.append(inputs[-1])
-        outputs += apply(instance.op, *operands).results
-    return Graph(inputs, outputs, [f"y{i}" for i in range(len(outputs))]), arrays
+    graph, inputs = kernels.together(instances)
+    return graph, list(inputs.values())

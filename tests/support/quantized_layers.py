@@ -60,11 +60,11 @@ def epilogues(draw: Any, channels: int, depth: int) -> tuple[list[Any], Any]:
 
 
 @st.composite
-def convolutions(draw: Any, depthwise: bool = False) -> Graph:
+def convolutions(draw: Any, depthwise: bool = False, most_outputs: int = 7) -> Graph:
     """A graph of one int8 convolution in NHWC."""
     seed = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     channels = draw(st.sampled_from([1, 2, 3, 4, 8, 12]))
-    outputs = channels if depthwise else draw(st.integers(1, 7))
+    outputs = channels if depthwise else draw(st.integers(1, most_outputs))
     window = draw(st.sampled_from([(1, 1), (3, 3), (3, 3), (2, 3), (5, 5), (10, 4), (1, 3)]))
     strides = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (2, 1)]))
     dilations = draw(st.sampled_from([(1, 1), (1, 1), (1, 2), (2, 1)]))

@@ -22,10 +22,16 @@
 #define NOT_COUNTED
 #endif
 
-/* Guard bytes stand directly before and after each buffer; 16-byte alignment suits every vector load of the cores. */
+/* Guard bytes stand directly before and after each buffer, which is aligned for every vector load of the machine. */
+#if defined(__arm__)
+#define ALIGNMENT 16
 #define GUARD_BYTES 32u
+#else
+#define ALIGNMENT 64
+#define GUARD_BYTES 64u
+#endif
 #define GUARDED(type, count)                                                                                           \
-    struct __attribute__((aligned(16)))                                                                                \
+    struct __attribute__((aligned(ALIGNMENT)))                                                                         \
     {                                                                                                                  \
         uint8_t before[GUARD_BYTES];                                                                                   \
         type data[count];                                                                                              \

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..kernel import Kernel
+from ...kernel import Kernel
 from .depthwise import SmladDepthwise, SmladDepthwise3x3
 from .elementwise import Elementwise, PortableBatchNorm
 from .linear import PortableConv2d, PortableDense, PortableMatmul
 from .move import PortableConcat, PortableGather, PortableMove, PortablePad
-from .reduce import PortableIntegerSoftmax, PortablePool2d, PortableReduce, PortableSoftmax
+from .reduce import PortableIntegerSoftmax, PortableLayerNorm, PortablePool2d, PortableReduce, PortableSoftmax
 from .smlad import SmladConv2d, SmladDense
 
 PORTABLE: tuple[Kernel, ...] = (
     PortableConv2d(), PortableDense(), PortableMatmul(),
     PortablePool2d(), PortableReduce(), PortableSoftmax(), PortableIntegerSoftmax(),
-    PortableBatchNorm(), PortableMove(), PortablePad(), PortableGather(), PortableConcat(),
+    PortableBatchNorm(), PortableLayerNorm(), PortableMove(), PortablePad(), PortableGather(), PortableConcat(),
     Elementwise(),
 )  # fmt: skip
 

@@ -13,9 +13,9 @@ import numpy as np
 from ....ir.ops.conv import Conv2d
 from ....ir.types import I8, NHWC, Array
 from ....runtime.target import Unsupported
+from ...group import Group
+from ...kernel import Kernel
 from ..code import Code
-from ..group import Group
-from ..kernel import Kernel
 from . import assembly
 from .image import Image
 from .requantize import Requantize, accumulator_bounds, around, requantize

@@ -8,9 +8,9 @@ from ....ir.ops.conv import Conv2d
 from ....ir.ops.dense import Dense, Matmul
 from ....ir.types import I32, NCHW, NHWC, Array
 from ....runtime.target import Unsupported
+from ...group import Group
 from .. import scalars
 from ..code import Code, scalar
-from ..group import Group
 from .image import Image, sliding
 from .loops import accumulate, dense_strides, index, nest, position, variables
 from .portable import Portable

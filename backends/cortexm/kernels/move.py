@@ -11,9 +11,9 @@ from ....ir.ops.index import Expand, Gather
 from ....ir.ops.shape import Concat, DepthToSpace, Pad, Slice, Transpose
 from ....ir.types import NCHW, Array
 from ....runtime.target import Unsupported
+from ...group import Group
 from .. import scalars
 from ..code import Code, scalar
-from ..group import Group
 from ..scalars import Position
 from .loops import dense_strides, index, nest, position, variables
 from .portable import Portable

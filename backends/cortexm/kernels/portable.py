@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ....runtime.target import Unsupported
+from ...group import Group
+from ...kernel import Kernel
 from .. import scalars
-from ..group import Group
-from ..kernel import Kernel
 
 
 class Portable(Kernel):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
+from ....ir.ops.norm import LayerNorm
 from ....ir.ops.pool import AvgPool2d, MaxPool2d, SumPool2d
 from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from ....ir.ops.softmax import IntegerSoftmax, Softmax
 from ....ir.types import F32, I32, DType
 from ....runtime.target import Unsupported
+from ...group import Group
 from .. import scalars
 from ..code import Code, scalar
-from ..group import Group
 from .image import Image, sliding
 from .loops import dense_strides, index, nest, position, variables
 from .portable import Portable
@@ -122,6 +123,31 @@ class PortableSoftmax(Portable):
         x = group.top(group.anchor.operands[0])
         later = {group.top(v) for n in group.epilogue for v in n.operands}
         return tuple(i for i, v in enumerate(group.parameters) if v is x and v not in later)
+
+
+class PortableLayerNorm(Portable):
+    """Row by row: the mean; the variance; quotients."""
+
+    name = "layer_norm"
+    ops = (LayerNorm,)
+
+    def emit(self, group: Group, code: Code) -> str:
+        code.header("math.h")
+        x_value, scale, shift = group.anchor.operands
+        shape = group.shape(x_value)
+        names = (*variables(shape[:-1]), "j")
+        at = position(names, shape)
+        x = f"{scalars.pointer(group, code, x_value)}[{at.flat}]"
+        factor, term = (f"{scalars.pointer(group, code, v)}[j]" for v in (scale, shift))
+        loop, size = f"for (int32_t j = 0; j < {shape[-1]}; ++j) {{\n", code.number(shape[-1], F32)
+        body = (
+            f"float mean = 0.0f;\n{loop}mean += {x};\n}}\nmean /= {size};\n"
+            f"float variance = 0.0f;\n{loop}const float d = {x} - mean;\nvariance += d * d;\n}}\n"
+            f"const float deviation = sqrtf(variance / {size} + {code.number(group.op.epsilon, F32)});\n"
+            f"{loop}const float acc = ({x} - mean) / deviation * {factor} + {term};\n"
+            f"{scalars.store(group, code, at, 'acc')}}}\n"
+        )
+        return nest(names[:-1], shape[:-1], body)
 
 
 class PortableIntegerSoftmax(Portable):

@@ -13,9 +13,9 @@ from ....ir.ops.conv import Conv2d
 from ....ir.ops.dense import Dense
 from ....ir.types import I8, NHWC, Array
 from ....runtime.target import Unsupported
+from ...group import Group
+from ...kernel import Kernel
 from ..code import Code
-from ..group import Group
-from ..kernel import Kernel
 from . import assembly
 from .image import Image, sliding
 from .requantize import Requantize, accumulator_bounds, around, requantize

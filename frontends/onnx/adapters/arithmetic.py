@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ....ir.builder import const_value
+from ....ir.evaluate import evaluate_node
 from ....ir.graph import Value
 from ....ir.ops import elementwise as e
+from ....ir.ops import logic as l
 from ....ir.ops import unary as u
 from ..source import Adapter, SourceNode
 from ..tensors import dtype_from
@@ -18,8 +21,6 @@ from ..tensors import dtype_from
 
 def number(like: Value, value: float) -> Value:
     """A scalar constant of the same dtype."""
-    from ....ir.builder import const_value
-
     return const_value(np.array(value, like.type.dtype.numpy))
 
 
@@ -69,17 +70,13 @@ def clip(node: SourceNode) -> Value:
     return low if hi is None else e.minimum(low, hi)
 
 
-def sigmoid_like(x: Value, alpha: float, beta: float) -> Value:
-    """clip(alpha * x + beta, 0, 1)."""
-    return e.clip(e.add(e.mul(x, number(x, alpha)), number(x, beta)), lo=0.0, hi=1.0)
-
-
 def hard_sigmoid(node: SourceNode) -> Value:
-    return sigmoid_like(node.value(0), node.real("alpha", 0.2), node.real("beta", 0.5))
+    return u.hard_sigmoid(node.value(0), alpha=node.real("alpha", 0.2), beta=node.real("beta", 0.5))
 
 
-def hard_swish(node: SourceNode) -> Value:
-    return e.mul(node.value(0), sigmoid_like(node.value(0), 1 / 6, 0.5))
+def swish(node: SourceNode) -> Value:
+    x, alpha = node.value(0), node.real("alpha", 1.0)
+    return u.silu(x) if alpha == 1 else e.mul(x, u.sigmoid(e.mul(x, number(x, alpha))))
 
 
 def sloped(x: Value, slope: Value) -> Value:
@@ -115,11 +112,45 @@ def cast(node: SourceNode) -> Value:
     return x if dtype == x.type.dtype else u.cast(x, dtype=dtype)
 
 
+def cast_like(node: SourceNode) -> Value:
+    node.ignore("saturate", "round_mode")
+    x, dtype = node.value(0), node.value(1).type.dtype
+    if x.type.dtype == dtype:
+        return x
+    y: Value = u.cast(x, dtype=dtype)
+    return y if x.const is None else const_value(evaluate_node(y.producer, [x.const])[0])  # type: ignore[arg-type]
+
+
+def modulo(node: SourceNode) -> Value:
+    a, b = node.array(0), node.array(1)
+    if a is None or b is None:
+        raise node.broken("an operand is missing")
+    if np.issubdtype(b.dtype, np.integer) and np.any(b == 0):
+        raise node.broken("a divisor is zero")
+    return node.constant(np.fmod(a, b) if node.integer("fmod", 0) else np.mod(a, b))
+
+
+def flipped(build: Callable[..., Any]) -> Adapter:
+    return lambda node: build(node.value(1), node.value(0))
+
+
+def gelu(node: SourceNode) -> Value:
+    mode = node.text("approximate", "none")
+    if mode not in ("none", "tanh"):
+        raise node.broken(f"approximate is {mode!r}")
+    return u.gelu(node.value(0), tanh=mode == "tanh")
+
+
 TABLE: dict[str, Adapter] = {
     "Add": binary(e.add), "Sub": binary(e.sub), "Mul": binary(e.mul), "Div": binary(e.div), "Pow": power,
     "Sum": variadic(e.add), "Min": variadic(e.minimum), "Max": variadic(e.maximum),
     "Neg": neg, "Abs": abs_, "Reciprocal": reciprocal, "Exp": unary(u.exp), "Log": unary(u.log),
-    "Sqrt": unary(u.sqrt), "Erf": unary(u.erf), "Cast": cast,
-    "Sigmoid": unary(u.sigmoid), "Tanh": unary(u.tanh), "HardSigmoid": hard_sigmoid, "HardSwish": hard_swish,
+    "Sqrt": unary(u.sqrt), "Erf": unary(u.erf), "Gelu": gelu, "Cast": cast,
+    "CastLike": cast_like, "Mod": modulo, "Equal": binary(l.equal), "Less": binary(l.less),
+    "LessOrEqual": binary(l.less_equal), "Greater": flipped(l.less), "GreaterOrEqual": flipped(l.less_equal),
+    "Not": unary(l.not_), "And": binary(e.minimum), "Or": binary(e.maximum),
+    "Where": lambda node: l.where(*(node.value(i) for i in range(3))),
+    "Sigmoid": unary(u.sigmoid), "Tanh": unary(u.tanh), "HardSigmoid": hard_sigmoid,
+    "HardSwish": unary(u.hard_swish), "Swish": swish,
     "Relu": relu, "Clip": clip, "LeakyRelu": leaky_relu, "PRelu": prelu,
 }  # fmt: skip

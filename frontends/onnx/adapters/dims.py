@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 from ....ir.builder import const_value
 from ....ir.graph import Value
 from ....ir.ops.index import expand
-from ....ir.types import Array, Sym, count
+from ....ir.types import Array, Sym, count, dtype_of
 from ..source import Adapter, Dims, SourceNode
+from ..tensors import checked_shape
 
 
 def constant(node: SourceNode) -> Value:
@@ -49,13 +51,27 @@ def size(node: SourceNode) -> Dims:
     return Dims(np.array(count(node.value(0).type.shape), object))
 
 
-TABLE: dict[str, Adapter] = {"Constant": constant, "ConstantOfShape": constant_of_shape, "Shape": shape, "Size": size}
+def range_(node: SourceNode) -> Value:
+    ends = [node.array(i) for i in range(3)]
+    if any(a is None or a.size != 1 for a in ends):
+        raise node.broken("start, limit and delta are single numbers")
+    start, limit, delta = (a.reshape(()) for a in ends if a is not None)
+    if delta == 0:
+        raise node.broken("delta is zero")
+    count = max(0, math.ceil((float(limit) - float(start)) / float(delta)))
+    checked_shape((count,), dtype_of(start), "the result")
+    return node.constant((start + np.arange(count) * delta).astype(start.dtype))
+
+
+TABLE: dict[str, Adapter] = {
+    "Constant": constant, "ConstantOfShape": constant_of_shape, "Shape": shape, "Size": size, "Range": range_,
+}  # fmt: skip
 
 
 # ---- partial evaluation: the same operators on tensors of dimensions
 
 
-def _on_dims(function: Callable[[SourceNode], Array]) -> Adapter:
+def _on_dims(function: Callable[[SourceNode], Any]) -> Adapter:
     def adapt(node: SourceNode) -> Dims:
         try:
             return Dims(np.asarray(function(node), object))

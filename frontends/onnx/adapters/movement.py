@@ -9,6 +9,7 @@ import numpy as np
 from ....ir.graph import Value
 from ....ir.ops.index import expand as expand_
 from ....ir.ops.index import gather as gather_
+from ....ir.ops.index import take as take_
 from ....ir.ops.shape import concat as concat_
 from ....ir.ops.shape import depth_to_space as depth_to_space_
 from ....ir.ops.shape import pad as pad_
@@ -16,7 +17,7 @@ from ....ir.ops.shape import reshape as reshape_
 from ....ir.ops.shape import slice_ as slice__
 from ....ir.ops.shape import transpose as transpose_
 from ....ir.types import Dim, Shape, Sym, broadcast, count
-from ..source import Adapter, SourceNode
+from ..source import Adapter, Parts, SourceNode
 
 
 def reshaped(x: Value, shape: Shape) -> Value:
@@ -188,11 +189,43 @@ def _mirrored(node: SourceNode, x: Value, before: Sequence[int], after: Sequence
     return x
 
 
+def split_to_sequence(node: SourceNode) -> Parts:
+    """A list of parts that is known while importing: only SequenceAt with a constant takes it apart."""
+    x, sizes = node.value(0), node.array(1)
+    axis = node.axis(node.integer("axis", 0), x.type.rank)
+    size, keep = node.known(x.type.shape[axis]), node.integer("keepdims", 1)
+    if sizes is None:
+        each = (1,) * size
+    elif sizes.ndim == 0:
+        n = int(sizes)
+        each = tuple(min(n, size - i) for i in range(0, size, n)) if n > 0 else ()
+    else:
+        each = tuple(int(n) for n in sizes)
+    if sum(each) != size or min(each, default=0) < 0:
+        raise node.broken(f"parts {list(each)} of a dimension of {size}")
+    stops = np.cumsum(each).tolist()
+    parts = [taken(x, axis, range(stop - n, stop)) for stop, n in zip(stops, each, strict=True)]
+    if sizes is None and not keep:
+        shape = (*x.type.shape[:axis], *x.type.shape[axis + 1 :])
+        parts = [reshape_(p, shape=shape) for p in parts]
+    return Parts(tuple(parts))
+
+
+def sequence_at(node: SourceNode) -> Value:
+    parts, position = node.parts(0), node.ints(1)
+    if position is None or len(position) != 1 or not -len(parts.values) <= position[0] < len(parts.values):
+        raise node.broken(f"position {position} in a sequence of {len(parts.values)}")
+    return parts.values[position[0]]
+
+
 def gather(node: SourceNode) -> Value:
-    x, indices = node.value(0), node.array(1)
-    if indices is None or not np.issubdtype(indices.dtype, np.integer):
+    x, given = node.value(0), node.value(1)
+    if not given.type.dtype.is_integer:
         raise node.broken("the indices must be integers")
     axis = node.axis(node.integer("axis", 0), x.type.rank)
+    if given.const is None:
+        return take_(x, given, axis=axis)
+    indices = given.const
     size = node.known(x.type.shape[axis])
     if indices.size and not (-size <= indices.min() and indices.max() < size):
         raise node.broken(f"indices {indices.min()}..{indices.max()} of a dimension of {size}")
@@ -243,7 +276,8 @@ def space_to_depth(node: SourceNode) -> Value:
 
 TABLE: dict[str, Adapter] = {
     "Reshape": reshape, "Flatten": flatten, "Transpose": transpose, "Squeeze": squeeze, "Unsqueeze": unsqueeze,
-    "Concat": concat, "Split": split, "Slice": slice_, "Pad": pad, "Gather": gather, "Expand": expand,
+    "Concat": concat, "Split": split, "SplitToSequence": split_to_sequence, "SequenceAt": sequence_at,
+    "Slice": slice_, "Pad": pad, "Gather": gather, "Expand": expand,
     "Identity": lambda node: node.value(0), "Dropout": dropout,
     "DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth,
 }  # fmt: skip

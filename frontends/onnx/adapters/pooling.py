@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ....ir.graph import Value
 from ....ir.ops.elementwise import sub
 from ....ir.ops.pool import avg_pool2d, max_pool2d
@@ -110,6 +112,18 @@ def along(node: SourceNode, x: Value, axis: int | None, function: Callable[[Valu
     return transpose(function(transpose(x, perm=perm)), perm=perm)
 
 
+def product_over(node: SourceNode) -> Value:
+    """ReduceProd of shapes: constants."""
+    x, axes = node.array(0), node.ints_of("axes", 1)
+    keepdims = bool(node.integer("keepdims", 1))
+    if x is None:
+        raise node.broken("operand 0 is missing")
+    if not axes and node.integer("noop_with_empty_axes", 0):
+        return node.value(0)
+    reduced = tuple(sorted({node.axis(a, x.ndim) for a in axes})) if axes else None
+    return node.constant(np.prod(x, axis=reduced, keepdims=keepdims, dtype=x.dtype))
+
+
 def softmax_along(node: SourceNode, x: Value) -> Value:
     axis = node.integer("axis", 0) if node.has("axis") else None
     return along(node, x, axis, softmax)
@@ -133,6 +147,7 @@ TABLE: dict[str, Adapter] = {
     "ReduceMean": reduction(reduce_mean),
     "ReduceSum": reduction(reduce_sum),
     "ReduceMax": reduction(reduce_max),
+    "ReduceProd": product_over,
     "Softmax": lambda node: softmax_along(node, node.value(0)),
     "LogSoftmax": log_softmax,
 }

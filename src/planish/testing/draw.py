@@ -51,7 +51,7 @@ class HypothesisDraw:
 
     def array(self, shape: Sequence[int], dtype: DType, low: float | None = None, high: float | None = None) -> Array:
         if dtype.kind == "bool":
-            return self.array(shape, F32, 0, 1) > 0.5
+            return np.asarray(self.array(shape, F32, 0, 1) > 0.5)
         ends = FLOAT_RANGE if dtype.is_float else (max(dtype.min, WIDE_RANGE[0]), min(dtype.max, WIDE_RANGE[1]))
         low, high = ends[0] if low is None else low, ends[1] if high is None else high
         if math.prod(shape) <= SMALL:

@@ -2,56 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
 from hypothesis import strategies as st
 
-from ..ir.graph import Graph, Value, graph_input
-from ..ir.ops.conv import conv2d
-from ..ir.ops.dense import dense
+from ..ir.builder import Builder
+from ..ir.graph import Graph, Value
+from ..ir.graph import apply as graph_apply
+from ..ir.op import Op
+from ..ir.ops.conv import Conv2d
+from ..ir.ops.dense import Dense
 from ..ir.ops.elementwise import add, clip, relu, sub
-from ..ir.ops.norm import batch_norm
-from ..ir.ops.pool import avg_pool2d, max_pool2d
+from ..ir.ops.norm import BatchNorm
+from ..ir.ops.pool import AvgPool2d, MaxPool2d
 from ..ir.ops.reduce import reduce_mean
 from ..ir.ops.shape import concat, pad, reshape, slice_, transpose
 from ..ir.ops.softmax import softmax
-from ..ir.types import F32, NCHW, Array, TensorType, static
+from ..ir.types import F32, Dim, Sym, TensorType, static
 from .draw import HypothesisDraw
+from .uses import Source
 
 Layer = Callable[["Network", Value], Value]
 
 
-class Network:
+class Network(Source):
     """A network being drawn: layers take a value and give the next one. Images are NCHW."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
-        self.draw = HypothesisDraw(draw)
-        self.values: list[Value] = []
+    def apply(self, op: type[Op], x: Value, **fixed: Any) -> Value:
+        """The op, used on x in some way."""
+        attributes, others = self.use(op, x, fixed)
+        return _value(Builder(op)(x, *others, **attributes))
 
-    def weights(self, shape: tuple[int, ...], low: float = -1, high: float = 1) -> Array:
-        """Random weights of about unit gain: a seed, not element by element."""
-        random = np.random.Generator(np.random.PCG64(self.draw.integer(0, 2**16)))
-        fan_in = max(1, int(np.prod(shape[1:])))
-        return (random.uniform(low, high, shape) / (fan_in**0.5 if low < 0 else 1)).astype(np.float32)
+    def shared(self, op: type[Op], x: Value) -> Value:
+        """The op with the weights of an earlier layer, where one fits; else with its own."""
+        alike = [
+            v.producer
+            for v in self.values
+            if v.producer is not None and type(v.producer.op) is op and v.producer.operands[0].type == x.type
+        ]
+        if not alike or self.draw.boolean():
+            return self.apply(op, x)
+        twin = self.draw.choice(alike)
+        return graph_apply(twin.op, x, *twin.operands[1:]).result
 
-    def convolution(self, x: Value, depthwise: bool = False) -> Value:
-        _, channels, height, width = static(x.type.shape)
-        groups = channels if depthwise else self.draw.choice([g for g in (1, 2) if channels % g == 0])
-        outputs = groups * self.draw.integer(1, 2) if depthwise or groups > 1 else self.draw.integer(1, 4)
-        window = (self.draw.integer(1, min(3, height)), self.draw.integer(1, min(3, width)))
-        pads = tuple(self.draw.integer(0, window[i % 2] - 1) for i in range(4))
-        w, b = self.weights((outputs, channels // groups, *window)), self.weights((outputs,))
-        strides = self.draw.size2(1, 2)
-        return _value(conv2d(x, w, b, strides=strides, pads=pads, groups=groups))
+    def convolution(self, x: Value) -> Value:
+        return self.shared(Conv2d, x)
 
     def depthwise(self, x: Value) -> Value:
-        return self.convolution(x, depthwise=True)
+        return self.apply(Conv2d, x, groups=x.type.shape[1])
 
     def normalization(self, x: Value) -> Value:
-        c = (static(x.type.shape)[1],)
-        parameters = [self.weights(c), self.weights(c), self.weights(c), self.weights(c, 0.2, 2)]
-        return _value(batch_norm(x, *parameters))
+        return self.shared(BatchNorm, x)
 
     def activation(self, x: Value) -> Value:
         return _value(
@@ -59,13 +62,7 @@ class Network:
         )
 
     def pooling(self, x: Value) -> Value:
-        _, _, height, width = static(x.type.shape)
-        window = (self.draw.integer(1, min(3, height)), self.draw.integer(1, min(3, width)))
-        strides = self.draw.size2(1, 2)
-        pads = tuple(self.draw.integer(0, window[i % 2] - 1) for i in range(4))
-        if self.draw.boolean():
-            return _value(max_pool2d(x, window=window, strides=strides, pads=pads))
-        return _value(avg_pool2d(x, window=window, strides=strides, pads=pads, count_pads=self.draw.boolean()))
+        return self.apply(self.draw.choice([MaxPool2d, AvgPool2d]), x)
 
     def residual(self, x: Value) -> Value:
         """The sum or difference with an earlier value of the same type, or with itself."""
@@ -82,9 +79,25 @@ class Network:
         return _value(pad(x, before=before, after=after, value=0.0))
 
     def cropping(self, x: Value) -> Value:
-        n, c, h, w = static(x.type.shape)
-        starts = (0, 0, self.draw.integer(0, h - 1), self.draw.integer(0, w - 1))
+        n, c, h, w = x.type.shape
+        starts = (0, 0, *(self.draw.integer(0, d - 1) for d in static((h, w))))
         return _value(slice_(x, starts=starts, stops=(n, c, h, w), steps=(1, 1, 1, 1)))
+
+    def halves(self, x: Value) -> Value:
+        """Channels split in two and joined again, perhaps with something done to one part."""
+        channels = x.type.shape[1]
+        at = self.draw.integer(0, int(channels) - 1) if isinstance(channels, int) else 0
+        ends = [(0, at), (at, channels)] if at else [(0, channels)]
+        cut: list[Value] = []
+        for start, stop in ends:
+            starts, stops = (
+                tuple(e if i == 1 else d for i, d in enumerate(whole))
+                for e, whole in ((start, (0,) * x.type.rank), (stop, x.type.shape))
+            )
+            cut.append(_value(slice_(x, starts=starts, stops=stops, steps=(1,) * x.type.rank)))
+        if self.draw.boolean():
+            cut[0] = self.activation(cut[0])
+        return _value(concat(*cut, axis=1))
 
     def there_and_back(self, x: Value) -> Value:
         """Transposes as importers leave them."""
@@ -92,45 +105,68 @@ class Network:
         return _value(transpose(self.activation(last) if self.draw.boolean() else last, perm=(0, 3, 1, 2)))
 
     def dense(self, x: Value) -> Value:
-        outputs, inputs = self.draw.integer(1, 5), static(x.type.shape)[-1]
-        return _value(dense(x, self.weights((outputs, inputs)), self.weights((outputs,))))
+        return self.shared(Dense, x)
 
     def flattened(self, x: Value) -> Value:
-        n, c, h, w = static(x.type.shape)
+        n, *image = x.type.shape
         if self.draw.boolean():
             return _value(reduce_mean(x, axes=(2, 3), keepdims=False))
-        return _value(reshape(x, shape=(n, c * h * w)))
+        return _value(reshape(x, shape=(n, math.prod(static(tuple(image))))))
+
+    def grow(self, x: Value, layers: Sequence[Layer]) -> Value:
+        """Layers one after another."""
+        for layer in layers:
+            x = layer(self, x)
+            self.values.append(x)
+        return x
+
+    def graph(self, last: Value) -> Graph:
+        """The graph of the last value, and now and then of another one."""
+        outputs = [last]
+        if self.draw.choice([False, False, False, True]):
+            outputs.append(self.draw.choice([v for v in self.values if v.producer is not None] or outputs))
+        if outputs[0] is outputs[-1]:
+            outputs = outputs[:1]
+        return Graph(self.inputs, outputs, [f"y{i}" for i in range(len(outputs))], "drawn")
 
 
+#: What is met more often stands here twice.
 IMAGE_LAYERS: tuple[Layer, ...] = (
-    Network.convolution, Network.depthwise, Network.activation, Network.pooling, Network.residual,
-    Network.normalization, Network.joined, Network.padding, Network.cropping, Network.there_and_back,
+    Network.convolution, Network.activation, Network.convolution, Network.activation,
+    Network.depthwise, Network.pooling, Network.residual, Network.normalization, Network.joined,
+    Network.padding, Network.cropping, Network.there_and_back, Network.halves,
 )  # fmt: skip
 VECTOR_LAYERS: tuple[Layer, ...] = (Network.dense, Network.activation, Network.residual)
 
 
 @st.composite
-def graphs(draw: st.DrawFn, max_layers: int = 6) -> Graph:
-    """Float networks over one small image: up to `max_layers` layers, then perhaps a classifier; 1 or 2 outputs."""
+def types(
+    draw: st.DrawFn, rank: int | None = None, max_dim: int = 6, max_batch: int = 1, symbolic: bool = False
+) -> TensorType:
+    """Types of float tensors: an image where the rank is 4. symbolic: the batch may be the symbol N."""
+    d = HypothesisDraw(draw)
+    rank = d.choice([4, 2, 3]) if rank is None else rank
+    batch: Dim = Sym("N") if symbolic and d.boolean() else d.integer(1, max_batch)
+    sizes = [d.integer(1, max_dim if i else min(4, max_dim)) for i in range(rank - 1)]
+    return TensorType((batch, *sizes), F32)
+
+
+@st.composite
+def graphs(draw: st.DrawFn, max_layers: int = 6, max_dim: int = 6, symbolic: bool = False) -> Graph:
+    """Float networks over one small image: up to `max_layers` layers, then perhaps a classifier; 1 or 2 outputs.
+
+    Branches, residuals and concats of earlier values, layers that share their weights; symbolic: perhaps any batch.
+    """
     network = Network(draw)
     d = network.draw
-    shape = NCHW.shape(1, d.integer(1, 4), d.integer(1, 6), d.integer(1, 6))
-    x = value = graph_input("x", TensorType(shape, F32))
-    network.values.append(x)
-    layers = [d.choice(IMAGE_LAYERS) for _ in range(d.integer(1, max_layers))]
+    x = network.input(draw(types(4, max_dim, symbolic=symbolic)))
+    value = network.grow(x, [d.choice(IMAGE_LAYERS) for _ in range(d.integer(1, max_layers))])
     if d.boolean():
-        layers += [Network.flattened, *(d.choice(VECTOR_LAYERS) for _ in range(d.integer(0, 3)))]
-    for layer in layers:
-        value = layer(network, value)
-        network.values.append(value)
-    if value.type.rank == 2 and d.boolean():
-        value = _value(softmax(value))
-    outputs = [value]
-    if d.choice([False, False, False, True]):
-        outputs.append(d.choice(network.values[1:]))
-    if outputs[0] is outputs[-1]:
-        outputs = outputs[:1]
-    return Graph([x], outputs, [f"y{i}" for i in range(len(outputs))], "drawn")
+        layers = [Network.flattened, Network.dense, *(d.choice(VECTOR_LAYERS) for _ in range(d.integer(0, 2)))]
+        value = network.grow(value, layers)
+        if d.boolean():
+            value = network.grow(value, [lambda _, v: _value(softmax(v))])
+    return network.graph(value)
 
 
 def _value(built: Value) -> Value:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planish.backends.cortexm.kernels.tile import LIMIT
-from planish.backends.cortexm.target import ALIGNMENT, CTarget
+from planish.backends.cortexm.target import CTarget
 from planish.backends.memory import check, plan
 from planish.ir.arithmetic import fixed_point
 from planish.ir.graph import Graph, graph_input
@@ -51,7 +51,7 @@ def test_results_that_take_over_operands_are_exact(require_tool: Any) -> None:
     @given(st.lists(networks(), min_size=5, max_size=5))
     def run(drawn: list[Graph]) -> None:
         graph = side_by_side(drawn)
-        memory = plan(graph, M4, ALIGNMENT)
+        memory = plan(graph, M4, M4.alignment)
         check(graph, memory, M4)
         taken.extend(memory.places[v] == memory.places[n.result] for n in memory.order for v in n.operands)
         require_exact(graph, M4)

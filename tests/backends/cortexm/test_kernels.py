@@ -15,6 +15,9 @@ from planish.ir.constant import Const
 from planish.ir.op import Instance, Op
 from planish.ir.ops import all_ops
 from planish.ir.ops.fused import Fused
+from planish.ir.ops.index import Take
+from planish.ir.ops.norm import Lrn
+from planish.ir.ops.recurrent import Lstm
 from planish.ir.ops.shape import Reshape
 from planish.ir.types import Array
 from planish.testing import instances
@@ -26,7 +29,9 @@ PROGRAMS = max(2, hypothesis.settings().max_examples // IN_ONE_PROGRAM)
 # For the same reason nothing is shrunk: the failure names the one example.
 IN_PROGRAMS = hypothesis.settings(max_examples=PROGRAMS, phases=[hypothesis.Phase.generate])
 
-TESTED = [op for op in all_ops() if op not in (Const, Fused)]
+#: There is no C for these yet: a graph with one is refused, with the reason.
+WITHOUT = (Lrn, Lstm, Take)
+TESTED = [op for op in all_ops() if op not in (Const, Fused, *WITHOUT)]
 
 
 def test_every_op_has_a_kernel() -> None:

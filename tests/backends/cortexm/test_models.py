@@ -14,8 +14,9 @@ from planish.runtime.interpreter import run_batch
 
 SAMPLES = 20
 TOOLS = {"c": "cc", "cortex-m4": "qemu-system-arm", "cortex-m55": "qemu-system-arm"}
-MOST_INSTRUCTIONS = {"keypoint_mlp": 5_000, "kws_dscnn": 7_400_000}
-MOST_ARENA = {"keypoint_mlp": 256, "kws_dscnn": 16_000}
+#: What was reached, and a little: a change that costs more must say why.
+MOST_INSTRUCTIONS = {"keypoint_mlp": 3_000, "kws_dscnn": 2_850_000}
+MOST_ARENA = {"keypoint_mlp": 256, "kws_dscnn": 9_000}
 MOST_STACK = 1024
 
 
@@ -34,8 +35,8 @@ def test_quantized_models_are_exact(
     done = target_named(target).run(artifact, inputs, profile=True)
     for name, wanted in run_batch(graph, inputs).items():
         assert done.outputs[name].tobytes() == wanted.tobytes()
-    assert artifact.facts["arena_bytes"] <= MOST_ARENA[model]
     if target == "cortex-m4":
+        assert artifact.facts["arena_bytes"] <= MOST_ARENA[model]
         assert done.instructions is not None
         assert done.stack_bytes is not None
         assert done.instructions <= MOST_INSTRUCTIONS[model]

@@ -5,18 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from ...ir.graph import Node
-from ...ir.op import Op
-from ...ir.types import Sym, TensorType
-from ...runtime.target import Unsupported
-from .code import CTYPES, Code
+from ..ir.graph import Node
+from ..ir.op import Op
+from ..ir.types import BOOL, F32, I8, I16, I32, I64, U8, U16, U32, U64, Sym, TensorType
+from ..runtime.target import Unsupported
 from .group import Group
+
+#: What C and its callers can hold.
+STORED = frozenset((F32, I8, I16, I32, I64, U8, U16, U32, U64, BOOL))
 
 
 class Kernel(ABC):
-    """How one kind of group becomes one C function. Stateless; listed by target in `kernels/__init__.py`."""
+    """How one kind of group becomes one function. Stateless; listed by target in a backend's `kernels/__init__.py`."""
 
     #: As reports name it.
     name: ClassVar[str]
@@ -28,11 +30,10 @@ class Kernel(ABC):
         """None when it implements this group exactly; else why not, for the report."""
 
     @abstractmethod
-    def emit(self, group: Group, code: Code) -> str:
-        """The statements of the function, specialised to the group.
+    def emit(self, group: Group, code: Any) -> Any:
+        """The body of the function, specialised to the group, in the backend's own form; `code` is its context.
 
-        In scope: `const T *x0, *x1, ...` (`group.parameters`), `T *y` (the result) and, where `scratch` is not 0,
-        `uint8_t *scratch`, aligned to 8 bytes. Constants become tables by `code.table`.
+        In scope: x0, x1, ... (`group.parameters`), y (the result) and, where `scratch` is not 0, so many bytes.
         """
 
     def scratch(self, group: Group) -> int:
@@ -98,7 +99,7 @@ def unfit(type: TensorType) -> Unsupported | None:
     unknown = [d for d in type.shape if isinstance(d, Sym)]
     if unknown:
         return Unsupported(f"dimension {unknown[0].symbol} is not known", f"give --dim {unknown[0].symbol}=...")
-    if type.dtype not in CTYPES:
+    if type.dtype not in STORED:
         return Unsupported(f"C99 has no {type.dtype}", "use f32, or integers of 8, 16 or 32 bits")
     if not 0 < type.nbytes < 1 << 31:
         return Unsupported(f"{type} has {type.nbytes} bytes", "tensors have at least one element and less than 2 GiB")

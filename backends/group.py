@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ...ir.constant import Const
-from ...ir.graph import Node, Value
-from ...ir.ops.fused import Fused
-from ...ir.types import Array, static
-from ...runtime.target import Unsupported
+from ..ir.constant import Const
+from ..ir.graph import Node, Value
+from ..ir.ops.fused import Fused
+from ..ir.types import Array, static
+from ..runtime.target import Unsupported
 
 
 @dataclass(frozen=True, eq=False)

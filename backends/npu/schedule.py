@@ -1,0 +1,302 @@
+"""In which order instructions are issued, and the semaphores that keep engines from overtaking each other.
+
+A program is written down tile by tile as if one engine did everything. Here loads are moved ahead of the work before
+them where nothing stands in the way, and every dependence between two engines becomes a signal and a wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .isa import Engine, Halt, Instruction, Space, SyncLd, SyncMm, SyncPp, SyncSt, ViewAxes, ViewBase, Window
+from .program import View
+
+#: A range of bytes of a memory: [start, stop).
+Range = tuple[Space, int, int]
+
+ENGINES = (Engine.LD, Engine.ST, Engine.MM, Engine.PP)
+#: One semaphore for each ordered pair of engines.
+SEMAPHORE = {
+    pair: i + 1 for i, pair in enumerate((a, b) for a in ENGINES for b in ENGINES if a is not b)
+}  # fmt: skip
+#: Instructions that only wait and signal.
+TOKEN = {Engine.LD: SyncLd, Engine.ST: SyncSt, Engine.MM: SyncMm, Engine.PP: SyncPp}
+
+
+def footprint(view: View) -> Range:
+    """The bytes from a view's first to its last."""
+    return (view.space, *view.extent)
+
+
+def set_view(register: int, view: View, known: View | None) -> list[Instruction]:
+    """What brings a register from `known` to `view`."""
+    result: list[Instruction] = []
+    if known is None or (known.space, known.dtype, known.address) != (view.space, view.dtype, view.address):
+        result.append(ViewBase(view=register, space=view.space, dtype=view.dtype, address=view.address))
+    for pair in (0, 1):
+        a, b = 2 * pair, 2 * pair + 1
+        axes = (view.sizes[a], view.strides[a], view.sizes[b], view.strides[b])
+        if known is None or axes != (known.sizes[a], known.strides[a], known.sizes[b], known.strides[b]):
+            size_a, stride_a, size_b, stride_b = axes
+            result.append(
+                ViewAxes(view=register, pair=pair, size_a=size_a, stride_a=stride_a, size_b=size_b, stride_b=stride_b)
+            )
+    return result
+
+
+@dataclass(eq=False)
+class Step:
+    """An instruction of the schedule: its views by field, what CTRL sets before it, and how long its engine is busy.
+
+    post: the CFGP instructions of its stages. latency: of a transfer, whose `cycles` are those on the port; else -1.
+    """
+
+    make: type[Instruction]
+    views: dict[str, View]
+    cycles: int
+    tag: int = 0
+    latency: int = -1
+    fields: dict[str, Any] = field(default_factory=dict)
+    window: Window | None = None
+    post: tuple[Instruction, ...] = ()
+    extra: tuple[Range, ...] = ()
+    settings: tuple[Instruction, ...] = ()
+    waits: tuple[int, ...] = ()
+    signal: int = 0
+
+    @property
+    def engine(self) -> Engine:
+        return self.make.engine
+
+    @cached_property
+    def reads(self) -> tuple[Range, ...]:
+        """`extra` are those of channel parameters, which no view names."""
+        return (*(footprint(view) for name, view in self.views.items() if name != "dst"), *self.extra)
+
+    @cached_property
+    def writes(self) -> tuple[Range, ...]:
+        return (footprint(self.views["dst"]),)
+
+
+@dataclass
+class Tile:
+    """What happens to one band of a layer: loads, then everything else in order."""
+
+    loads: list[Step] = field(default_factory=list)
+    body: list[Step] = field(default_factory=list)
+
+
+def overlap(a: Sequence[Range], b: Sequence[Range]) -> bool:
+    """Whether any two ranges share a byte."""
+    return any(s is t and start < end and first < stop for s, start, stop in a for t, first, end in b)
+
+
+def _independent(load: Step, steps: Sequence[Step]) -> bool:
+    return not any(
+        overlap(load.reads, s.writes) or overlap(load.writes, s.reads) or overlap(load.writes, s.writes) for s in steps
+    )
+
+
+def issue_order(tiles: Sequence[Tile]) -> list[Step]:
+    """Steps in the order of issue: the loads of a tile go before the body of the one before, where they can.
+
+    CTRL issues in order and engines have short queues, so a load that is written down late starts late.
+    """
+    steps: list[Step] = []
+    waiting: list[Step] = list(tiles[0].loads) if tiles else []
+    for i, tile in enumerate(tiles):
+        steps += waiting
+        waiting = []
+        for load in tiles[i + 1].loads if i + 1 < len(tiles) else ():
+            # Loads stay in their order: one that waits holds up the next.
+            if not waiting and _independent(load, tile.body):
+                steps.append(load)
+            else:
+                waiting.append(load)
+        steps += tile.body
+    return steps
+
+
+class _Accesses:
+    """Which step touched which bytes of one memory last."""
+
+    def __init__(self) -> None:
+        self.writers: list[tuple[int, int, int]] = []
+        self.readers: list[tuple[int, int, int]] = []
+
+    def conflicts(self, start: int, stop: int, writing: bool) -> list[int]:
+        seen = self.writers + self.readers if writing else self.writers
+        return [step for first, end, step in seen if first < stop and start < end]
+
+    def note(self, start: int, stop: int, step: int, writing: bool) -> None:
+        if writing:  # what is covered is ordered before this step, and so before all that conflicts with it
+            self.writers = [a for a in self.writers if not (start <= a[0] and a[1] <= stop)]
+            self.readers = [a for a in self.readers if not (start <= a[0] and a[1] <= stop)]
+        (self.writers if writing else self.readers).append((start, stop, step))
+
+
+def dependences(steps: Sequence[Step]) -> list[list[int]]:
+    """For each step, the earlier steps of other engines that it must wait for itself: none that follows from others."""
+    memories = {space: _Accesses() for space in Space}
+    done: list[dict[Engine, int]] = []  # per step: the last step of each engine that is known to be over at its end
+    last: dict[Engine, int] = {}
+    result: list[list[int]] = []
+    for i, step in enumerate(steps):
+        needed: set[int] = set()
+        for space, start, stop in step.reads:
+            needed.update(memories[space].conflicts(start, stop, writing=False))
+        for space, start, stop in step.writes:
+            needed.update(memories[space].conflicts(start, stop, writing=True))
+        known = dict(done[last[step.engine]]) if step.engine in last else {}
+        waits: list[int] = []
+        for j in sorted(needed, reverse=True):  # the latest first: it may imply the others
+            if known.get(steps[j].engine, -1) >= j or steps[j].engine is step.engine:
+                continue
+            waits.append(j)
+            for engine, k in done[j].items():
+                known[engine] = max(known.get(engine, -1), k)
+        result.append(waits)
+        known[step.engine] = i
+        done.append(known)
+        last[step.engine] = i
+        for space, start, stop in step.reads:
+            memories[space].note(start, stop, i, writing=False)
+        for space, start, stop in step.writes:
+            memories[space].note(start, stop, i, writing=True)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Steps with their semaphores, and for each the earlier steps whose signals it takes."""
+
+    steps: tuple[Step, ...]
+    needed: tuple[tuple[int, ...], ...]
+
+
+def synchronized(steps: Sequence[Step]) -> Schedule:
+    """Turn dependences into waits and signals.
+
+    A semaphore stands for one pair of engines. Both work in order, and the steps waited for come in ascending order, so
+    the n-th wait takes the n-th signal. An instruction has two waits and one signal; what is more stands in tokens of
+    the same engine before or behind it.
+    """
+    needed = dependences(steps)
+    takers: list[list[Engine]] = [[] for _ in steps]
+    for step, sources in zip(steps, needed, strict=True):
+        for j in sources:
+            takers[j].append(step.engine)
+    result: list[Step] = []
+    taken: list[tuple[int, ...]] = []
+    given: dict[tuple[int, Engine], int] = {}  # where the signal of a step for an engine stands
+
+    def put(step: Step, waits: Sequence[tuple[int, int]], signal: int) -> None:
+        step.waits, step.signal = tuple(semaphore for semaphore, _ in waits), signal
+        result.append(step)
+        taken.append(tuple(source for _, source in waits))
+
+    for i, step in enumerate(steps):
+        waits = [(SEMAPHORE[steps[j].engine, step.engine], given[j, step.engine]) for j in needed[i]]
+        while len(waits) > 2:
+            put(Step(TOKEN[step.engine], {}, 0, step.tag), waits[:1], 0)
+            waits = waits[1:]
+        first, others = takers[i][:1], takers[i][1:]
+        put(step, waits, SEMAPHORE[step.engine, first[0]] if first else 0)
+        given |= {(i, engine): len(result) - 1 for engine in first}
+        for engine in others:
+            put(Step(TOKEN[step.engine], {}, 0, step.tag), (), SEMAPHORE[step.engine, engine])
+            given[i, engine] = len(result) - 1
+    return Schedule(tuple(result), tuple(taken))
+
+
+def timeline(schedule: Schedule, dispatch: int, queue: int, channels: int) -> list[int]:
+    """When each step ends, in cycles: the analytic model.
+
+    Engines wait for each other and for CTRL. Transfers share the port of external memory, whoever is ready first, and
+    `channels` of an engine hide each other's latency. dispatch: cycles of CTRL per instruction. queue: places before
+    each engine.
+    """
+    steps, needed = schedule.steps, schedule.needed
+    ends, starts, issued = [-1] * len(steps), [-1] * len(steps), [-1] * len(steps)
+    of_engine: dict[Engine, list[int]] = {engine: [] for engine in ENGINES}
+    places = []
+    for i, step in enumerate(steps):
+        places.append(len(of_engine[step.engine]))
+        of_engine[step.engine].append(i)
+    following = dict.fromkeys(ENGINES, 0)
+    port = clock = control = 0
+    last = {Engine.LD: 0, Engine.ST: 0}
+    for _ in steps:
+        while control < len(steps):  # CTRL goes on until a queue is full
+            mine, place = of_engine[steps[control].engine], places[control]
+            gone = starts[mine[place - queue]] if place >= queue else 0
+            if gone < 0:
+                break
+            clock = max(clock + dispatch * (1 + len(steps[control].settings)), gone)
+            issued[control] = clock
+            control += 1
+        soonest, chosen = 0, -1
+        for engine in ENGINES:
+            mine, place = of_engine[engine], following[engine]
+            if place == len(mine) or issued[mine[place]] < 0 or any(ends[j] < 0 for j in needed[mine[place]]):
+                continue
+            i = mine[place]
+            ahead = channels if engine in (Engine.LD, Engine.ST) else 1
+            start = max([issued[i], ends[mine[place - ahead]] if place >= ahead else 0, *(ends[j] for j in needed[i])])
+            start = max(start, starts[mine[place - 1]] if place else 0)
+            if chosen < 0 or start < soonest:
+                soonest, chosen = start, i
+        step = steps[chosen]
+        starts[chosen] = soonest
+        if step.latency >= 0:
+            port = max(port, soonest + step.latency, last[step.engine]) + step.cycles
+            ends[chosen] = last[step.engine] = port
+        elif step.engine in last:
+            ends[chosen] = last[step.engine] = max(soonest, last[step.engine])
+        else:
+            ends[chosen] = soonest + step.cycles
+        following[step.engine] += 1
+    return ends
+
+
+#: The register that each engine keeps for each field. Registers are copied when an instruction is read.
+REGISTERS = {
+    (Engine.MM, "dst"): 0, (Engine.MM, "src"): 1, (Engine.MM, "weights"): 2,
+    (Engine.PP, "dst"): 3, (Engine.PP, "src"): 4, (Engine.PP, "residual"): 5, (Engine.PP, "table"): 6,
+    (Engine.PP, "a"): 7, (Engine.PP, "b"): 8,
+    (Engine.LD, "dst"): 9, (Engine.LD, "src"): 10, (Engine.ST, "dst"): 11, (Engine.ST, "src"): 12,
+}  # fmt: skip
+
+
+def configured(steps: Sequence[Step]) -> None:
+    """Settle which registers CTRL must change before each step, in this order of issue."""
+    views: dict[int, View] = {}
+    window: Window | None = None
+    post: dict[type[Instruction], Instruction] = {}
+    for step in steps:
+        settings: list[Instruction] = []
+        for name, view in step.views.items():
+            register = REGISTERS[step.engine, name]
+            settings += set_view(register, view, views.get(register))
+            views[register] = view
+        if step.window is not None and step.window != window:
+            settings.append(step.window)
+            window = step.window
+        for wanted in step.post:
+            if post.get(type(wanted)) != wanted:
+                settings.append(wanted)
+                post[type(wanted)] = wanted
+        step.settings = tuple(settings)
+
+
+def program(schedule: Schedule) -> list[Instruction]:
+    """The instructions of configured steps, and HALT."""
+    result: list[Instruction] = []
+    for step in schedule.steps:
+        registers = {name: REGISTERS[step.engine, name] for name in step.views}
+        result += step.settings
+        result.append(step.make(**step.fields, **registers, wait=step.waits, signal=step.signal, tag=step.tag))
+    return [*result, Halt()]

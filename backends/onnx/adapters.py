@@ -1,0 +1,268 @@
+"""What each op is in ONNX: one function per op, the inverse of the importer's adapters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...ir.constant import Const
+from ...ir.op import Op
+from ...ir.ops.conv import Conv2d
+from ...ir.ops.dense import Dense, Matmul
+from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
+from ...ir.ops.fused import Fused
+from ...ir.ops.index import Expand, Gather
+from ...ir.ops.norm import BatchNorm
+from ...ir.ops.pool import AvgPool2d, MaxPool2d, SumPool2d
+from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
+from ...ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
+from ...ir.ops.softmax import IntegerSoftmax, Softmax
+from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
+from ...ir.types import I32, NCHW, NHWC, Sym, TensorType
+from . import layers
+from .site import Operand, RefusedError, Site, element_type
+
+Adapter = Callable[..., Operand]
+
+#: From this operator set on an operator has as operands what were attributes: Slice, Clip, Pad, ReduceSum, ReduceMean.
+SLICE, CLIP, PAD, REDUCE_SUM, REDUCE = 10, 11, 11, 13, 18
+#: From this operator set on Gemm's bias may be left out.
+GEMM_BIAS = 11
+
+
+def refused(reason: str, hint: str = "") -> Adapter:
+    def adapter(site: Site, op: Op, *operands: Operand) -> Operand:
+        raise RefusedError(reason, hint)
+
+    return adapter
+
+
+UNFOLDED = (
+    "leave fold-quantization out of the pipeline: quantize and dequantize become QuantizeLinear and DequantizeLinear"
+)
+integers = refused("planish's integer arithmetic is not standard ONNX", UNFOLDED)
+
+
+def require_floats(op: Op, x: Operand) -> None:
+    """Raise RefusedError for a sum of integers, whose accumulator ONNX does not have."""
+    if x.type.dtype.is_integer and x.type.dtype.bits < 32:
+        raise RefusedError(f"{op.name} of {x.type.dtype} is planish's integer arithmetic, not standard ONNX", UNFOLDED)
+
+
+def same(kind: str) -> Adapter:
+    """The operator of the same meaning, without attributes."""
+    return lambda site, op, *operands: site.emit(kind, *operands)
+
+
+def channels_first(adapter: Adapter) -> Adapter:
+    """The adapter of an op on images, which ONNX has channels first; others are transposed before and after."""
+
+    def adapted(site: Site, op: Any, x: Operand, *others: Operand) -> Operand:
+        if op.layout is NCHW:
+            return adapter(site, op, x, *others)
+        rank = x.type.rank
+        image = site.transposed(x, (0, rank - 1, *range(1, rank - 1)))
+        others = tuple(site.transposed(w, NHWC.to(NCHW)) if w.type.rank == 4 else w for w in others)
+        inner = op.like(layout=NCHW)
+        type: TensorType = inner.infer(image.type, *(w.type for w in others))
+        y = adapter(site.of(type), inner, image, *others)
+        return site.transposed(y, (0, *range(2, rank), 1))
+
+    return adapted
+
+
+# ---- layers
+
+
+def is_zero(bias: Operand) -> bool:
+    return bias.const is not None and not bias.const.any()
+
+
+@channels_first
+def conv2d(site: Site, op: Conv2d, x: Operand, w: Operand, b: Operand) -> Operand:
+    require_floats(op, x)
+    return site.emit(
+        "Conv", x, w, None if is_zero(b) else b,
+        kernel_shape=list(w.type.shape[2:]), strides=list(op.strides), pads=list(op.pads),
+        dilations=list(op.dilations), group=op.groups,
+    )  # fmt: skip
+
+
+def dense(site: Site, op: Dense, x: Operand, w: Operand, b: Operand) -> Operand:
+    require_floats(op, x)
+    if x.type.rank == 2:
+        bias = None if is_zero(b) and site.opset >= GEMM_BIAS else b
+        return site.emit("Gemm", x, w, bias, transB=1)
+    product = site.emit("MatMul", x, site.transposed(w, (1, 0)))
+    return product if is_zero(b) else site.emit("Add", product, b)
+
+
+def matmul(site: Site, op: Matmul, a: Operand, b: Operand) -> Operand:
+    require_floats(op, a)
+    return site.emit("MatMul", a, b)
+
+
+@channels_first
+def batch_norm(site: Site, op: BatchNorm, *operands: Operand) -> Operand:
+    return site.emit("BatchNormalization", *operands, epsilon=op.epsilon)
+
+
+def softmax(site: Site, op: Softmax, x: Operand) -> Operand:
+    # Not -1: before opset 13 the axis splits the shape in two, which along the last one is the same.
+    return site.emit("Softmax", x, axis=x.type.rank - 1)
+
+
+# ---- windows and reductions
+
+
+def pool(kind: str) -> Adapter:
+    @channels_first
+    def adapter(site: Site, op: Any, x: Operand) -> Operand:
+        return site.emit(
+            kind, x, kernel_shape=list(op.window), strides=list(op.strides), pads=list(op.pads),
+            dilations=None if op.dilations == (1, 1) else list(op.dilations),
+            count_include_pad=1 if getattr(op, "count_pads", False) else None,
+        )  # fmt: skip
+
+    return adapter
+
+
+def reduction(kind: str, since: int) -> Adapter:
+    def adapter(site: Site, op: Any, x: Operand) -> Operand:
+        if kind == "ReduceSum":
+            require_floats(op, x)
+        if not op.axes:
+            return site.emit("Identity", x)
+        if kind == "ReduceMean" and op.keepdims and x.type.rank == 4 and op.axes == (2, 3):
+            return site.emit("GlobalAveragePool", x)
+        if site.opset < since:
+            return site.emit(kind, x, axes=list(op.axes), keepdims=int(op.keepdims))
+        return site.emit(kind, x, site.array("axes", op.axes), keepdims=int(op.keepdims))
+
+    return adapter
+
+
+# ---- elementwise
+
+
+def clip(site: Site, op: Clip, x: Operand) -> Operand:
+    if (op.lo, op.hi) == (0, math.inf):
+        return site.emit("Relu", x)
+    if site.opset < CLIP:
+        return site.emit("Clip", x, min=op.lo, max=op.hi)
+    return site.emit("Clip", x, *bounds(site, op, x.type))
+
+
+def bounds(site: Site, op: Clip | Quantize, type: TensorType) -> list[Operand | None]:
+    """The ends of a Clip; an infinite one is left out."""
+    ends = {"min": op.lo, "max": op.hi}
+    return [None if math.isinf(v) else site.array(k, np.array(v, type.dtype.numpy)) for k, v in ends.items()]
+
+
+def cast(site: Site, op: Cast, x: Operand) -> Operand:
+    return site.emit("Cast", x, to=element_type(op.dtype))
+
+
+# ---- quantization
+
+
+def parameters(site: Site, x: Operand, scale: Operand, zero: Operand) -> tuple[Operand, Operand, int | None]:
+    """Scale and zero point as ONNX has them: scalars, or vectors along one axis, which is returned."""
+    if scale.const is None or zero.const is None:
+        raise RefusedError("a scale or zero point is computed at run time", "fold the constants: simplify")
+    scales, zeros = np.broadcast_arrays(scale.const, zero.const)
+    shape = (1,) * (x.type.rank - scales.ndim) + scales.shape
+    axes = [i for i, d in enumerate(shape) if d != 1]
+    if len(axes) > 1:
+        raise RefusedError("scales along more than one axis are not standard ONNX", "quantize per tensor or per axis")
+    flat = (-1,) if axes else ()
+    given = {"scale": scales, "zero_point": zeros}
+    a, b = (site.array(role, np.array(v.reshape(flat), order="C")) for role, v in given.items())
+    return a, b, axes[0] if axes else None
+
+
+def quantize(site: Site, op: Quantize, x: Operand, scale: Operand, zero: Operand) -> Operand:
+    scales, zeros, axis = parameters(site, x, scale, zero)
+    q = site.emit("QuantizeLinear", x, scales, zeros, axis=axis)
+    if (op.lo, op.hi) == (op.dtype.min, op.dtype.max):
+        return q
+    return site.emit("Clip", q, *bounds(site, op, q.type))
+
+
+def dequantize(site: Site, op: Dequantize, x: Operand, scale: Operand, zero: Operand) -> Operand:
+    scales, zeros, axis = parameters(site, x, scale, zero)
+    unshifted = x.type.dtype == I32 and is_zero(zeros)  # of 32-bit integers ONNX allows no other zero point
+    return site.emit("DequantizeLinear", x, scales, None if unshifted else zeros, axis=axis)
+
+
+# ---- movements
+
+
+def reshape(site: Site, op: Reshape, x: Operand) -> Operand:
+    return site.emit("Reshape", x, site.array("shape", [-1 if isinstance(d, Sym) else d for d in op.shape]))
+
+
+def transpose(site: Site, op: Transpose, x: Operand) -> Operand:
+    return site.emit("Transpose", x, perm=list(op.perm))
+
+
+def concat(site: Site, op: Concat, *operands: Operand) -> Operand:
+    return site.emit("Concat", *operands, axis=op.axis)
+
+
+def slice_(site: Site, op: Slice, x: Operand) -> Operand:
+    """Only the axes that are sliced; ends that are symbols are the whole axis."""
+    bounds = zip(op.starts, op.stops, op.steps, x.type.shape, strict=True)
+    kept = [(i, a, b, s) for i, (a, b, s, d) in enumerate(bounds) if not isinstance(b, Sym) and (a, b, s) != (0, d, 1)]
+    if not kept:
+        return site.emit("Identity", x)
+    axes, starts, ends, steps = (list(column) for column in zip(*kept, strict=True))
+    if site.opset < SLICE:
+        return site.emit("Slice", x, axes=axes, starts=starts, ends=ends, steps=None if set(steps) == {1} else steps)
+    given = {"starts": starts, "ends": ends, "axes": axes, "steps": steps}
+    return site.emit("Slice", x, *(site.array(role, v) for role, v in given.items()))
+
+
+def pad(site: Site, op: Pad, x: Operand) -> Operand:
+    if site.opset < PAD:
+        return site.emit("Pad", x, pads=[*op.before, *op.after], value=float(op.value))
+    value = site.array("value", np.array(op.value, x.type.dtype.numpy))
+    return site.emit("Pad", x, site.array("pads", [*op.before, *op.after]), value)
+
+
+@channels_first
+def depth_to_space(site: Site, op: DepthToSpace, x: Operand) -> Operand:
+    return site.emit("DepthToSpace", x, blocksize=op.block, mode="CRD" if op.column_first else None)
+
+
+def gather(site: Site, op: Gather, x: Operand) -> Operand:
+    return site.emit("Gather", x, site.array("indices", op.indices), axis=op.axis)
+
+
+def expand(site: Site, op: Expand, x: Operand) -> Operand:
+    if symbols := [d.symbol for d in op.shape if isinstance(d, Sym)]:
+        raise RefusedError("the shape is not known", f"give --dim {symbols[0]}=...")
+    return site.emit("Expand", x, site.array("shape", [d for d in op.shape if not isinstance(d, Sym)]))
+
+
+#: Every op but those that `writer` handles itself: constants, and groups, which are written as their bodies.
+ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
+    Conv2d: conv2d, Dense: dense, Matmul: matmul, BatchNorm: batch_norm, Softmax: softmax,
+    MaxPool2d: pool("MaxPool"), AvgPool2d: pool("AveragePool"), SumPool2d: integers,
+    ReduceMean: reduction("ReduceMean", REDUCE), ReduceMax: reduction("ReduceMax", REDUCE),
+    ReduceSum: reduction("ReduceSum", REDUCE_SUM),
+    Add: same("Add"), Sub: same("Sub"), Mul: same("Mul"), Div: same("Div"), Pow: same("Pow"),
+    Minimum: same("Min"), Maximum: same("Max"), Clip: clip, Cast: cast,
+    Exp: same("Exp"), Log: same("Log"), Sqrt: same("Sqrt"), Erf: same("Erf"), Sigmoid: same("Sigmoid"),
+    Tanh: same("Tanh"),
+    Quantize: quantize, Dequantize: dequantize,
+    Rescale: integers, RescaleAdd: integers, Table: integers, IntegerSoftmax: integers,
+    Reshape: reshape, Transpose: transpose, Concat: concat, Slice: slice_, Pad: pad, DepthToSpace: depth_to_space,
+    Gather: gather, Expand: expand,
+    **layers.ADAPTERS,
+}  # fmt: skip
+WRITTEN_OTHERWISE: frozenset[type[Op]] = frozenset({Const, Fused})

@@ -1,0 +1,172 @@
+"""Target `onnx`: the graph as a standard ONNX model, for everyone else's runtime."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...ir.constant import Const
+from ...ir.errors import PlanishError, UnsupportedError, UsageError, VerificationError
+from ...ir.graph import Graph, Node
+from ...ir.types import Array
+from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
+from ...runtime.unchained import Cut, unchained
+from . import session
+from .site import TooOldError
+from .writer import OPSET, Written, constants_of, refusal, write
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+FILE = "model.onnx"
+#: From here on all elementwise operators broadcast by today's rules; before, Min and Max do not at all.
+OLDEST = 8
+#: For graphs that do not come from an ONNX model: the first that has 4 and 16 bit quantization, and widely known.
+DEFAULT = 21
+
+
+class OnnxTarget(Target):
+    """A file `model.onnx`: float, or quantized as QuantizeLinear and DequantizeLinear (QDQ).
+
+    `onnx` writes the operator set of the source, or the next one that has all that the graph needs; `onnx:17` that one.
+    """
+
+    lowering = "layout{to=nchw},simplify"
+    summary = "a standard ONNX model, float or QDQ, run by ONNX Runtime"
+    integer = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.opset = _opset(name.partition(":")[2])
+
+    # ---- what may be asked
+
+    def supports(self, node: Node) -> Unsupported | None:
+        error = refusal(node, self.opset or newest())
+        if error is None:
+            return None
+        later = isinstance(error, TooOldError) and refusal(node, newest()) is None
+        return Unsupported(error.reason, error.hint or ("a newer --opset, or none" if later else ""))
+
+    def needs(self) -> Sequence[Need]:
+        return [Need("onnxruntime", session.is_installed(), session.INSTALL)]
+
+    # ---- out
+
+    def emit(self, graph: Graph, out: Path, name: str, limits: Limits) -> Artifact:
+        self._require(graph)
+        opset = self.opset or _lowest(graph, _source(graph)) or newest()
+        written = write(graph, opset)
+        (out / FILE).write_bytes(_checked(written))
+        facts = {
+            "file": FILE,
+            "opset": opset,
+            "ir_version": written.model.ir_version,
+            "nodes": len(written.model.graph.node),
+            "flash_bytes": constants_of(written.model),
+            "steps": written.steps,
+        }
+        layers = [_layer(node, became) for node, became in written.nodes.items()]
+        return Artifact(self.name, out, graph, layers, facts)
+
+    def _require(self, graph: Graph) -> None:
+        """Raise UnsupportedError naming every node that cannot be written."""
+        answers = ((node, self.supports(node)) for node in graph.nodes if not isinstance(node.op, Const))
+        refused = [(node, answer) for node, answer in answers if answer is not None]
+        if refused:
+            later = _lowest(graph, self.opset or newest())
+            raise UnsupportedError(
+                f"{self.name} does not take {len(refused)} of the graph's nodes",
+                details=tuple(f"{node.describe()}: {answer.reason}" for node, answer in refused),
+                fix=next((answer.hint for _, answer in refused if answer.hint), "")
+                if later is None
+                else f"--opset {later}, or no --opset",
+            )
+
+    def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:
+        return Artifact(self.name, path, graph, [], dict(facts))
+
+    # ---- running
+
+    def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
+        outputs = session.run_batch(artifact.path / FILE, inputs, list(artifact.graph.output_names))
+        return Execution(outputs, len(next(iter(inputs.values()))))
+
+    def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
+        import onnx
+
+        model = onnx.load(artifact.path / FILE)
+        cut = unchained(artifact.graph, artifact.facts["steps"])
+        rename = dict(zip(cut.given, cut.made, strict=True))
+        infos = {info.name: info for info in (*model.graph.value_info, *model.graph.output)}
+        if missing := [name for name in cut.given if name not in infos]:
+            raise VerificationError(
+                f"{FILE} has no tensor {missing[0]!r}: it is not what was compiled", fix="compile again"
+            )
+        for node in model.graph.node:
+            node.output[:] = [rename.get(tensor, tensor) for tensor in node.output]
+        model.graph.input.extend(infos[name] for name in cut.given)
+        kept = [info for info in model.graph.output if info.name not in rename]
+        made = [onnx.ValueInfoProto(name=new, type=infos[old].type) for old, new in rename.items()]
+        del model.graph.output[:]
+        model.graph.output.extend([*kept, *made])
+        onnx.save(model, out / FILE)
+        return Artifact(self.name, out, cut.graph, [], {}), cut
+
+
+def _opset(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and OLDEST <= int(text) <= newest()):
+        raise UsageError(f"there is no target onnx:{text}", fix=f"operator sets are {OLDEST} to {newest()}: onnx:17")
+    return int(text)
+
+
+@functools.cache
+def newest() -> int:
+    """The newest operator set that the installed onnx knows."""
+    import onnx
+
+    return int(onnx.defs.onnx_opset_version())
+
+
+def _source(graph: Graph) -> int:
+    """The operator set that the graph's source used."""
+    said = graph.metadata.get(OPSET, "")
+    return max(OLDEST, min(int(said), newest())) if said.isascii() and said.isdigit() and len(said) < 4 else DEFAULT
+
+
+def _lowest(graph: Graph, opset: int) -> int | None:
+    """This operator set or the next one in which every node can be written; None where there is none."""
+    for node in graph.nodes:
+        while not isinstance(node.op, Const) and refusal(node, opset) is not None:
+            opset += 1
+            if opset > newest():
+                return None
+    return opset
+
+
+def _checked(written: Written) -> bytes:
+    """The bytes of a model that onnx's own checker accepts."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(written.model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        raise PlanishError(f"planish wrote a model that onnx's checker refuses: {error}") from None
+    return written.model.SerializeToString(deterministic=True)
+
+
+def _layer(node: Node, became: Sequence[gs.Node]) -> Layer:
+    types = [v.type for v in node.operands]
+    return Layer(
+        name=became[-1].name if became else node.results[0].name,
+        op=node.op.name,
+        source=str(node.loc),
+        shape=str(node.results[0].type),
+        macs=node.op.cost(*types).macs,
+        kernel=" + ".join(one.op for one in became) or "(part of the next)",
+        flash_bytes=sum(v.const.nbytes for v in node.operands if v.const is not None),
+    )

@@ -1,0 +1,223 @@
+"""A graph as an ONNX model: names, constants and order; what a node becomes is in `adapters`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ...ir.constant import Const
+from ...ir.errors import UnsupportedError
+from ...ir.graph import Graph, Loc, Node, Value
+from ...ir.ops.fused import Fused
+from ...ir.ops.quant import Quantize
+from .adapters import ADAPTERS
+from .affine import Affine, affines
+from .site import Operand, RefusedError, Site, constant, element_type, shape_of
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_graphsurgeon as gs
+
+#: Where a graph says which operator set its source used, and what else the source said about itself.
+OPSET, PROPERTY = "onnx.opset", "onnx.property."
+#: A protobuf message holds no more; names and structure need little beside the constants.
+MAX_BYTES = 2**31 - 2**20
+#: Before that, initializers were inputs as well.
+LEAST_IR_VERSION = 4
+
+
+@dataclass(frozen=True)
+class Written:
+    """A model, and what became of a graph's nodes in it.
+
+    nodes: the ONNX nodes that each node of the graph (constants left out) became. steps: names of the tensors that
+    `quantize` nodes gave, in their order; where all consumers of these are given their values, layers run on their own.
+    """
+
+    model: onnx.ModelProto
+    nodes: dict[Node, list[gs.Node]]
+    steps: list[str]
+
+
+def write(graph: Graph, opset: int) -> Written:
+    """The model of a graph in this operator set. Raises RefusedError for the first node that it does not take."""
+    import onnx
+    import onnx_graphsurgeon as gs
+
+    gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.ERROR  # it writes on stdout
+    _check_names(graph)
+    writer = _Writer(opset, _Names([*graph.input_names, *graph.output_names]))
+    model = gs.export_onnx(writer.graph(graph))
+    model.ir_version = max(LEAST_IR_VERSION, onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
+    properties = {k.removeprefix(PROPERTY): v for k, v in graph.metadata.items() if k.startswith(PROPERTY)}
+    onnx.helper.set_model_props(model, properties)
+    return Written(model, writer.became, writer.steps)
+
+
+def refusal(node: Node, opset: int) -> RefusedError | None:
+    """Why a node cannot be written in this operator set; None when it can."""
+    try:
+        _Writer(opset, _Names(())).node(node, {v: _operand(v) for v in node.operands})
+    except RefusedError as error:
+        return error
+    return None
+
+
+def _check_names(graph: Graph) -> None:
+    """Inputs and outputs keep their names, so these must be ones that ONNX can tell apart."""
+    passed_on = {v.name for v in graph.inputs if graph.is_output(v)}
+    for name in graph.output_names:
+        if name in graph.input_names and name not in passed_on:
+            raise UnsupportedError(f"an input and an output are both called {name!r}", fix="rename one of them")
+    if "" in (*graph.input_names, *graph.output_names):
+        raise UnsupportedError("an input or output has no name; in ONNX that means that it is absent", fix="name it")
+    size = sum(array.nbytes for array in graph.constants.values())
+    if size > MAX_BYTES:
+        raise UnsupportedError(
+            f"the constants take {size:,} bytes; an ONNX file holds less than {2**31:,}",
+            fix="quantize the weights, or split the model",
+        )
+
+
+def _variable(value: Value, name: str) -> Operand:
+    import onnx_graphsurgeon as gs
+
+    type = value.type
+    return Operand(gs.Variable(name, dtype=element_type(type.dtype), shape=shape_of(type.shape)), type)
+
+
+def _operand(value: Value) -> Operand:
+    return _variable(value, "") if value.const is None else constant(value.const)
+
+
+class _Names:
+    """Names that nobody else has: the first to ask gets what it wants, others a numbered one."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self.taken = set(taken)
+        self.numbers: dict[str, int] = {}
+
+    def __call__(self, wanted: str) -> str:
+        name = wanted
+        while not name or name in self.taken:
+            self.numbers[wanted] = self.numbers.get(wanted, 0) + 1
+            name = f"{wanted}_{self.numbers[wanted]}"
+        self.taken.add(name)
+        return name
+
+
+@dataclass
+class _Writer:
+    opset: int
+    tensor_name: _Names
+    nodes: list[gs.Node] = field(default_factory=list)
+    layers: list[tuple[Loc, list[gs.Node]]] = field(default_factory=list)
+    became: dict[Node, list[gs.Node]] = field(default_factory=dict)
+    steps: list[str] = field(default_factory=list)
+
+    def graph(self, graph: Graph) -> Any:
+        """The graph as one of graphsurgeon."""
+        import onnx_graphsurgeon as gs
+
+        inputs = {v: _variable(v, v.name) for v in graph.inputs}
+        public: dict[Value, str] = {}
+        for value, name in zip(graph.outputs, graph.output_names, strict=True):
+            if value.const is None and value not in inputs:
+                public.setdefault(value, name)
+        tensors = dict(inputs)
+        self.body(graph, tensors, public)
+        outputs = [self.output(tensors[v], v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True)]
+        self.name_nodes()
+        return gs.Graph(
+            nodes=self.nodes, inputs=[x.tensor for x in inputs.values()], outputs=[y.tensor for y in outputs],
+            name=graph.name, opset=self.opset, producer_name="planish",
+        )  # fmt: skip
+
+    def output(self, tensor: Operand, value: Value, name: str) -> Operand:
+        """The tensor under this public name: a copy where it is called otherwise."""
+        if tensor.const is None and tensor.tensor.name == name:
+            return tensor
+        site = Site(self.opset, value.type)
+        copy = site.emit("Identity", tensor)
+        copy.tensor.name = name
+        self.nodes.extend(site.nodes)
+        return copy
+
+    def name_nodes(self) -> None:
+        """A layer's node is called as in the source; then come those beside it, and those called after tensors."""
+        claim = _Names(())
+        beside: list[tuple[gs.Node, str]] = []
+        for loc, written in self.layers:
+            for i, one in enumerate(reversed(written)):
+                if i == 0 and loc:
+                    one.name = claim(loc.names[0])
+                elif loc:
+                    beside.append((one, loc.names[0]))
+        for one, wanted in beside:
+            one.name = claim(wanted)
+        for one in self.nodes:
+            one.name = one.name or claim(one.outputs[0].name)
+
+    def body(self, graph: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
+        """Write the nodes of a graph whose inputs are in `tensors`; its other values are entered."""
+        sums = affines(graph)
+        absorbed = {affine.product for affine in sums.values()}
+        for node in graph.nodes:
+            if isinstance(node.op, Const):
+                tensors[node.result] = constant(node.op.data)
+                tensors[node.result].tensor.name = self.tensor_name(node.result.name or "constant")
+            elif node in absorbed:
+                self.became[node] = []
+            else:
+                self.node(node, tensors, public, sums.get(node))
+
+    def node(
+        self,
+        node: Node,
+        tensors: dict[Value, Operand],
+        public: Mapping[Value, str] | None = None,
+        affine: Affine | None = None,
+    ) -> None:
+        """Write one node; raises RefusedError."""
+        if isinstance(node.op, Fused):
+            self.inlined(node, node.op.body, tensors, public or {})
+            return
+        site = Site(self.opset, node.results[0].type)
+        if affine is not None:
+            results: tuple[Operand, ...] = (affine.emit(site, tensors[affine.x]),)
+        elif type(node.op) not in ADAPTERS:
+            raise RefusedError(f"{node.op.name} has no form in ONNX", "write it with other ops")
+        else:
+            made = ADAPTERS[type(node.op)](site, node.op, *(tensors[v] for v in node.operands))
+            results = made if isinstance(made, tuple) else (made,)
+        self.name(node, site, results, public or {})
+        self.nodes.extend(site.nodes)
+        self.became[node] = site.nodes
+        self.layers.append((node.loc, site.nodes))
+        tensors.update(zip(node.results, results, strict=True))
+        if isinstance(node.op, Quantize):
+            self.steps.append(results[0].tensor.name)
+
+    def inlined(self, node: Node, body: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
+        """A group is its body; the group's results have their names."""
+        inside = {v: tensors[operand] for v, operand in zip(body.inputs, node.operands, strict=True)}
+        names = {b: public[r] for b, r in zip(body.outputs, node.results, strict=True) if r in public}
+        self.body(body, inside, names)
+        tensors.update((r, inside[b]) for b, r in zip(body.outputs, node.results, strict=True))
+        self.became[node] = [one for inner in body.nodes for one in self.became.pop(inner, [])]
+
+    def name(self, node: Node, site: Site, results: Sequence[Operand], public: Mapping[Value, str]) -> None:
+        """Names of the tensors that a node gave: its results' for the last."""
+        own = ""
+        for value, result in zip(reversed(node.results), reversed(results), strict=True):
+            own = public.get(value) or self.tensor_name(value.name or next(iter(node.loc.names), node.op.name))
+            result.tensor.name = own
+        for role, tensor in site.roles:
+            if all(tensor is not result.tensor for result in results):
+                tensor.name = self.tensor_name(f"{own}_{role}")
+
+
+def constants_of(model: onnx.ModelProto) -> int:
+    """Bytes of a model's initializers."""
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)

@@ -1,0 +1,275 @@
+"""Elementwise ops as TIR expressions: each emitter says what its op's `ref` says, for one element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...ir.op import Op
+from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
+from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
+from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
+from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
+from ...ir.types import BOOL, I32, Array, DType
+from . import tir as tirx
+from .code import Code, Expr, tir_type
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One element of an operand: an expression of its TIR type, and the constant behind it, if there is one.
+
+    expr: None for a constant that is not read element by element.
+    """
+
+    expr: Expr
+    dtype: DType
+    array: Array | None = None
+
+
+def uniform(array: Array) -> Any:
+    """The one number that all elements are, by bits; None where they differ or there are none."""
+    if array.size == 0:
+        return None
+    first = array.reshape(-1)[:1]
+    same = array.tobytes() == np.repeat(first, array.size).tobytes()
+    return first[0] if same else None
+
+
+def number(value: Any, dtype: DType) -> Expr:
+    """A constant of exactly this value."""
+    if dtype.is_float:
+        if np.isfinite(value):
+            return tirx.const(float(value), tir_type(dtype))
+        bits = dtype.numpy.type(value).view(f"i{dtype.bits // 8}")
+        return tirx.reinterpret(tir_type(dtype), tirx.const(int(bits), f"int{dtype.bits}"))
+    return tirx.const(int(value), tir_type(dtype))
+
+
+def cast(kind: str, expr: Expr) -> Expr:
+    """The number in another type; integers wrap."""
+    return tirx.Cast(kind, expr)
+
+
+def clamped(expr: Expr, lo: int, hi: int) -> Expr:
+    """min(max(expr, lo), hi) of integers."""
+    kind = _kind(expr)
+    return tirx.min(tirx.max(expr, tirx.const(lo, kind)), tirx.const(hi, kind))
+
+
+def _kind(expr: Expr) -> str:
+    return str(expr.dtype) if hasattr(expr, "dtype") else str(expr.ty)
+
+
+Emitter = Callable[[Any, Sequence[Scalar], Code], Expr]
+
+
+def _rescale(op: Rescale, operands: Sequence[Scalar], code: Code) -> Expr:
+    x, multiplier, shift = operands
+    assert shift.array is not None
+    wide = cast("int64", x.expr)
+    if op.input_zero:
+        wide = wide - tirx.const(op.input_zero, "int64")
+    if shift.array.any():
+        # Shifted by at most 30 bits; saturation cannot change what is clamped to 16 bits.
+        wide = wide << cast("int64", shift.expr)
+    if shift.array.any() or op.input_zero or x.dtype.kind == "uint":
+        wide = clamped(wide, I32.min, I32.max)
+    high = (wide * cast("int64", multiplier.expr) + tirx.const(1 << 31, "int64")) >> tirx.const(32, "int64")
+    total = cast("int32", high)  # |x * M| < 2^62, so the high word has 31 bits, and a zero point fits beside
+    if op.zero:
+        total = cast("int32", high + tirx.const(op.zero, "int64"))
+    return cast(tir_type(op.dtype), clamped(total, op.lo, op.hi))
+
+
+def _rescale_add(op: RescaleAdd, operands: Sequence[Scalar], code: Code) -> Expr:
+    a, b = operands
+    reach = sum(abs(m) << s.dtype.bits for m, s in ((op.a_multiplier, a), (op.b_multiplier, b)))
+    kind = "int32" if reach + abs(op.bias) <= I32.max else "int64"
+    terms = [cast(kind, s.expr) * tirx.const(m, kind) for s, m in ((a, op.a_multiplier), (b, op.b_multiplier))]
+    total = (terms[0] + terms[1] + tirx.const(op.bias, kind)) >> tirx.const(op.shift, kind)
+    return cast(tir_type(op.dtype), clamped(total, op.lo, op.hi))
+
+
+def _quantize(op: Quantize, operands: Sequence[Scalar], code: Code) -> Expr:
+    x, scale, zero = operands
+    reach = tirx.const(2.0**22, "float32")
+    scaled = x.expr / scale.expr
+    # Comparisons with NaN are false, so NaN becomes the lowest.
+    low = tirx.Select(scaled > -reach, scaled, -reach)
+    rounded = tirx.nearbyint(tirx.Select(low < reach, low, reach))
+    return cast(tir_type(op.dtype), clamped(cast("int32", rounded) + cast("int32", zero.expr), op.lo, op.hi))
+
+
+def _dequantize(op: Dequantize, operands: Sequence[Scalar], code: Code) -> Expr:
+    x, scale, zero = operands
+    kind = "int64" if x.dtype.bits >= 32 else "int32"
+    difference = cast(kind, x.expr) - cast(kind, zero.expr)
+    return cast("float32", difference) * scale.expr
+
+
+def _clip(op: Clip, operands: Sequence[Scalar], code: Code) -> Expr:
+    (x,) = operands
+    # Comparisons with NaN are false, so NaN stays. Infinite bounds are left out, as in `ref`.
+    expr = x.expr
+    if op.lo != -np.inf:
+        low = number(x.dtype.numpy.type(op.lo), x.dtype)
+        expr = tirx.Select(expr < low, low, expr)
+    if op.hi != np.inf:
+        high = number(x.dtype.numpy.type(op.hi), x.dtype)
+        expr = tirx.Select(expr > high, high, expr)
+    return expr
+
+
+def _table(op: Table, operands: Sequence[Scalar], code: Code) -> Expr:
+    x, table = operands
+    assert table.array is not None
+    return code.load(code.table(table.array), cast("int32", x.expr) - x.dtype.min)
+
+
+def wrapping(combine: Callable[[Expr, Expr], Expr]) -> Emitter:
+    """An arithmetic operator; integers wrap as NumPy's do, by way of unsigned ones: signed overflow has no meaning."""
+
+    def emit(op: Op, operands: Sequence[Scalar], code: Code) -> Expr:
+        a, b = operands
+        if a.dtype.is_float:
+            return combine(a.expr, b.expr)
+        unsigned = f"uint{a.dtype.bits}"
+        return cast(tir_type(a.dtype), combine(cast(unsigned, a.expr), cast(unsigned, b.expr)))
+
+    return emit
+
+
+def extremum(greater: bool) -> Emitter:
+    """The smaller or larger of two, or NaN."""
+
+    def emit(op: Op, operands: Sequence[Scalar], code: Code) -> Expr:
+        a, b = operands
+        return larger(a.expr, b.expr, a.dtype, greater)
+
+    return emit
+
+
+def larger(a: Expr, b: Expr, dtype: DType, greater: bool = True) -> Expr:
+    """The larger (or smaller) of two; NaN where one is."""
+    if not dtype.is_float:
+        return tirx.max(a, b) if greater else tirx.min(a, b)
+    first = tirx.Select((a > b) if greater else (a < b), a, b)  # b, where either is NaN
+    return tirx.Select(tirx.isnan(a), a, first)
+
+
+def lowest(dtype: DType) -> Expr:
+    """No element is smaller."""
+    return number(-np.inf if dtype.is_float else dtype.min, dtype)
+
+
+def function(name: str) -> Emitter:
+    """A function of <math.h>, whose error is known."""
+
+    def emit(op: Op, operands: Sequence[Scalar], code: Code) -> Expr:
+        return call(name, *(s.expr for s in operands))
+
+    return emit
+
+
+def call(name: str, *arguments: Expr) -> Expr:
+    """A call of a float function of <math.h>."""
+    return tirx.call_pure_extern("float32", name, *arguments)
+
+
+def _sigmoid(op: Sigmoid, operands: Sequence[Scalar], code: Code) -> Expr:
+    one = tirx.const(1.0, "float32")
+    return one / (one + call("expf", -operands[0].expr))
+
+
+def _sqrt(op: Sqrt, operands: Sequence[Scalar], code: Code) -> Expr:
+    return tirx.sqrt(operands[0].expr)
+
+
+def _hard(x: Expr, alpha: float, beta: float) -> Expr:
+    """Alpha * x + beta, clipped to 0 and 1; NaN stays."""
+    zero, one = (tirx.const(end, "float32") for end in (0.0, 1.0))
+    line = x * tirx.const(alpha, "float32") + tirx.const(beta, "float32")
+    low = tirx.Select(line < zero, zero, line)
+    return tirx.Select(low > one, one, low)
+
+
+def _hard_sigmoid(op: HardSigmoid, operands: Sequence[Scalar], code: Code) -> Expr:
+    return _hard(operands[0].expr, op.alpha, op.beta)
+
+
+def _hard_swish(op: HardSwish, operands: Sequence[Scalar], code: Code) -> Expr:
+    return operands[0].expr * _hard(operands[0].expr, 1 / 6, 0.5)
+
+
+def _silu(op: Silu, operands: Sequence[Scalar], code: Code) -> Expr:
+    x = operands[0].expr
+    return x / (tirx.const(1.0, "float32") + call("expf", -x))
+
+
+def _gelu(op: Gelu, operands: Sequence[Scalar], code: Code) -> Expr:
+    """By the complementary error function, or as x / (1 + e^-2z): nothing cancels."""
+    x = operands[0].expr
+    if not op.tanh:
+        return tirx.const(0.5, "float32") * x * call("erfcf", x * tirx.const(-math.sqrt(0.5), "float32"))
+    z = tirx.const(math.sqrt(2 / math.pi), "float32") * (x + tirx.const(0.044715, "float32") * x * x * x)
+    return x / (tirx.const(1.0, "float32") + call("expf", z * tirx.const(-2.0, "float32")))
+
+
+def comparison(holds: Callable[[Expr, Expr], Expr]) -> Emitter:
+    """A truth value, 0 or 1; false where an operand is NaN."""
+    return lambda op, operands, code: cast("uint8", holds(operands[0].expr, operands[1].expr))
+
+
+def _where(op: Where, operands: Sequence[Scalar], code: Code) -> Expr:
+    condition, a, b = (s.expr for s in operands)
+    return tirx.Select(cast("uint8", condition) != tirx.const(0, "uint8"), a, b)
+
+
+def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> Expr:
+    (x,) = operands
+    if op.dtype == BOOL:
+        return cast("uint8", x.expr != number(0, x.dtype))
+    if x.dtype.is_float and not op.dtype.is_float:
+        edge = tirx.const(2.0**31, "float32")
+        low = tirx.Select(x.expr > -edge, x.expr, -edge)
+        whole = cast("int32", tirx.Select(low < edge, low, tirx.const(2.0**31 - 128, "float32")))
+        return cast(tir_type(op.dtype), whole)
+    return cast(tir_type(op.dtype), x.expr)
+
+
+EMITTERS: Mapping[type[Op], Emitter] = {
+    Add: wrapping(lambda a, b: a + b),
+    Sub: wrapping(lambda a, b: a - b),
+    Mul: wrapping(lambda a, b: a * b),
+    Div: wrapping(lambda a, b: a / b),
+    Minimum: extremum(greater=False),
+    Maximum: extremum(greater=True),
+    Pow: function("powf"),
+    Clip: _clip,
+    Exp: function("expf"),
+    Log: function("logf"),
+    Sqrt: _sqrt,
+    Erf: function("erff"),
+    Tanh: function("tanhf"),
+    Sigmoid: _sigmoid,
+    HardSigmoid: _hard_sigmoid,
+    HardSwish: _hard_swish,
+    Silu: _silu,
+    Gelu: _gelu,
+    Equal: comparison(lambda a, b: a == b),
+    Less: comparison(lambda a, b: a < b),
+    LessEqual: comparison(lambda a, b: a <= b),
+    Not: lambda op, operands, code: cast("uint8", cast("uint8", operands[0].expr) == tirx.const(0, "uint8")),
+    Where: _where,
+    Cast: _cast,
+    Quantize: _quantize,
+    Dequantize: _dequantize,
+    Rescale: _rescale,
+    RescaleAdd: _rescale_add,
+    Table: _table,
+}

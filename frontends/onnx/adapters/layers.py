@@ -1,0 +1,96 @@
+"""Layers of their own: normalizations of rows and across channels, recurrent layers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ....ir.builder import const_value
+from ....ir.graph import Value
+from ....ir.ops.norm import layer_norm, lrn
+from ....ir.ops.recurrent import lstm
+from ....ir.ops.shape import reshape
+from ....ir.types import Dim, Shape, count
+from ..source import Adapter, SourceNode
+
+
+def layer_normalization(node: SourceNode) -> Value:
+    x = node.value(0)
+    node.ignore("stash_type")  # the precision inside; float32 is all that planish computes in
+    if any(node.proto.output[1:]):
+        raise node.unsupported("only the normalized result is computed, not its mean and deviation")
+    axis = node.axis(node.integer("axis", -1), x.type.rank)
+    rows, columns = x.type.shape[:axis], node.static(x.type.shape[axis:])
+    size = int(np.prod(columns))
+    scale, shift = _parameters(node, 1, columns, 1.0), _parameters(node, 2, columns, 0.0)
+    flat = x if len(columns) == 1 else reshape(x, shape=(*rows, size))
+    y: Value = layer_norm(flat, scale, shift, epsilon=node.real("epsilon", 1e-5))
+    return y if len(columns) == 1 else reshape(y, shape=x.type.shape)
+
+
+def _parameters(node: SourceNode, index: int, columns: tuple[int, ...], default: float) -> Value:
+    """Scale or shift as a vector over all normalized axes."""
+    size, given = int(np.prod(columns)), node.optional(index)
+    if given is None:
+        return const_value(np.full(size, default, node.value(0).type.dtype.numpy))
+    if given.const is not None and given.type.rank <= len(columns):
+        full = np.broadcast_to(given.const, columns)
+        return given if full.shape == (size,) == given.type.shape else const_value(full.reshape(-1).copy(), given.name)
+    if given.type.shape != columns:
+        raise node.unsupported(f"operand {index} broadcasts over {list(columns)}")
+    return given if len(columns) == 1 else reshape(given, shape=(size,))
+
+
+def local_response(node: SourceNode) -> Value:
+    x = node.value(0)
+    if x.type.rank != 4:
+        raise node.unsupported(f"only images [N,C,H,W] are supported, not rank {x.type.rank}")
+    return lrn(
+        x, size=node.integer("size", 0), alpha=node.real("alpha", 1e-4), beta=node.real("beta", 0.75),
+        bias=node.real("bias", 1.0),
+    )  # fmt: skip
+
+
+DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
+
+
+def long_short_term(node: SourceNode) -> list[Value]:
+    x, w, r = node.value(0), node.value(1), node.value(2)
+    mode = node.text("direction", "forward")
+    if mode not in DIRECTIONS or x.type.rank != 3 or r.type.rank != 3:
+        raise node.broken(f"direction {mode!r}, x {x.type}, recurrent weights {r.type}")
+    _plain(node, DIRECTIONS[mode])
+    steps, batch = x.type.shape[:2]
+    directions, hidden = DIRECTIONS[mode], node.known(r.type.shape[2])
+    if node.integer("hidden_size", hidden) != hidden:
+        raise node.broken(f"the hidden size is not {hidden}")
+    lengths = node.array(4) if node.given(4) else None
+    if lengths is not None and np.any(lengths != steps):
+        raise node.unsupported("sequences of different lengths are not supported")
+    state: Shape = (directions, batch, hidden)
+    bias = node.optional(3) or _zeros(node, (directions, 8 * hidden), x)
+    h, c = (node.optional(i) or _zeros(node, state, x) for i in (5, 6))
+    results: tuple[Value, ...] = lstm(x, w, r, bias, h, c, reverse=mode == "reverse")
+    return list(results[: len(node.proto.output)])
+
+
+def _plain(node: SourceNode, directions: int) -> None:
+    """Raise UnsupportedError for what `lstm` does not have."""
+    activations = node.texts("activations")
+    if activations and [a.lower() for a in activations] != ["sigmoid", "tanh", "tanh"] * directions:
+        raise node.unsupported(f"activations {', '.join(activations)}", fix="use the default activations")
+    if node.has("clip") or node.integer("input_forget", 0) or node.integer("layout", 0) or node.given(7):
+        raise node.unsupported(
+            "clip, input_forget, layout=1 and peepholes are not supported", fix="export the model without them"
+        )
+
+
+def _zeros(node: SourceNode, shape: tuple[Dim, ...], like: Value) -> Value:
+    count(shape)
+    return node.constant(np.zeros(node.static(shape), like.type.dtype.numpy))
+
+
+TABLE: dict[str, Adapter] = {
+    "LayerNormalization": layer_normalization,
+    "LRN": local_response,
+    "LSTM": long_short_term,
+}

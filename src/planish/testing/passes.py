@@ -1,0 +1,121 @@
+"""Passes and rules against their contracts: one line for the author, the smallest failing graph for the reader.
+
+def test_my_pass():
+    check_pass(MyPass())
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import hypothesis
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+
+from ..ir.graph import Graph
+from ..ir.rewrite import Rule
+from ..passes.base import Pass, RulePass
+from ..runtime.contracts import EXACT, Contract, Promise
+from .contracts import Failure, outcome
+from .counterexample import reduced, size, text
+from .graphs import graphs
+from .patterns import graphs_with
+
+#: Exact numbers are slow, and their digits grow: inputs of a REASSOCIATING pass have at most 64 elements.
+EXACT_DIM, FLOAT_DIM = 4, 5
+
+
+class _Broken(AssertionError):
+    """Carries the graph and the failure through hypothesis."""
+
+    def __init__(self, graph: Graph, failure: Failure) -> None:
+        self.graph, self.failure = graph, failure
+
+
+def check_pass(
+    applied: Pass,
+    graphs: st.SearchStrategy[Graph] | None = None,
+    settings: hypothesis.settings | None = None,
+) -> int:
+    """Hold a pass to its contract on generated graphs, many of which contain its rules' patterns.
+
+    graphs: what to draw instead of `graphs_for(applied)`. settings: hypothesis' own, instead of the active profile's.
+    Each result verifies, is deterministic, and keeps the contract: EXACT bit by bit, REASSOCIATING equal in exact
+    arithmetic, WITHIN node by node, APPROXIMATE by reporting. EXACT and REASSOCIATING passes find nothing more to do in
+    their own result. Returns how many graphs were changed. Raises AssertionError with the smallest counterexample as
+    text that `parse_graph` reads, or when no graph was changed at all.
+    """
+    drawn = changed = 0
+    reasons: Counter[str] = Counter()
+
+    @hypothesis.settings(
+        settings or hypothesis.settings(), report_multiple_bugs=False, suppress_health_check=list(HealthCheck)
+    )
+    @given(graphs_for(applied) if graphs is None else graphs)
+    def run(graph: Graph) -> None:
+        nonlocal drawn, changed
+        found = outcome(applied, graph)
+        if not broken:
+            drawn, changed = drawn + 1, changed + found.changed
+            reasons.update(set(found.reasons))
+        if found.failure is not None:
+            broken.append(graph)
+            raise _Broken(graph, found.failure)
+
+    broken: list[Graph] = []
+    try:
+        run()
+    except _Broken as error:
+        raise AssertionError(_counterexample(applied, error.graph, error.failure, drawn)) from None
+    except Unsatisfiable:
+        drawn = 0
+    if not changed:
+        why = "".join(f"\n  {count} times: {reason}" for reason, count in reasons.most_common(3))
+        raise AssertionError(f"{applied} changed none of {drawn} graphs{why}")
+    return changed
+
+
+def check_rule(rule: Rule, contract: Contract | None = None, settings: hypothesis.settings | None = None) -> int:
+    """As `check_pass`, for one rewrite rule. contract: what it promises, unless its class says so in `contract`."""
+    promised: Contract = getattr(rule, "contract", EXACT) if contract is None else contract
+
+    @dataclass(frozen=True)
+    class Alone(RulePass):
+        name: ClassVar[str] = rule.title
+        contract: ClassVar[Contract] = promised
+        rules: ClassVar[tuple[Rule, ...]] = (rule,)
+
+    return check_pass(Alone(), settings=settings)
+
+
+def graphs_for(applied: Pass) -> st.SearchStrategy[Graph]:
+    """Graphs worth trying a pass on: patterns of its rules, planted in small networks, and networks without them."""
+    exact = applied.contract.promise is Promise.REASSOCIATING
+    max_dim = EXACT_DIM if exact else FLOAT_DIM
+    plain = graphs(max_layers=4, max_dim=max_dim)
+    rules: Sequence[Rule] = applied.rules
+    return st.one_of(graphs_with(rules, max_dim), graphs_with(rules, max_dim), plain) if rules else plain
+
+
+def _counterexample(applied: Pass, graph: Graph, failure: Failure, drawn: int) -> str:
+    """What is told: the smallest graph that fails in the same way, and how."""
+
+    def fails(candidate: Graph) -> bool:
+        found = outcome(applied, candidate).failure
+        return found is not None and found.kind == failure.kind
+
+    smallest = reduced(graph, fails)
+    told = outcome(applied, smallest).failure or failure
+    nodes = size(smallest)
+    return (
+        f"{applied}: counterexample after {_count(drawn, 'example')}, reduced to {_count(nodes, 'node')} "
+        f"(contract {applied.contract}, {told.kind}):\n{text(smallest)}{told.seen}"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

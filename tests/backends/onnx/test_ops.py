@@ -1,0 +1,132 @@
+"""Every op that ONNX can say, written in any operator set that has it, under two executors that are not ours."""
+
+import functools
+
+import numpy as np
+import onnx
+import onnx.reference
+import pytest
+from hypothesis import note
+from hypothesis import strategies as st
+
+from planish.backends.onnx.adapters import ADAPTERS, WRITTEN_OTHERWISE
+from planish.backends.onnx.session import session
+from planish.backends.onnx.site import TooOldError
+from planish.backends.onnx.target import DEFAULT, OLDEST, newest
+from planish.backends.onnx.writer import refusal, write
+from planish.ir.constant import Const
+from planish.ir.errors import VerificationError
+from planish.ir.graph import infer
+from planish.ir.ops import BUILT_IN, op_named
+from planish.ir.text import print_graph
+from planish.ir.types import I32, dtype_of, type_of
+from planish.testing.ops import errors, for_each_instance, graph_of, reference
+
+#: planish's own integer arithmetic.
+INTEGER = {"rescale", "rescale_add", "table", "sum_pool2d", "integer_softmax"}
+FORMS = [op.name for op in BUILT_IN if op.name not in INTEGER]
+#: Errors beyond the specification's formula and the rounding of floats: ONNX Runtime's rational approximations.
+DEPARTURES = {"sigmoid": 2.0**-23, "tanh": 2.0**-23, "silu": 10 * 2.0**-23}
+
+
+def test_every_op_has_an_adapter():
+    assert set(BUILT_IN) == set(ADAPTERS) | WRITTEN_OTHERWISE
+    assert {op.name for op in BUILT_IN} >= INTEGER
+
+
+def onnx_runtime(model, feeds, path):
+    path.write_bytes(model.SerializeToString())
+    return session(path).run(None, feeds)[0]
+
+
+def onnx_reference(model, feeds, path):
+    return onnx.reference.ReferenceEvaluator(model).run(None, feeds)[0]
+
+
+def sums_integers(instance):
+    """Whether an instance is planish's integer arithmetic: narrow integers give a 32-bit sum."""
+    types = [type_of(x) for x in instance.operands]
+    result = infer(instance.op, types)[0].dtype
+    movement = instance.op.name in ("dequantize", "cast")
+    return bool(types) and not movement and result == I32 != types[0].dtype and types[0].dtype.is_integer
+
+
+def since(instance):
+    """The operator set from which on an instance must be taken."""
+    op = instance.op
+    if any(dtype_of(x).is_integer for x in instance.operands):
+        return DEFAULT  # operators took more and more element types
+    steps = set(getattr(op, "steps", ())) - {1}
+    return {
+        "erf": 9,
+        "gelu": 9,
+        "where": 9,
+        "equal": 11,
+        "less_equal": 12,
+        "layer_norm": 17,
+        "slice": 10 if steps else OLDEST,
+        "depth_to_space": 11 if getattr(op, "column_first", False) else OLDEST,
+    }.get(op.name, OLDEST)
+
+
+def written(instance, data):
+    """The model of an instance in a drawn operator set; None where that is too old, or it has no form."""
+    graph = graph_of(instance)
+    nodes = [node for node in graph.nodes if not isinstance(node.op, Const)]
+    opset = data.draw(st.sampled_from([DEFAULT, OLDEST, 9, 11, 13, 17, 24]), label="opset")
+    refused = [error for node in nodes if (error := refusal(node, opset)) is not None]
+    if refused:
+        meant = sums_integers(instance) or (opset < since(instance) and isinstance(refused[0], TooOldError))
+        assert meant, f"refused in opset {opset}: {refused[0].reason}"
+        return None, opset
+    assert not sums_integers(instance), "a sum of integers was written"
+    note(print_graph(graph)[0])
+    model = write(graph, opset).model
+    onnx.checker.check_model(model, full_check=True)
+    return model, opset
+
+
+def cannot(instance, opset):
+    """What onnx.reference is not asked: old operator sets, some of which it runs by newer rules; pooling integers."""
+    pools_integers = instance.op.name == "max_pool2d" and not dtype_of(instance.operands[0]).is_float
+    return opset != DEFAULT or pools_integers
+
+
+def holds(executor, path, instance, data):
+    model, opset = written(instance, data)
+    if model is None or (executor is onnx_reference and cannot(instance, opset)):
+        return
+    feeds = {f"x{i}": x for i, x in enumerate(instance.operands) if i not in instance.constants}
+    try:
+        theirs = executor(model, feeds, path)
+    except VerificationError as error:
+        if "NOT_IMPLEMENTED" not in str(error):
+            raise
+        return
+    ours, room = reference(instance.op, instance.operands)[0], errors(instance.op, instance.operands)[0]
+    assert theirs.shape == ours.shape
+    gap = np.abs(theirs.astype(np.float64) - ours.astype(np.float64))
+    allowed = 2 * (room + DEPARTURES.get(instance.op.name, 0)) if dtype_of(theirs).is_float else 0
+    assert np.all(gap <= allowed), f"{executor.__name__} gives {theirs}, ref gives {ours}"
+
+
+@pytest.mark.parametrize("executor", [onnx_runtime, onnx_reference], ids=lambda e: e.__name__)
+@pytest.mark.parametrize("name", FORMS)
+def test_what_is_written_means_the_same(name, executor, tmp_path):
+    if executor is onnx_runtime:
+        pytest.importorskip("onnxruntime")
+    elif name == "lrn":
+        pytest.skip("onnx.reference normalizes as many channels as there are images in the batch")
+    for_each_instance(op_named(name), functools.partial(holds, executor, tmp_path / "model.onnx"))
+
+
+@pytest.mark.parametrize("name", sorted(INTEGER))
+def test_integer_arithmetic_is_refused_with_what_would_help(name):
+    def refused(instance, _):
+        (node,) = [n for n in graph_of(instance).nodes if not isinstance(n.op, Const)]
+        error = refusal(node, newest())
+        assert error is not None
+        assert "integer arithmetic" in error.reason
+        assert "fold-quantization" in error.hint
+
+    for_each_instance(op_named(name), refused)

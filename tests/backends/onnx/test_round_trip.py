@@ -1,0 +1,284 @@
+"""Written and read again, a graph computes the same; names, metadata and public shapes are what they were."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from planish.backends.onnx.session import run_batch
+from planish.backends.onnx.target import OnnxTarget
+from planish.backends.onnx.writer import write
+from planish.frontends.onnx import load
+from planish.ir.builder import const_value
+from planish.ir.evaluate import evaluate
+from planish.ir.graph import Graph, Loc, apply, graph_input
+from planish.ir.ops.conv import conv2d
+from planish.ir.ops.dense import dense
+from planish.ir.ops.elementwise import add, clip, mul, relu
+from planish.ir.ops.fused import Fused
+from planish.ir.ops.pool import max_pool2d
+from planish.ir.ops.quant import dequantize, quantize
+from planish.ir.ops.shape import transpose
+from planish.ir.text import print_graph
+from planish.ir.types import F32, I4, I8, NHWC, U8, TensorType
+from planish.passes.base import Context
+from planish.passes.pipeline import run_pipeline
+from planish.runtime.data import uniform
+from planish.runtime.oracle import judge
+from planish.runtime.target import Limits
+from planish.testing.graphs import graphs
+
+
+def again(graph, path, opset=21):
+    """The graph that importing the written model gives."""
+    model = write(graph, opset).model
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+    return load(path)
+
+
+def drawn(graph, seed=0):
+    random = np.random.default_rng(seed)
+    return {v.name: random.uniform(-2, 2, v.type.shape).astype(v.type.dtype.numpy) for v in graph.inputs}
+
+
+def image(name="x", shape=(1, 3, 4, 4)):
+    return graph_input(name, TensorType(shape, F32))
+
+
+def kinds(graph, opset=21):
+    return [node.op_type for node in write(graph, opset).model.graph.node]
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("round") / "model.onnx"
+
+
+@given(graphs(), st.sampled_from([21, 8, 13]))
+def test_floats_survive(path, graph, opset):
+    lowered = run_pipeline(graph, "simplify,fuse,group,layout{to=nchw}").graph
+    note(print_graph(lowered)[0])
+    twin, inputs = again(lowered, path, opset), drawn(graph)
+    assert [v.type for v in twin.inputs] == [v.type for v in graph.inputs]
+    outputs = dict(zip(twin.output_names, evaluate(twin, list(inputs.values())), strict=True))
+    assert list(outputs) == graph.output_names
+    for name, comparison in judge(lowered, inputs, outputs).items():
+        assert comparison.agrees, (name, str(comparison))
+
+
+@given(graphs(max_layers=4), st.sampled_from(["float", "int8"]))
+def test_quantized_graphs_survive_bit_for_bit(path, graph, io):
+    data = uniform({v.name: (-2.0, 2.0) for v in graph.inputs}).of(graph, 4)
+    pipeline = f"simplify,fuse,quantize{{calibration=minmax,io={io}}},{OnnxTarget.lowering}"
+    quantized = run_pipeline(graph, pipeline, Context(lambda: iter(data))).graph
+    note(print_graph(quantized)[0])
+    inputs = [data.arrays[v.name][0] for v in graph.inputs]
+    if io == "int8":
+        inputs = [
+            np.clip(np.rint(x * 20), -128, 127).astype(v.type.dtype.numpy)
+            for x, v in zip(inputs, quantized.inputs, strict=True)
+        ]
+    twin = again(quantized, path)
+    for ours, theirs in zip(evaluate(quantized, inputs), evaluate(twin, inputs), strict=True):
+        assert (ours.dtype, ours.tobytes()) == (theirs.dtype, theirs.tobytes())
+
+
+def test_names_of_inputs_outputs_and_layers_are_kept_whatever_they_are(path):
+    nasty = ["a/b:0", "../../etc", 'q"uote', "a\nb", "\u202e", "x" * 500, "%s{0}"]
+    x = image(nasty[0])
+    w, b = np.ones((3, 3, 1, 1), np.float32), np.zeros(3, np.float32)
+    y = relu(conv2d(x, w, b, named=nasty[3]), named=nasty[4])
+    graph = Graph([x], [y], [nasty[1]], nasty[2])
+    for node, name in zip((n for n in graph.nodes if n.op.name != "const"), nasty[5:], strict=True):
+        node.loc = type(node.loc)((name,))
+    model = write(graph, 21).model
+    assert [v.name for v in model.graph.input] == [nasty[0]]
+    assert [v.name for v in model.graph.output] == [nasty[1]]
+    assert [n.name for n in model.graph.node] == nasty[5:]
+    assert again(graph, path).output_names == [nasty[1]]
+    assert run_batch(path, {nasty[0]: np.ones((1, 1, 3, 4, 4), np.float32)}, [nasty[1]])[nasty[1]].shape == (
+        1,
+        1,
+        3,
+        4,
+        4,
+    )
+
+
+def test_names_that_are_taken_are_numbered():
+    x = image("y")
+    a, b = relu(x, named="same"), clip(x, lo=-1.0, hi=1.0, named="same")
+    graph = Graph([x], [add(a, b, named="y"), a, a], ["out", "same", "twice"])
+    model = write(graph, 21).model
+    tensors = [t for n in model.graph.node for t in n.output]
+    assert len(set(tensors)) == len(tensors)
+    assert [v.name for v in model.graph.output] == ["out", "same", "twice"]
+
+
+def test_inputs_and_constants_may_be_outputs(path):
+    x = image()
+    graph = Graph([x], [x, x, const_value(np.arange(3.0, dtype=np.float32)), relu(x)], ["x", "copy", "c", "r"])
+    twin, inputs = again(graph, path), drawn(graph)
+    for ours, theirs in zip(evaluate(graph, [inputs["x"]]), evaluate(twin, [inputs["x"]]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert twin.output_names == graph.output_names
+
+
+def test_an_input_and_another_output_of_one_name_are_refused():
+    x = image()
+    with pytest.raises(Exception, match="both called 'x'"):
+        write(Graph([x], [relu(x)], ["x"]), 21)
+
+
+def test_metadata_and_operator_set_are_kept(path, tmp_path):
+    x = image()
+    model = write(Graph([x], [relu(x)], ["y"]), 13).model
+    onnx.helper.set_model_props(model, {"author": "A. Name", "onnx.opset": "7"})
+    path.write_bytes(model.SerializeToString())
+    graph = run_pipeline(load(path), "simplify,fuse,layout{to=nchw}").graph
+    artifact = OnnxTarget("onnx").emit(graph, tmp_path, "m", Limits())
+    written = onnx.load(tmp_path / "model.onnx")
+    assert {p.key: p.value for p in written.metadata_props} == {"author": "A. Name", "onnx.opset": "7"}
+    assert [(o.domain, o.version) for o in written.opset_import] == [("", 13)]
+    assert artifact.facts["opset"] == 13
+    json.dumps(artifact.facts)
+
+
+def test_the_same_graph_gives_the_same_bytes(tmp_path):
+    def build(name):
+        x = image()
+        folder = tmp_path / name
+        folder.mkdir()
+        w = np.linspace(-1, 1, 27, dtype=np.float32).reshape(3, 3, 3, 1)
+        OnnxTarget("onnx").emit(Graph([x], [conv2d(x, w, np.ones(3, np.float32))], ["y"]), folder, "m", Limits())
+        return (folder / "model.onnx").read_bytes()
+
+    assert build("a") == build("b")
+
+
+def test_bits_of_four_are_packed(path):
+    values = np.arange(-8, 8).astype(I4.numpy).reshape(4, 4)
+    x = graph_input("x", TensorType((1, 4), F32))
+    weights = dequantize(const_value(values), np.float32(0.5), np.zeros((), I4.numpy))
+    graph = Graph([x], [dense(x, weights, np.zeros(4, np.float32))], ["y"])
+    model = write(graph, 21).model
+    (tensor,) = [t for t in model.graph.initializer if list(t.dims) == [4, 4]]
+    assert tensor.data_type == onnx.TensorProto.INT4
+    assert len(tensor.raw_data) == 8
+    twin, inputs = again(graph, path), drawn(graph)
+    np.testing.assert_array_equal(evaluate(twin, [inputs["x"]]), evaluate(graph, [inputs["x"]]))
+
+
+def test_a_bias_of_zeros_and_a_clip_at_zero_leave_no_trace():
+    x, v = image(), graph_input("v", TensorType((1, 4), F32))
+    ones = np.ones((2, 3, 1, 1), np.float32)
+    convolution = conv2d(x, ones, np.zeros(2, np.float32))
+    layer = dense(v, np.ones((2, 4), np.float32), np.zeros(2, np.float32))
+    model = write(Graph([x, v], [relu(convolution), layer], ["a", "b"]), 21).model
+    assert [(n.op_type, len(n.input)) for n in model.graph.node] == [("Conv", 2), ("Relu", 1), ("Gemm", 2)]
+    assert len(model.graph.initializer) == 2
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 3, 1, 1), ()])
+def test_an_affine_is_one_node(path, shape):
+    x = image()
+    k, t = np.full(shape, 1.5, np.float32), np.linspace(-1, 1, 3, dtype=np.float32).reshape(3, 1, 1)
+    graph = Graph([x], [add(mul(k, x), t)], ["y"])
+    assert kinds(graph) == ["BatchNormalization"]
+    inputs = drawn(graph)
+    found = run_batch_of(graph, inputs, path)
+    assert judge(graph, inputs, found)["y"].agrees
+
+
+def run_batch_of(graph, inputs, path):
+    pytest.importorskip("onnxruntime")
+    path.write_bytes(write(graph, 21).model.SerializeToString())
+    found = run_batch(path, {name: x[None] for name, x in inputs.items()}, graph.output_names)
+    return {name: array[0] for name, array in found.items()}
+
+
+def test_a_product_that_is_used_elsewhere_stays():
+    x = image()
+    product = mul(x, np.full((3, 1, 1), 2, np.float32))
+    assert kinds(Graph([x], [add(product, np.float32(1)), product], ["y", "p"])) == ["Mul", "Add"]
+    assert kinds(Graph([x], [add(mul(x, np.full((1, 4), 2, np.float32)), np.float32(1))], ["y"])) == ["Mul", "Add"]
+
+
+def test_groups_are_written_as_what_is_in_them(path):
+    a, b = image("a"), image("b")
+    body = Graph([a, b], [relu(add(a, b)), mul(a, b)], ["r", "m"], "body")
+    x = image()
+    node = apply(Fused(body), x, const_value(np.ones((1, 3, 4, 4), np.float32)))
+    graph = Graph([x], list(node.results), ["r", "m"])
+    assert kinds(graph) == ["Add", "Relu", "Mul"]
+    twin, inputs = again(graph, path), drawn(graph)
+    for ours, theirs in zip(evaluate(graph, [inputs["x"]]), evaluate(twin, [inputs["x"]]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_public_images_keep_their_layout():
+    x = graph_input("x", TensorType((1, 4, 4, 3), F32))
+    graph = Graph([x], [max_pool2d(x, window=(2, 2), layout=NHWC)], ["y"])
+    lowered = run_pipeline(graph, OnnxTarget.lowering).graph
+    model = write(lowered, 21).model
+    assert [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == [1, 4, 4, 3]
+    assert [d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim] == [1, 3, 3, 3]
+    assert sorted(n.op_type for n in model.graph.node) == ["MaxPool", "Transpose", "Transpose"]
+
+
+def test_a_clamped_quantize_is_followed_by_a_clip(path):
+    x = graph_input("x", TensorType((5,), F32))
+    graph = Graph([x], [quantize(x, np.float32(1), np.int8(0), dtype=I8, lo=-3, hi=2)], ["q"])
+    assert kinds(graph) == ["QuantizeLinear", "Clip"]
+    found = run_batch_of(graph, {"x": np.array([-9, -3, 0, 2, 9], np.float32)}, path)
+    np.testing.assert_array_equal(found["q"], [-3, -3, 0, 2, 2])
+
+
+def test_scales_along_two_axes_are_refused():
+    x = graph_input("x", TensorType((2, 3), F32))
+    scale, zero = np.ones((2, 3), np.float32), np.zeros((2, 3), np.int8)
+    with pytest.raises(Exception, match="more than one axis"):
+        write(Graph([x], [quantize(x, scale, zero)], ["q"]), 21)
+
+
+def test_transposes_of_constants_are_done_when_writing():
+    x = graph_input("x", TensorType((2, 3, 4), F32))
+    w = np.ones((5, 4), np.float32)
+    assert kinds(Graph([x], [dense(x, w, np.zeros(5, np.float32))], ["y"])) == ["MatMul"]
+    assert kinds(Graph([x], [transpose(x, perm=(2, 0, 1))], ["y"])) == ["Transpose"]
+
+
+def test_imported_qdq_goes_through_as_it_is(path):
+    """uint8 activations with zero points, int8 weights per channel, a 32-bit bias."""
+    x = image()
+    scale, zero = np.float32(0.05), np.array(117, np.uint8)
+    u8 = {"dtype": U8, "lo": 0, "hi": 255}
+    real = dequantize(quantize(x, scale, zero, **u8), scale, zero)
+    scales = np.array([0.1, 0.2], np.float32).reshape(2, 1, 1, 1)
+    weights = dequantize(const_value(np.arange(-3, 3, dtype=np.int8).reshape(2, 3, 1, 1)), scales, np.int8(0))
+    bias = dequantize(const_value(np.array([5, -9], np.int32)), np.array([0.005, 0.01], np.float32), np.int32(0))
+    y = quantize(conv2d(real, weights, bias), np.float32(0.1), np.array(3, np.uint8), **u8)
+    graph = Graph([x], [dequantize(y, np.float32(0.1), np.array(3, np.uint8))], ["y"])
+    twin = again(graph, path, 13)
+    passed = run_pipeline(twin, f"simplify,fuse,{OnnxTarget.lowering}").graph
+    assert kinds(passed, 13) == kinds(graph, 13)
+    assert kinds(graph, 13).count("DequantizeLinear") == 4
+    inputs = drawn(graph)
+    np.testing.assert_array_equal(evaluate(passed, [inputs["x"]]), evaluate(graph, [inputs["x"]]))
+    found = run_batch_of(passed, inputs, path)["y"]
+    assert np.abs(found - evaluate(graph, [inputs["x"]])[0]).max() <= 0.1001
+
+
+def test_layers_keep_their_names_from_nodes_that_have_none():
+    """A layer that becomes two nodes, and one without a source, take no other layer's name."""
+    x = graph_input("x", TensorType((2, 3, 4), F32))
+    w = np.ones((4, 4), np.float32)
+    first = dense(x, w, np.ones(4, np.float32), loc=Loc(("dense",)))
+    second = dense(relu(first, named="dense_2"), w, np.zeros(4, np.float32), loc=Loc(("dense_1",)))
+    third = dense(second, w, np.zeros(4, np.float32), loc=Loc(("dense_2",)))
+    named = {n.name: n.op_type for n in write(Graph([x], [third], ["y"]), 21).model.graph.node}
+    assert named == {"dense": "Add", "dense_1": "MatMul", "dense_2": "MatMul", "dense_3": "MatMul", "dense_2_1": "Relu"}

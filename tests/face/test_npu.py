@@ -1,0 +1,96 @@
+"""The NPU from the command line: compile, verify, run from the folder alone, profile, trace; and what goes wrong."""
+
+import json
+import shutil
+
+import pytest
+
+from planish.backends.npu.assembly import assemble
+from planish.backends.npu.encoding import decode
+from planish.backends.npu.machine import FOLDER
+
+
+@pytest.fixture(scope="module")
+def npu_build(planish, digits, tmp_path_factory):
+    out = tmp_path_factory.mktemp("npu") / "build"
+    calib = digits / "calib.npz"
+    done = planish("compile", digits / "dscnn.onnx", "-t", "npu:256", "--quantize", "int8", "--calib", calib, "-o", out)
+    assert done.code == 0, done.err
+    return out
+
+
+def test_verify_is_exact(planish, npu_build, digits):
+    done = planish("verify", npu_build, "--data", digits / "eval.npz", "--samples", 10, "--json")
+    assert done.code == 0, done.err
+    assert done.json["exact"]
+    assert done.json["cycles"] > 0
+
+
+def test_the_report_counts_what_the_host_does(npu_build):
+    facts = json.loads((npu_build / "report.json").read_text())["facts"]
+    assert {step["op"] for step in facts["host_steps"]} >= {"quantize"}
+    assert all(step["reason"] for step in facts["host_steps"])
+    assert facts["host_bytes"] == sum(s["bytes_read"] + s["bytes_written"] for s in facts["host_steps"])
+    assert facts["cycles"] >= facts["bound_cycles"] / 2
+    assert sum(row["cycles"] for row in facts["profile"]) <= facts["cycles"]
+
+
+def test_text_and_binary_are_the_same_program(npu_build):
+    binary = decode((npu_build / "segment_0.npu").read_bytes())
+    assert assemble((npu_build / "segment_0.asm").read_text()) == binary
+
+
+def test_profile_of_a_folder_and_its_trace(planish, npu_build, tmp_path):
+    done = planish("profile", npu_build, "--trace", tmp_path / "trace.json", "--json")
+    assert done.code == 0, done.err
+    assert {"cycles", "bound", "utilisation", "stall", "energy_nj"} <= set(done.json["profile"][0])
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    names = {row["name"] for row in done.json["profile"]}
+    assert {e["name"] for e in events if e["ph"] == "X"} & names == names
+    shown = planish("profile", npu_build)
+    assert "cycles" in shown.out
+
+
+def test_profile_of_a_model(planish, digits):
+    arguments = ("--quantize", "int8", "--calib", "random:0,1", "-t", "npu:64", "--json")
+    done = planish("profile", digits / "dscnn.onnx", *arguments)
+    assert done.code == 0, done.err
+    assert done.json["cycles"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-t", "npu:999"), "no machine '999'"),
+        (("-t", "npu:256@nowhere"), "no memory mode 'nowhere'"),
+        (("-t", "c", "--trace", "t.json"), "does not simulate time"),
+        ((), "--target is missing"),
+    ],
+)
+def test_what_profile_refuses(planish, digits, arguments, said):
+    done = planish("profile", digits / "dscnn.onnx", *arguments)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_a_machine_of_ones_own(planish, digits, tmp_path):
+    machine = tmp_path / "mine.toml"
+    shutil.copy(FOLDER / "npu256.toml", machine)
+    arguments = ("-t", f"npu:{machine}", "--quantize", "int8", "--calib", "random:0,1")
+    out = tmp_path / "build"
+    assert planish("compile", digits / "dscnn.onnx", *arguments, "-o", out).code == 0
+    machine.write_text(machine.read_text().replace("act = 18432", "act = 64"))
+    small = planish("compile", digits / "dscnn.onnx", *arguments, "-o", tmp_path / "small")
+    assert small.code == 5
+    assert "no tiling of" in small.err
+    assert not (tmp_path / "small").exists()
+
+
+def test_a_program_that_was_cut_off(planish, npu_build, tmp_path, digits):
+    broken = tmp_path / "broken"
+    shutil.copytree(npu_build, broken)
+    program = broken / "segment_0.npu"
+    program.write_bytes(program.read_bytes()[:-5])
+    done = planish("verify", broken, "--data", digits / "eval.npz", "--samples", 1)
+    assert done.code != 0
+    assert "Traceback" not in done.err

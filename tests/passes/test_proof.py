@@ -1,0 +1,202 @@
+"""Every pass and rule against its contract on generated graphs, and deliberately wrong ones that must be caught."""
+
+import contextlib
+import os
+import re
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.errors import Unsatisfiable
+
+from planish.ir.equality import same
+from planish.ir.evaluate import evaluate
+from planish.ir.ops.elementwise import add, mul
+from planish.ir.pattern import const
+from planish.ir.rewrite import Rule, no_match, rewrite
+from planish.ir.text import parse_graph
+from planish.ir.types import Sym
+from planish.ir.verifier import verify
+from planish.passes import PASSES
+from planish.passes.fold_quantization import FoldQuantization
+from planish.passes.fuse import Fuse
+from planish.passes.group import Group
+from planish.passes.layout import Layout
+from planish.passes.pipeline import run_pipeline
+from planish.passes.quantize import Quantize
+from planish.passes.simplify import Simplify
+from planish.runtime.contracts import EXACT, REASSOCIATING, Promise
+from planish.testing import check_pass, check_rule, graphs, graphs_with, quantized_graphs, rescaled_twins
+from planish.testing.contracts import outcome, samples
+from planish.testing.counterexample import size
+from tests.passes.mutants import MUTANTS
+
+PROOF = os.environ.get("PLANISH_PROFILE") == "proof"
+
+#: A mutant must be caught within so many examples; the same ones each time, so that it is or is not.
+CAUGHT_WITHIN = hypothesis.settings(
+    max_examples=200, derandomize=True, database=None, deadline=None, phases=(hypothesis.Phase.generate,)
+)
+
+CHECKED = [
+    Simplify(), Fuse(), Layout(), Layout("nchw"), Group(), Quantize(calibration="minmax"), FoldQuantization(),
+]  # fmt: skip
+
+
+def test_no_pass_is_forgotten():
+    assert {type(p) for p in CHECKED} == set(PASSES)
+
+
+@pytest.mark.parametrize("applied", CHECKED, ids=str)
+def test_contract(applied):
+    drawn = graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph) if applied == Layout("nchw") else None
+    changed = check_pass(applied, drawn)
+    if PROOF and applied.contract.promise is Promise.REASSOCIATING:
+        assert changed >= 500, "graphs on which the pass did something, and was equal in exact mode"
+
+
+@pytest.mark.parametrize("applied", [Simplify(), Layout(), Group()], ids=str)
+def test_contract_on_integers(applied):
+    check_pass(applied, quantized_graphs())
+
+
+def test_folding_quantization_is_within_a_step():
+    check_pass(FoldQuantization(), quantized_graphs(folded=False))
+
+
+@pytest.mark.parametrize("applied", [Simplify(), Fuse()], ids=str)
+def test_contract_for_any_batch(applied):
+    check_pass(applied, graphs_with(applied.rules, 3, symbolic=True))
+
+
+RULES = [
+    *((rule, EXACT) for rule in Simplify.rules),
+    *((rule, REASSOCIATING) for rule in Fuse.rules),
+]
+
+
+@pytest.mark.parametrize(("rule", "contract"), [pytest.param(r, c, id=r.title) for r, c in RULES])
+def test_rules(rule, contract):
+    examples = max(40, hypothesis.settings().max_examples // 4)
+    try:
+        check_rule(rule, contract, hypothesis.settings(max_examples=examples))
+    except AssertionError as error:
+        if "changed none of" not in str(error):
+            raise
+        pytest.skip("what this rule needs was not drawn")
+
+
+def test_drawn_graphs_contain_what_rules_look_for():
+    fired = [rule for rule, _ in RULES if outcome_of_any(rule)]
+    assert len(fired) >= 0.6 * len(RULES)
+
+
+def outcome_of_any(rule):
+    """Whether the rule fires on any of a few graphs."""
+    seen = []
+
+    @hypothesis.settings(CAUGHT_WITHIN, max_examples=12, suppress_health_check=list(hypothesis.HealthCheck))
+    @given(graphs_with([rule]))
+    def draw(graph):
+        seen.append(rewrite(graph, [rule]).changed)
+
+    with contextlib.suppress(Unsatisfiable):
+        draw()
+    return any(seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant"),
+    [pytest.param(n, m, id=f"{n}-{i}-{m.name}") for n, ms in MUTANTS.items() for i, m in enumerate(ms)],
+)
+def test_mutants_are_caught(name, mutant):
+    drawn = quantized_graphs(folded=False) if name == "fold-quantization" else None
+    with pytest.raises(AssertionError, match=r"counterexample after \d+ examples?") as caught:
+        check_pass(mutant, drawn, CAUGHT_WITHIN)
+    text = str(caught.value)
+    graph = parse_graph(text[text.index("graph @") : text.index("\n}\n") + 3])
+    assert size(graph) <= 6
+    assert outcome(mutant, graph).failure is not None, "what is printed fails when it is pasted"
+
+
+def test_every_pass_has_a_mutant():
+    assert set(MUTANTS) == {p.name for p in PASSES}
+
+
+class NotNeutral(Rule):
+    """x * c is x + c."""
+
+    contract = REASSOCIATING
+
+    def pattern(self, x, c):
+        return mul(x, const(c))
+
+    def rewrite(self, m, x, c):
+        return add(x, c)
+
+
+def test_the_counterexample_reads_well():
+    with pytest.raises(AssertionError) as caught:
+        check_rule(NotNeutral(), settings=CAUGHT_WITHIN)
+    assert re.fullmatch(
+        r"NotNeutral: counterexample after \d+ examples?, reduced to 1 node "
+        r"\(contract REASSOCIATING, exact mode: not equal\):\n"
+        r"graph @\w+\(%x: f32\[.*\]\) -> \(.*\) \{\n(  .*\n)+\}\n"
+        r"before: -?[\d/]+   after: -?[\d/]+   first difference at %\w+\[[\d,]*\]; the pass did: NotNeutral x1",
+        str(caught.value),
+    ), str(caught.value)
+
+
+class NeverLikesIt(NotNeutral):
+    """Declines whatever it is given."""
+
+    def rewrite(self, m, x, c):
+        return no_match("not this one")
+
+
+def test_a_rule_that_never_fires_is_told():
+    with pytest.raises(AssertionError, match=r"NeverLikesIt changed none of 200 graphs\n  \d+ times: not this one"):
+        check_rule(NeverLikesIt(), settings=CAUGHT_WITHIN)
+
+
+@given(graphs(symbolic=True))
+def test_drawn_graphs_verify(graph):
+    verify(graph)
+    for sample in samples(graph):
+        evaluate(graph, [sample[v.name] for v in graph.inputs])
+
+
+def test_drawn_graphs_have_everything():
+    """Branches, residuals, concats, shared weights, unknown batches, two outputs: each in some of a hundred graphs."""
+    seen = set()
+
+    @hypothesis.settings(max_examples=150, derandomize=True, database=None, phases=(hypothesis.Phase.generate,))
+    @given(graphs(symbolic=True))
+    def draw(graph):
+        names = {n.op.name for n in graph.nodes}
+        seen.update(names)
+        computed = [v for n in graph.nodes for v in n.results if v.const is None]
+        seen.update({"branch"} if any(len(v.users) > 1 for v in computed) else ())
+        weights = [v for v in graph.constants if v.type.rank == 4]
+        seen.update({"shared weights"} if any(len(v.users) > 1 for v in weights) else ())
+        seen.update({"any batch"} if any(isinstance(v.type.shape[0], Sym) for v in graph.inputs) else ())
+        seen.update({"two outputs"} if len(graph.outputs) == 2 else ())
+
+    draw()
+    wanted = {"branch", "shared weights", "any batch", "two outputs", "add", "concat", "conv2d", "dense", "slice"}
+    assert wanted <= seen
+
+
+@given(rescaled_twins())
+def test_rescaled_twins_compute_the_same_bits(twins):
+    original, twin = twins
+    verify(twin)
+    for sample in samples(original):
+        inputs = [sample[v.name] for v in original.inputs]
+        for a, b in zip(evaluate(original, inputs), evaluate(twin, inputs), strict=True):
+            assert np.array_equal(a, b)
+
+
+def test_rescaled_twins_are_not_copies():
+    hypothesis.find(rescaled_twins(), lambda twins: not same(*twins), settings=CAUGHT_WITHIN)
