@@ -18,8 +18,8 @@ from .ir.graph import Graph, Node
 from .ir.ops.quant import Quantize
 from .ir.text import load as load_text
 from .ir.types import Sym, static
-from .page import render
 from .ir.verifier import verify
+from .page import render
 from .passes.base import Context
 from .passes.listeners import PrintAfter
 from .passes.pipeline import Listener, Step, parse_pipeline, run_pipeline

@@ -24,8 +24,8 @@ from .ir.errors import UsageError, VerificationError
 from .ir.graph import Graph, Value
 from .ir.text import load
 from .ir.types import Array
-from .page import render
 from .judging import Difference, first_difference, judge_layers, same_bytes
+from .page import render
 from .registry import target_named
 from .report import jsonable, show_layers
 from .runtime.data import Data, Dataset, read, uniform
