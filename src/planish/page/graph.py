@@ -55,8 +55,8 @@ def _box(node: Mapping[str, Any], layers: Any) -> dict[str, Any]:
         "kind": "io" if ends else node["kind"],
         "lines": [
             _cut(node["kind"] if ends else title + more, 22),
-            _cut(node["title"], 26) if ends else short_source(node["source"], "added by planish", 26),
-            _cut(node["type"], 26),
+            _cut(node["title"], 22) if ends else short_source(node["source"], "added by planish", 22),
+            _cut(node["type"], 22),
         ],
         "about": "\n".join(text for text in about if text),
         "layer": node["layer"],

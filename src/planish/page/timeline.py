@@ -65,6 +65,8 @@ def _drawn(
             "y": round(ABOVE + height - (v["offset"] + v["bytes"]) * up, 1),
             "width": round((v["last"] + 1 - v["first"]) * across, 1),
             "height": round(max(v["bytes"] * up, 0.5), 1),
+            # In the step that writes it: a value that takes over its operand's place hides the rest.
+            "label": round(LEFT + (v["first"] + 0.5) * across, 1) if across > 44 else None,
             **{key: v[key] for key in ("kind", "about", "bytes")},
         }
         for v in values
