@@ -15,6 +15,7 @@ from planish.backends.cortexm.target import CTarget
 from planish.folder import read_report
 from planish.ir.errors import UsageError
 from planish.page import render
+from planish.registry import TARGETS
 from planish.runtime.target import Unsupported
 
 VERDICT = {
@@ -194,6 +195,18 @@ def test_same_input_same_bytes(digits, int8_build, tmp_path):
 def test_no_color_and_no_terminal_mean_no_escapes(planish, int8_build):
     done = planish("report", int8_build, "--no-color")
     assert "\x1b" not in done.out + done.err
+
+
+@pytest.mark.parametrize("core", [name for name in TARGETS if name.startswith("cortex-")])
+def test_every_core_is_exact(planish, digits, tmp_path, require_tool, core):
+    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
+        require_tool(tool)
+    build, calib = tmp_path / "build", digits / "calib.npz"
+    done = planish("compile", digits / "dscnn.onnx", "-t", core, "--quantize", "int8", "--calib", calib, "-o", build)
+    assert done.code == 0, done.err
+    verdict = planish("verify", build, "--data", digits / "eval.npz", "--samples", 3, "--json").json
+    assert verdict["exact"]
+    assert verdict["instructions"] > 0
 
 
 def test_the_python_api(digits, tmp_path, require_tool):
