@@ -6,6 +6,7 @@ Encoding, assembler, disassembler and documentation all read these classes. Sema
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
@@ -165,7 +166,7 @@ BY_MNEMONIC: dict[str, type[Instruction]] = {}
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def _instruction(opcode: Opcode, engine: Engine, form: str = "") -> Any:
+def _instruction(opcode: Opcode, engine: Engine, form: str = "") -> Callable[[I], I]:
     """Declare an instruction: `form` distinguishes those that share an opcode and is numbered in order."""
 
     def declare(cls: I) -> I:

@@ -226,7 +226,7 @@ def timeline(schedule: Schedule, dispatch: int, queue: int, channels: int) -> li
     for i, step in enumerate(steps):
         places.append(len(of_engine[step.engine]))
         of_engine[step.engine].append(i)
-    following = dict.fromkeys(ENGINES, 0)
+    following: dict[Engine, int] = dict.fromkeys(ENGINES, 0)
     port = clock = control = 0
     last = {Engine.LD: 0, Engine.ST: 0}
     for _ in steps:

@@ -38,7 +38,7 @@ class TooOldError(RefusedError):
 class Operand:
     """A tensor of the model: its type, and its array where it is a constant; None for an operand that is left out."""
 
-    tensor: gs.Tensor
+    tensor: Any  # a gs.Variable or gs.Constant: both have a name, their common base has none
     type: TensorType
     const: Array | None = None
 
@@ -77,7 +77,7 @@ class Site:
         variables = [gs.Variable("", dtype=element_type(t.dtype), shape=shape_of(t.shape)) for t in types]
         tensors = [gs.Variable.empty() if operand is None else operand.tensor for operand in inputs]
         self.roles.extend((kind.lower(), variable) for variable in variables)
-        self.nodes.append(gs.Node(kind, attrs=given, inputs=tensors, outputs=variables))
+        self.nodes.append(gs.Node(kind, attrs=given, inputs=tensors, outputs=variables))  # pyright: ignore[reportArgumentType]
         return tuple(map(Operand, variables, types))
 
     def array(self, role: str, array: Array | Sequence[int]) -> Operand:
@@ -104,7 +104,8 @@ def constant(array: Array) -> Operand:
     import onnx_graphsurgeon as gs
 
     tensor = onnx.numpy_helper.from_array(np.array(array, array.dtype.newbyteorder("="), order="C"))
-    return Operand(gs.Constant("", gs.ir.tensor.LazyValues(tensor)), type_of(array), array)
+    lazy = gs.ir.tensor.LazyValues(tensor)  # pyright: ignore[reportAttributeAccessIssue]
+    return Operand(gs.Constant("", lazy), type_of(array), array)
 
 
 def element_type(dtype: DType) -> int:

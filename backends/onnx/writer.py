@@ -45,7 +45,8 @@ def write(graph: Graph, opset: int) -> Written:
     import onnx
     import onnx_graphsurgeon as gs
 
-    gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.ERROR  # it writes on stdout
+    log = gs.logger.G_LOGGER  # pyright: ignore[reportAttributeAccessIssue]
+    log.severity = log.ERROR  # it writes on stdout
     _check_names(graph)
     writer = _Writer(opset, _Names([*graph.input_names, *graph.output_names]))
     model = gs.export_onnx(writer.graph(graph))

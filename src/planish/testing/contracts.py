@@ -159,7 +159,7 @@ def _compared(steps: int, seen: Mapping[str, tuple[TensorType, Array]], after: G
         for value, array in zip(node.results, evaluate_node(node, [live[v] for v in node.operands]), strict=True):
             live[value] = array
             type, expected = seen.get(value.name, (None, array))
-            if type != value.type.bare:
+            if type is None or type != value.type.bare:
                 continue
             live[value] = expected
             if type.dtype.is_integer:

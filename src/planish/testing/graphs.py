@@ -145,9 +145,9 @@ def types(
 ) -> TensorType:
     """Types of float tensors: an image where the rank is 4. symbolic: the batch may be the symbol N."""
     d = HypothesisDraw(draw)
-    rank = d.choice([4, 2, 3]) if rank is None else rank
+    axes: int = d.choice([4, 2, 3]) if rank is None else rank
     batch: Dim = Sym("N") if symbolic and d.boolean() else d.integer(1, max_batch)
-    sizes = [d.integer(1, max_dim if i else min(4, max_dim)) for i in range(rank - 1)]
+    sizes = [d.integer(1, max_dim if i else min(4, max_dim)) for i in range(axes - 1)]
     return TensorType((batch, *sizes), F32)
 
 

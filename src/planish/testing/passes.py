@@ -53,7 +53,9 @@ def check_pass(
     reasons: Counter[str] = Counter()
 
     @hypothesis.settings(
-        settings or hypothesis.settings(), report_multiple_bugs=False, suppress_health_check=list(HealthCheck)
+        settings or hypothesis.settings(),
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]  # the enum has a metaclass
     )
     @given(graphs_for(applied) if graphs is None else graphs)
     def run(graph: Graph) -> None:
