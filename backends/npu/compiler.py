@@ -17,6 +17,7 @@ from .mapper import Bound, Mapped, best, bound
 from .memory import Constants, require_room
 from .partition import Partition, Placement, partition
 from .program import Program
+from .runs import runs
 from .schedule import Schedule, Tile, configured, issue_order, program, synchronized, timeline
 
 #: Values in ARENA start at multiples of it.
@@ -38,7 +39,7 @@ class NpuLayer:
 class Layout:
     """What follows from the graph alone: who computes what in which order, and where every value lies.
 
-    runs: placements in order of execution; those of one run are all on the NPU, or it is a single one on the host.
+    runs: placements in order of execution; those of one run are all on the NPU, or all on the host.
     constants: those that activations are read from; the programs' own follow.
     """
 
@@ -52,7 +53,7 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A model for a machine: a program for each run on the NPU, None for a host step; layers in order."""
+    """A model for a machine: a program for each run on the NPU, None for a run on the host; layers in order."""
 
     machine: Machine
     layout: Layout
@@ -80,13 +81,8 @@ def arrange(graph: Graph) -> Layout:
     memory = plan(parts.graph, _Memory(), LINE)
     constants = Constants()
     addresses, arena_bytes = _addresses(parts.graph, memory, constants, placed)
-    runs: list[list[Placement]] = []
-    for placement in (placed[node] for node in memory.order):
-        if runs and not placement.on_host and not runs[-1][0].on_host:
-            runs[-1].append(placement)
-        else:
-            runs.append([placement])
-    return Layout(parts, tuple(map(tuple, runs)), addresses, constants, arena_bytes, memory)
+    cut = runs([placed[node] for node in memory.order], parts.graph, addresses)
+    return Layout(parts, cut, addresses, constants, arena_bytes, memory)
 
 
 def compile_graph(graph: Graph, machine: Machine) -> Compiled:

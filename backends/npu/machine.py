@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ...ir.errors import UsageError
+from ..cortexm.cores import CORES
 from .isa import Space
 
 FOLDER = Path(__file__).parent / "machines"
@@ -112,6 +113,25 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Host:
+    """The processor beside the NPU, which computes what the NPU does not take.
+
+    core: a key of `cortexm.cores.CORES`. cycles_per_instruction: what its counted instructions take, an assumption.
+    """
+
+    core: str
+    clock_mhz: float
+    cycles_per_instruction: float
+
+    def cycles(self, instructions: int) -> int:
+        """Cycles of the core."""
+        return round(instructions * self.cycles_per_instruction)
+
+    def microseconds(self, instructions: int) -> float:
+        return round(instructions * self.cycles_per_instruction / self.clock_mhz, 3)
+
+
+@dataclass(frozen=True)
 class Energy:
     """PJ per int8 MAC, per post-processed element, per byte of each local memory and region, per idle cycle."""
 
@@ -147,6 +167,7 @@ class Machine:
     modes: Mapping[str, Mode]
     dma: Dma
     control: Control
+    host: Host
     energy: Energy
     area: Area
 
@@ -260,7 +281,7 @@ def _positive(thing: Any, place: str, least: float = 1e-6) -> Iterator[str]:
 
 def _faults(m: Machine) -> Iterator[str]:
     """Why the machine cannot work."""
-    for part in ("array", "post", "memories", "dma", "control"):
+    for part in ("array", "post", "memories", "dma", "control", "host"):
         yield from _positive(getattr(m, part), part)
     for part in ("energy", "area"):
         yield from _positive(getattr(m, part), part, least=0)
@@ -285,8 +306,10 @@ def _faults(m: Machine) -> Iterator[str]:
         yield f"memories.tab is {m.memories.tab}; a table of 256 words and the parameters of a channel need 1033 bytes"
     if not 0 < m.dma.efficiency <= 1:
         yield f"dma.efficiency is {m.dma.efficiency}; it is a share, above 0 and at most 1"
-    if not m.clock_mhz > 0:
-        yield f"clock_mhz is {m.clock_mhz}; it must be positive"
+    if not 0 < m.clock_mhz < 2**32:
+        yield f"clock_mhz is {m.clock_mhz}; it is out of range"
+    if m.host.core not in CORES:
+        yield f"host.core is {m.host.core!r}, which is none of {', '.join(CORES)}"
     yield from _region_faults(m)
 
 

@@ -28,11 +28,30 @@ def test_verify_is_exact(planish, npu_build, digits):
 
 def test_the_report_counts_what_the_host_does(npu_build):
     facts = json.loads((npu_build / "report.json").read_text())["facts"]
-    assert {step["op"] for step in facts["host_steps"]} >= {"quantize"}
+    assert {step["op"] for step in facts["host_steps"]} == {"quantize", "dequantize"}
     assert all(step["reason"] for step in facts["host_steps"])
-    assert facts["host_bytes"] == sum(s["bytes_read"] + s["bytes_written"] for s in facts["host_steps"])
+    assert facts["host_bytes"] == 64 * 5 + 10 * 5
     assert facts["cycles"] >= facts["bound_cycles"] / 2
     assert sum(row["cycles"] for row in facts["profile"]) <= facts["cycles"]
+
+
+def test_the_host_in_profile_and_page(planish, npu_build, require_tool):
+    require_tool("qemu-system-arm")
+    host = planish("profile", npu_build, "--json").json["host"]
+    assert host["instructions"] > 64
+    shown = planish("profile", npu_build).out
+    assert "the host is called 2 times, reads 266 and writes 104 bytes" in shown
+    assert f"{host['instructions']:,} instructions" in shown
+    page = (npu_build / "report.html").read_text()
+    assert "host: elementwise" in page
+    assert "the host&#39;s included" in page
+
+
+def test_without_a_compiler_verify_says_what_is_missing(planish, npu_build, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = planish("verify", npu_build, "--samples", 1)
+    assert done.code == 2
+    assert "cc is not on PATH" in done.err
 
 
 def test_text_and_binary_are_the_same_program(npu_build):

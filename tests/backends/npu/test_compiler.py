@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from planish.backends.npu import executor, functional, simulator
 from planish.backends.npu.compiler import Compiled, compile_graph
+from planish.backends.npu.figures import layer_cycles
 from planish.backends.npu.linter import prove
 from planish.backends.npu.machine import Machine, Memories, load_machine
 from planish.backends.npu.partition import partition
-from planish.backends.npu.target import layer_cycles
+from planish.backends.npu.program import Program
 from planish.ir.constant import Const
 from planish.ir.errors import DoesNotFitError
 from planish.ir.evaluate import evaluate
@@ -54,9 +55,12 @@ def run(compiled: Compiled, inputs: Sequence[Array]) -> list[Array]:
     for program in compiled.programs:
         if program is not None:
             prove(program, compiled.machine)
-    return executor.run(
-        compiled.layout, compiled.programs, inputs, lambda p, arena: functional.execute(p, compiled.machine, arena)
-    )
+    batch = [x[np.newaxis] for x in inputs]
+
+    def engine(program: Program, arena: Array) -> Array:
+        return functional.execute(program, compiled.machine, arena)
+
+    return [y[0] for y in executor.run(compiled.layout, compiled.programs, batch, engine)]
 
 
 def require_exact(graph: Graph, machine: Machine, seed: int = 0, inputs: Sequence[Array] | None = None) -> Compiled:
