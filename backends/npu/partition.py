@@ -81,7 +81,20 @@ def _is_chain(nodes: Sequence[Node]) -> bool:
 
 
 def _split(graph: Graph, node: Node) -> None:
-    """Take a group apart, and put together again the longest beginning that the NPU takes."""
+    """Take a group apart, and put together again the longest beginning that the NPU takes.
+
+    Where it takes none, a layer stays whole on the host: what follows it costs least there.
+    """
+    chain = [n for n in node.op.bodies()[0].nodes if not isinstance(n.op, Const)]
+    outer = dict(zip(node.op.bodies()[0].inputs, node.operands, strict=True))
+
+    def taken(count: int) -> bool:
+        head = chain[:count]
+        return _is_chain(head) and not isinstance(translate(head, lambda v: outer.get(v, v)), Unsupported)
+
+    count = next(filter(taken, range(len(chain) - 1, 0, -1)), 0)
+    if not count and not chain[0].op.elementwise:
+        return
     before, after = node.prev, node.next
     inline(graph, node)
     chain, walk = [], before.next if before is not None else next(graph.nodes)
@@ -89,7 +102,5 @@ def _split(graph: Graph, node: Node) -> None:
         if not isinstance(walk.op, Const):
             chain.append(walk)
         walk = walk.next
-    for count in range(len(chain) - 1, 1, -1):
-        if _is_chain(chain[:count]) and not isinstance(translate(chain[:count]), Unsupported):
-            fuse(graph, chain[:count])
-            return
+    if count > 1:
+        fuse(graph, chain[:count])
