@@ -18,7 +18,7 @@ from .isa import SEMAPHORES, Engine, Halt, Space, Sync
 from .legality import command_faults, program_faults, space_bytes
 from .machine import Machine
 from .overflow import Sums
-from .program import Command, Program, View
+from .program import Command, Program, UnsetError, View
 
 #: What a semaphore counts up to.
 MOST_SIGNALS = 255
@@ -56,9 +56,14 @@ def prove(program: Program, machine: Machine) -> None:
 
 
 def lint(program: Program, machine: Machine) -> list[Finding]:
-    """Everything that is wrong with a program. Raises ModelError for registers that are used before they are set."""
+    """Everything that is wrong with a program; of registers that are used before they are set, the first."""
     end = len(program.instructions)
     found = [Finding(Kind.ILLEGAL, end, 0, fault) for fault in program_faults(program, machine)]
+    try:
+        _ = program.commands
+    except UnsetError as unset:
+        tag = program.instructions[unset.position].tag
+        return [*found, Finding(Kind.ILLEGAL, unset.position, tag, f"{unset.where}: {unset.what}")]
     for command in program.commands:
         found += [_finding(Kind.ILLEGAL, command, fault) for fault in command_faults(command, program, machine)]
     if found:
