@@ -48,11 +48,12 @@ class Finding:
         return f"{self.kind.value}: {self.message}"
 
 
-def prove(program: Program, machine: Machine) -> None:
-    """Raise ModelError with the findings, if there are any."""
+def prove(program: Program, machine: Machine, name: str = "") -> None:
+    """Raise ModelError with the findings, if there are any. name: of the program, for the message."""
     if found := lint(program, machine):
         more = (f"... and {len(found) - 10} more",) if len(found) > 10 else ()
-        raise ModelError("the program is wrong", machine.name, details=(*map(str, found[:10]), *more))
+        place = f"{name} on {machine.name}" if name else machine.name
+        raise ModelError("the program is wrong", place, details=(*map(str, found[:10]), *more))
 
 
 def lint(program: Program, machine: Machine) -> list[Finding]:

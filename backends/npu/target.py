@@ -64,8 +64,8 @@ class NpuTarget(Target):
         facts = figures.facts(compiled, simulations, hosted)
         _require_fit(self.name, facts, limits)
         for i, program in enumerate(programs):
-            (out / f"segment_{i}.npu").write_bytes(encode(program))
-            (out / f"segment_{i}.asm").write_text(disassemble(program), encoding="ascii", newline="\n")
+            _segment(out, i).write_bytes(encode(program))
+            _segment(out, i).with_suffix(".asm").write_text(disassemble(program), encoding="ascii", newline="\n")
         (out / MACHINE).write_bytes(self._description().read_bytes())
         return Artifact(self.name, out, graph, figures.layers(facts["layers"]), facts)
 
@@ -92,8 +92,7 @@ class NpuTarget(Target):
 
     def programs(self, artifact: Artifact) -> list[Program]:
         """The programs of an artifact, from its files. Raises ModelError where they are not what was written."""
-        paths = [artifact.path / f"segment_{i}.npu" for i in range(artifact.facts["segments"])]
-        return [decode(path.read_bytes()) for path in paths]
+        return [_program(_segment(artifact.path, i)) for i in range(artifact.facts["segments"])]
 
     def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
         layout, machine = arrange(artifact.graph), self._machine(artifact)
@@ -101,9 +100,8 @@ class NpuTarget(Target):
         if sum(not r[0].on_host for r in layout.runs) != len(remaining):
             raise ModelError("the programs are not those of the graph", str(artifact.path), "compile the model again")
         programs = [None if run[0].on_host else remaining.pop(0) for run in layout.runs]
-        for program in programs:
-            if program is not None:
-                prove(program, machine)
+        for i, program in enumerate(p for p in programs if p is not None):
+            prove(program, machine, str(_segment(artifact.path, i)))
         cycles = sum(simulator.time(p, machine).cycles for p in programs if p is not None)
 
         def execute(program: Program, arena: Array) -> Array:
@@ -117,6 +115,18 @@ class NpuTarget(Target):
         outputs = dict(zip(artifact.graph.output_names, results, strict=True))
         counts = {layer.name: layer.instructions for layer in artifact.layers if layer.instructions is not None}
         return Execution(outputs, len(results[0]), cycles=cycles, layers=counts)
+
+
+def _segment(folder: Path, index: int) -> Path:
+    return folder / f"segment_{index}.npu"
+
+
+def _program(path: Path) -> Program:
+    try:
+        return decode(path.read_bytes())
+    except ModelError as error:
+        error.where = f"{path}, {error.where}" if error.where else str(path)
+        raise
 
 
 def _require_fit(target: str, facts: Mapping[str, Any], limits: Limits) -> None:
