@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,6 +10,7 @@ from ...ir.constant import Const
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.fused import Fused
 from ...ir.ops.shape import Reshape
+from ...ir.types import I8
 from ...passes.group import fuse, inline
 from ...runtime.target import Unsupported
 from .jobs import Job
@@ -63,16 +64,27 @@ def jobs_of(node: Node) -> tuple[Job, ...] | Unsupported:
         return Unsupported(f"{node.op.name} has {len(node.results)} results")
     if not isinstance(node.op, Fused):
         return translate([node])
-    body = node.op.body
-    outer = dict(zip(body.inputs, node.operands, strict=True)) | {body.outputs[0]: node.results[0]}
-
-    def top(value: Value) -> Value:
-        return outer.get(value, value)
-
-    chain = [n for n in body.nodes if not isinstance(n.op, Const)]
+    chain, top = _members(node)
     if not _is_chain(chain):
         return Unsupported("the group is no chain of nodes")
-    return translate(chain, top)
+    answer = translate(chain, top)
+    return _reason(chain, top, answer) if isinstance(answer, Unsupported) else answer
+
+
+def _members(node: Node) -> tuple[list[Node], Callable[[Value], Value]]:
+    """The nodes of a group, in order, and the way from their values to the graph's."""
+    (body,) = node.op.bodies()
+    outer = dict(zip((*body.inputs, body.outputs[0]), (*node.operands, node.results[0]), strict=True))
+    return [n for n in body.nodes if not isinstance(n.op, Const)], lambda value: outer.get(value, value)
+
+
+def _reason(chain: Sequence[Node], top: Callable[[Value], Value], answer: Unsupported) -> Unsupported:
+    """What stands in the way of a group: the layer itself, rather than what makes floats of its result."""
+    heads = [n for n in range(1, len(chain)) if chain[n - 1].result.type.dtype == I8]
+    if heads and chain[-1].result.type.dtype != I8:
+        head = translate(chain[: heads[-1]], top)
+        return head if isinstance(head, Unsupported) else answer
+    return answer
 
 
 def _is_chain(nodes: Sequence[Node]) -> bool:
@@ -85,12 +97,10 @@ def _split(graph: Graph, node: Node) -> None:
 
     Where it takes none, a layer stays whole on the host: what follows it costs least there.
     """
-    chain = [n for n in node.op.bodies()[0].nodes if not isinstance(n.op, Const)]
-    outer = dict(zip(node.op.bodies()[0].inputs, node.operands, strict=True))
+    chain, top = _members(node)
 
     def taken(count: int) -> bool:
-        head = chain[:count]
-        return _is_chain(head) and not isinstance(translate(head, lambda v: outer.get(v, v)), Unsupported)
+        return _is_chain(chain[:count]) and not isinstance(translate(chain[:count], top), Unsupported)
 
     count = next(filter(taken, range(len(chain) - 1, 0, -1)), 0)
     if not count and not chain[0].op.elementwise:

@@ -97,8 +97,8 @@ def _host_lines(host: Mapping[str, Any], total: float | None) -> list[str]:
         return [moved, f"what the host takes is not known: {host['unknown']}"]
     return [
         moved,
-        f"{host['instructions']:,} instructions, at {host['cycles_per_instruction']:g} cycles each and "
-        f"{host['clock_mhz']:g} MHz {host['microseconds']:,.1f} us; both together {total:,.1f} us",
+        f"{host['instructions']:,} instructions, {host['cycles_per_instruction']:g} cycles per instruction, "
+        f"{host['clock_mhz']:g} MHz: {host['microseconds']:,.1f} us; both together {total:,.1f} us",
     ]
 
 

@@ -23,6 +23,8 @@ def test_machines_that_come_along(macs):
     assert machine.dma.efficiency == 0.8
     assert all(shape.macs == macs for shape in (*machine.array.shapes, machine.array.depthwise))
     assert machine.host.core == "cortex-m55"
+    for name, size in vars(machine.memories).items():
+        assert machine.energy.local[name] == pytest.approx(1.25 * max(1, size / 8192) ** 0.5, rel=0.02)
     for origin in (f"Ethos-U55-{macs} in Vela 5.2.0", "Horowitz, ISSCC 2014", "assumption", "Corstone-300"):
         assert origin in machine.source
     assert machine.square_mm > 0
