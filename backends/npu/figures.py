@@ -156,7 +156,6 @@ def _host(compiled: Compiled, hosted: Sequence[Hosted]) -> dict[str, Any]:
         "bytes_written": sum(h.segment.bytes_written for h in hosted),
         "bytes_copied": sum(layout.partition.graph.outputs[i].type.nbytes for i in layout.memory.copies),
         "crossings": sum(a != b for a, b in pairwise(sides)),
-        "arena_bytes": max((h.code.facts["arena_bytes"] for h in hosted), default=0),
         "segments": [_segment(h, compiled) for h in hosted],
     }
 
@@ -171,7 +170,6 @@ def _segment(hosted: Hosted, compiled: Compiled) -> dict[str, Any]:
         "outputs": [addresses[v][1] for v in segment.writes],
         "bytes_read": segment.bytes_read,
         "bytes_written": segment.bytes_written,
-        "arena_bytes": hosted.code.facts["arena_bytes"],
         "instructions": hosted.counted.instructions,
     }
 

@@ -130,10 +130,9 @@ def _program(path: Path) -> Program:
 
 
 def _require_fit(target: str, facts: Mapping[str, Any], limits: Limits) -> None:
-    ram = facts["arena_bytes"] + facts["host"]["arena_bytes"]
-    for what, there, needed in (("RAM", limits.ram, ram), ("flash", limits.flash, facts["flash_bytes"])):
-        if there is not None and needed > there:
+    for what, there, needed in (("RAM", limits.ram, "arena_bytes"), ("flash", limits.flash, "flash_bytes")):
+        if there is not None and facts[needed] > there:
             raise DoesNotFitError(
-                f"the model needs {needed} bytes of {what} on {target}, {there} are there",
+                f"the model needs {facts[needed]} bytes of {what} on {target}, {there} are there",
                 fix="prune, or use a smaller input",
             )
