@@ -113,6 +113,20 @@ def test_every_byte_and_instruction_is_counted(tmp_path: Path, require_tool: Cal
     assert again == facts
 
 
+def test_outputs_that_nobody_writes_are_copies(tmp_path: Path, require_tool: Callable[[str], Path]) -> None:
+    require_tool("cc")
+    x = graph_input("x", TensorType((1, 64), I8))
+    y = table(x, np.arange(-128, 128, dtype=np.int8)[::-1].copy())
+    graph = Graph([x], [y, x, y, reshape(y, shape=(64,))], ["y", "input", "again", "flat"])
+    artifact = emit(graph, tmp_path / "out")
+    assert artifact.facts["host"]["bytes_copied"] == 3 * 64
+    assert artifact.facts["host_bytes"] == 2 * 3 * 64
+    inputs = {"x": np.random.default_rng(0).integers(-128, 128, (3, 1, 64)).astype(np.int8)}
+    found, wanted = TARGET.run(artifact, inputs).outputs, run_batch(graph, inputs)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
 def test_without_an_emulator_the_count_is_unknown_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     facts = emit(mixed(), tmp_path / "out").facts
