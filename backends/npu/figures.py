@@ -51,6 +51,7 @@ def facts(compiled: Compiled, simulations: Sequence[Simulation], hosted: Sequenc
         "machine": machine.name,
         "mode": machine.mode,
         "segments": len(programs),
+        "order": _order(compiled),
         "instructions": sum(len(p.instructions) for p in programs),
         "arena_bytes": compiled.layout.arena_bytes,
         "flash_bytes": (len(programs[0].constants) if programs else 0) + sum(h.flash_bytes for h in hosted),
@@ -67,6 +68,17 @@ def facts(compiled: Compiled, simulations: Sequence[Simulation], hosted: Sequenc
     }
     found["layers"] = [vars(layer) | {"refused": refused} for layer, refused in _layers(compiled, hosted)]
     return found
+
+
+def _order(compiled: Compiled) -> list[str]:
+    """Programs and host segments by the names of their files, as they follow one another."""
+    counts = {"host": 0, "segment": 0}
+    names = []
+    for run in compiled.layout.runs:
+        kind = "host" if run[0].on_host else "segment"
+        names.append(f"{kind}_{counts[kind]}")
+        counts[kind] += 1
+    return names
 
 
 def layers(rows: Sequence[Mapping[str, Any]]) -> list[Layer]:

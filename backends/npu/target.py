@@ -23,7 +23,7 @@ from .linter import prove
 from .machine import FOLDER, Machine, load_machine, parse_machine
 from .partition import jobs_of
 from .program import Program
-from .trace import chrome_trace
+from .trace import whole_trace
 
 PREFIX = "npu:"
 #: A file name of the artifact: the machine that its programs are for.
@@ -78,12 +78,18 @@ class NpuTarget(Target):
 
     def trace(self, artifact: Artifact) -> dict[str, Any] | None:
         names = {row["tag"]: row["name"] for row in artifact.facts["profile"]}
-        machine = self._machine(artifact)
-        traces = [chrome_trace(simulator.time(p, machine), names) for p in self.programs(artifact)]
-        for i, trace in enumerate(traces):
-            for event in trace["traceEvents"]:
-                event["pid"] = i  # a process per segment: the host works between them
-        return traces[0] | {"traceEvents": [e for t in traces for e in t["traceEvents"]]} if traces else None
+        machine, programs = self._machine(artifact), iter(self.programs(artifact))
+        steps = [s for s in artifact.facts["host_steps"] if s["cycles"] is not None]
+        return whole_trace(
+            [
+                (name, [s for s in steps if s["segment"] == name])
+                if name.startswith("host")
+                else (name, simulator.time(next(programs), machine))
+                for name in artifact.facts["order"]
+            ],
+            machine,
+            names,
+        )
 
     def _machine(self, artifact: Artifact) -> Machine:
         """The machine that the artifact was compiled for, which its folder holds."""

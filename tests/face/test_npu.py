@@ -99,13 +99,20 @@ def test_resized_images(planish, upsampling, tmp_path, require_tool):
     assert len([name for name in hosted if "Resize" in name or "Conv" in name]) == 1
 
 
-def test_profile_of_a_folder_and_its_trace(planish, npu_build, tmp_path):
+def test_profile_of_a_folder_and_its_trace(planish, npu_build, tmp_path, require_tool):
+    require_tool("qemu-system-arm")
     done = planish("profile", npu_build, "--trace", tmp_path / "trace.json", "--json")
     assert done.code == 0, done.err
     assert {"cycles", "bound", "utilisation", "stall", "energy_nj"} <= set(done.json["profile"][0])
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     names = {row["name"] for row in done.json["profile"]}
-    assert {e["name"] for e in events if e["ph"] == "X"} & names == names
+    timed = [e for e in events if e["ph"] == "X"]
+    assert {e["name"] for e in timed} & names == names
+    # The host first and last, the program between them: one after the other.
+    assert [e["pid"] for e in sorted(timed, key=lambda e: e["ts"])][:: len(timed) - 1] == [1, 1]
+    host = done.json["host"]
+    assert sum(e["dur"] for e in timed if e["pid"] == 1) == sum(s["cycles"] for s in done.json["host_steps"])
+    assert max(e["ts"] + e["dur"] for e in timed) == done.json["cycles"] + host["cycles"]
     shown = planish("profile", npu_build)
     assert "cycles" in shown.out
 
