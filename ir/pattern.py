@@ -47,8 +47,18 @@ class Literal(Pattern):
 
 
 @dataclass(frozen=True, eq=False)
+class Either(Pattern):
+    """Whatever one of the alternatives matches; the first that lets the rest of the pattern match."""
+
+    alternatives: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class OpPattern(Pattern):
-    """The first result of an op with these operands and (some of) these attributes."""
+    """The first result of an op with these operands and (some of) these attributes.
+
+    An attribute that is a variable is bound under its name; the same variable twice must be equal attributes.
+    """
 
     op: type[Op]
     operands: tuple[Pattern, ...]
@@ -62,8 +72,11 @@ def match_op(op: type[Op], operands: Sequence[Any], attributes: dict[str, Any], 
     known = set(op.__dataclass_fields__)
     if unknown := set(attributes) - known:
         raise TypeError(f"{op.name} has no attribute {', '.join(sorted(unknown))}")
-    parts = tuple(p if isinstance(p, Pattern) else Literal(np.asarray(p)) for p in operands)
-    return OpPattern(op, parts, attributes, name or op.name)
+    return OpPattern(op, tuple(map(_part, operands)), attributes, name or op.name)
+
+
+def _part(operand: Any) -> Pattern:
+    return operand if isinstance(operand, Pattern) else Literal(np.asarray(operand))
 
 
 def const(pattern: Any) -> Pattern:
@@ -71,6 +84,11 @@ def const(pattern: Any) -> Pattern:
     if isinstance(pattern, Variable):
         return Constant(pattern.name)
     raise TypeError("const() takes a pattern variable")
+
+
+def either(*alternatives: Any) -> Pattern:
+    """In a pattern: one of several ways to write the same."""
+    return Either(tuple(map(_part, alternatives)))
 
 
 def only_use(pattern: Any) -> Pattern:
@@ -90,10 +108,22 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Bindings:
-    """What a match has found so far: values and arrays by variable name, nodes by pattern name."""
+    """What a match has found so far: values, arrays and attributes by variable name, nodes by pattern name.
 
-    values: dict[str, Value | Array] = field(default_factory=dict)
+    matched: all nodes, those included that a pattern does not tell apart by name.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
+    matched: tuple[Node, ...] = ()
+
+    def shared(self) -> Iterator[Node]:
+        """Matched nodes, the root left out, whose results serve something outside of the match as well."""
+        for node in self.matched[1:]:
+            for value in node.results:
+                outside = node.graph is not None and node.graph.is_output(value)
+                if outside or any(user not in self.matched for user in value.users):
+                    yield node
 
 
 def match(pattern: Pattern, value: Value) -> Bindings | Mismatch:
@@ -115,25 +145,28 @@ def _match(pattern: Pattern, value: Value, found: Bindings) -> Iterator[Bindings
             if bound is value:
                 yield replace(found, values={**found.values, name: value})
             else:
-                yield Mismatch(f"{name} would be two different values", len(found.nodes))
+                yield Mismatch(f"{name} would be two different values", len(found.matched))
         case Constant(name):
             if (array := value.const) is None:
-                yield Mismatch(f"{name} is not a constant", len(found.nodes))
+                yield Mismatch(f"{name} is not a constant", len(found.matched))
             elif not _same(found.values.get(name, array), array):
-                yield Mismatch(f"{name} would be two different constants", len(found.nodes))
+                yield Mismatch(f"{name} would be two different constants", len(found.matched))
             else:
                 yield replace(found, values={**found.values, name: array})
         case Literal(array):
             if value.const is not None and _equals(value.const, array):
                 yield found
             else:
-                yield Mismatch(f"an operand is not the constant {array.tolist()}", len(found.nodes))
+                yield Mismatch(f"an operand is not the constant {array.tolist()}", len(found.matched))
+        case Either(alternatives):
+            for alternative in alternatives:
+                yield from _match(alternative, value, found)
         case OpPattern():
             yield from _match_op(pattern, value, found)
 
 
 def _match_op(pattern: OpPattern, value: Value, found: Bindings) -> Iterator[Bindings | Mismatch]:
-    depth, node = len(found.nodes), value.producer
+    depth, node = len(found.matched), value.producer
     if node is None or not isinstance(node.op, pattern.op) or value.index:
         actual = node.op.name if node is not None else "an input"
         yield Mismatch(f"expected {pattern.op.name}, found {actual}", depth)
@@ -141,16 +174,20 @@ def _match_op(pattern: OpPattern, value: Value, found: Bindings) -> Iterator[Bin
     if pattern.single_use and (len(value.uses) != 1 or (node.graph is not None and node.graph.is_output(value))):
         yield Mismatch(f"the result of {pattern.op.name} has other uses", depth + 1)
         return
+    values = dict(found.values)
     for name, wanted in pattern.attributes.items():
-        if (actual := getattr(node.op, name)) != wanted:
-            yield Mismatch(f"{pattern.op.name} has {name}={actual}, expected {wanted}", depth + 1)
+        actual = getattr(node.op, name)
+        expected = values.setdefault(wanted.name, actual) if isinstance(wanted, Variable) else wanted
+        if not _agree(actual, expected):
+            yield Mismatch(f"{pattern.op.name} has {name}={actual}, expected {expected}", depth + 1)
             return
     if len(pattern.operands) != len(node.operands):
         yield Mismatch(
             f"{pattern.op.name} has {len(node.operands)} operands, expected {len(pattern.operands)}", depth + 1
         )
         return
-    entered = replace(found, nodes={**found.nodes, pattern.name: node})
+    matched = found.matched if node in found.matched else (*found.matched, node)
+    entered = Bindings(values, {**found.nodes, pattern.name: node}, matched)
     orders = [pattern.operands]
     if node.op.commutative and len(pattern.operands) == 2:
         orders.append(pattern.operands[::-1])
@@ -174,6 +211,13 @@ def _same(bound: Value | Array, array: Array) -> bool:
     if not isinstance(bound, np.ndarray):
         return bound.const is not None and _same(bound.const, array)
     return (bound.dtype, bound.shape, bits(bound)) == (array.dtype, array.shape, bits(array))
+
+
+def _agree(actual: Any, expected: Any) -> bool:
+    """Whether attributes are equal; floats, as float32 holds them."""
+    if isinstance(actual, float) and isinstance(expected, float):
+        return bool(np.float32(actual) == np.float32(expected))
+    return bool(actual == expected)
 
 
 def _equals(value: Array, literal: Array) -> bool:

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from .builder import as_value
 from .constant import Const
@@ -80,7 +80,8 @@ class Match:
 class Rule:
     """Base of rewrite rules: `pattern` says what to look for, `rewrite` builds the replacement of the pattern's root.
 
-    The parameters of `pattern` are its variables; `rewrite` gets the match and then the same variables by name. It
+    The parameters of `pattern` are its variables: values, constants (`const(w)`) or attributes (`axes=axes`). `rewrite`
+    gets the match and then the same variables by name: values, arrays or attributes, None for what was not matched. It
     returns a value (or array) of the root's type, or `no_match(reason)`.
     """
 
@@ -88,6 +89,9 @@ class Rule:
     def title(self) -> str:
         """The rule in logs; tells apart rules of one class that are for different ops."""
         return type(self).__name__
+
+    #: What the pattern matches serves nothing else: a result inside that has other users would be computed twice.
+    whole: ClassVar[bool] = False
 
     def pattern(self, *variables: Any, **_: Any) -> Any:
         raise TypeError(f"{type(self).__name__} does not define pattern")
@@ -116,13 +120,15 @@ class Rule:
         found = match(self.compiled, node.results[0])
         if isinstance(found, Mismatch):
             return NoMatch(found.reason)
+        if self.whole and (shared := next(found.shared(), None)) is not None:
+            return NoMatch(f"the result of {shared.op.name} inside has other uses")
         result = self.rewrite(Match(found.nodes), **self._arguments(found))
         if isinstance(result, NoMatch):
             return result
         return as_value(result)
 
     def _arguments(self, found: Bindings) -> dict[str, Any]:
-        return {name: found.values[name] for name in inspect.signature(self.pattern).parameters}
+        return {name: found.values.get(name) for name in inspect.signature(self.pattern).parameters}
 
 
 class NodeRule(Rule):

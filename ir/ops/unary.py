@@ -9,6 +9,7 @@ import numpy as np
 
 from ..builder import builder
 from ..exact import Exact
+from ..literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI
 from ..op import Bounds, Draw, Instance, expect, gamma, op
 from ..types import BOOL, EXACT, F32, I8, I32, U8, Array, DType, Quant, TensorType
 from .elementwise import Elementwise
@@ -108,9 +109,9 @@ class Gelu(Unary):
     def ref(self, x: Array) -> Array:
         number = x.dtype.type
         if self.tanh:
-            inner = (x + x**3 * number(0.044715)) * number(math.sqrt(2 / math.pi))
+            inner = (x + x**3 * number(GELU_CUBIC)) * number(SQRT_2_OVER_PI)
             return x * number(0.5) * (1 + np.tanh(inner))
-        return x * number(0.5) * (1 + np.asarray(_erf(x / number(math.sqrt(2))), x.dtype))
+        return x * number(0.5) * (1 + np.asarray(_erf(x / number(SQRT_2)), x.dtype))
 
     def error(self, x: Array) -> Array:
         # 1 + erf cancels where x is negative: the error is relative to x, not to the result.
@@ -164,7 +165,7 @@ class HardSigmoid(Unary):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return Instance.of(HardSigmoid(draw.choice([0.2, 1 / 6]), 0.5), draw.array(draw.shape(), F32, -6, 6))
+        return Instance.of(HardSigmoid(draw.choice([0.2, SIXTH]), 0.5), draw.array(draw.shape(), F32, -6, 6))
 
 
 @op

@@ -58,7 +58,7 @@ def near_misses(graph: Graph, rule: Rule) -> Iterator[NearMiss]:
             yield NearMiss(node, found.reason, found.depth)
             continue
         outcome = rule.attempt(node)
-        depth = 1 if found is None else len(found.nodes)
+        depth = 1 if found is None else len(found.matched)
         yield NearMiss(node, outcome.reason if isinstance(outcome, NoMatch) else "", depth)
 
 

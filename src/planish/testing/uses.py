@@ -221,8 +221,10 @@ def concat(s: Source, x: Value, fixed: Fixed) -> Use:
 
 
 def reduction(s: Source, x: Value, fixed: Fixed) -> Use:
-    """Over the image, or over any axes that are known."""
-    axes: tuple[int, ...] | None = (2, 3) if x.type.rank == 4 and s.draw.boolean() else None
+    """Over the image, or the last axis, or over any axes that are known."""
+    known = isinstance(x.type.shape[-1], int) if x.type.rank else False
+    usual = [(2, 3)] if x.type.rank == 4 else [(x.type.rank - 1,)] if known else []
+    axes: tuple[int, ...] | None = usual[0] if usual and s.draw.boolean() else None
     if axes is None:
         axes = tuple(i for i, d in enumerate(x.type.shape) if isinstance(d, int) and s.draw.boolean())
     return {"axes": axes, "keepdims": s.draw.boolean()}, []
