@@ -34,7 +34,9 @@ class Undefined(ArithmeticError):
 
 
 class Exact:
-    """A rational number. Floats enter exactly (literals as what they mean); none comes out: there is no `__float__`, so any cast raises TypeError.
+    """A rational number. Floats enter exactly, literals as what they mean; none comes out.
+
+    There is no `__float__`, so any cast raises TypeError.
 
     NumPy's functions of object arrays call the operators and methods of the elements: `np.sqrt(x)` calls `x.sqrt()`.
     """
@@ -165,6 +167,8 @@ def bits(array: npt.NDArray[Any]) -> bytes:
 
 
 def _rational(value: Any) -> Fraction:
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value[()]
     if isinstance(value, Fraction):
         return value
     if isinstance(value, Exact):

@@ -150,7 +150,19 @@ class Op:
     ulps: ClassVar[float] = 0.5
 
     HOOKS: ClassVar[frozenset[str]] = frozenset(
-        {"infer", "ref", "error", "cost", "bounds", "accumulator", "quantized", "permuted", "examples", "bodies"}
+        {
+            "infer",
+            "ref",
+            "error",
+            "cost",
+            "bounds",
+            "accumulator",
+            "quantized",
+            "permuted",
+            "examples",
+            "bodies",
+            "definition",
+        }
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -234,6 +246,18 @@ class Op:
     def bodies(self) -> tuple[Graph, ...]:
         """Graphs that the op carries."""
         return ()
+
+    def definition(self, *operands: Any, **_: Any) -> Any:
+        """The result or results (values) of simpler ops, detached: what executes the op where no kernel does.
+
+        Equal to `ref` over the reals. Default None: the op is simple.
+        """
+        return None
+
+    @property
+    def is_composite(self) -> bool:
+        """Whether the op has a definition by other ops."""
+        return type(self).definition is not Op.definition
 
     @property
     def keeps_scale(self) -> bool:

@@ -32,9 +32,10 @@ def graphs_with(draw: st.DrawFn, rules: Sequence[Rule], max_dim: int = 4, symbol
     The rule need not fire: it may decline what is drawn, and a value inside may have other uses.
     """
     network = Network(draw)
-    pattern = network.draw.choice(rules).compiled
+    planting = Planting(network)
+    pattern = planting.chosen(network.draw.choice(rules).compiled)
+    assert isinstance(pattern, OpPattern)
     try:
-        planting = Planting(network)
         if planting.first_op(pattern) in USES:
             rank = 4 if any(map(_is_windowed, planting.ops(pattern))) else None
             planting.seed = _grown(network, network.input(draw(types(rank, max_dim, 1 if rank == 4 else 3, symbolic))))
