@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .exact import bits
-from .types import Array
+from .types import F64, Array, DType
 
 if TYPE_CHECKING:
     from .graph import Node, Value
@@ -178,7 +178,7 @@ def _match_op(pattern: OpPattern, value: Value, found: Bindings) -> Iterator[Bin
     for name, wanted in pattern.attributes.items():
         actual = getattr(node.op, name)
         expected = values.setdefault(wanted.name, actual) if isinstance(wanted, Variable) else wanted
-        if not _agree(actual, expected):
+        if not _agree(actual, expected, value.type.dtype):
             yield Mismatch(f"{pattern.op.name} has {name}={actual}, expected {expected}", depth + 1)
             return
     if len(pattern.operands) != len(node.operands):
@@ -213,9 +213,9 @@ def _same(bound: Value | Array, array: Array) -> bool:
     return (bound.dtype, bound.shape, bits(bound)) == (array.dtype, array.shape, bits(array))
 
 
-def _agree(actual: Any, expected: Any) -> bool:
-    """Whether attributes are equal; floats, as float32 holds them."""
-    if isinstance(actual, float) and isinstance(expected, float):
+def _agree(actual: Any, expected: Any, dtype: DType) -> bool:
+    """Whether attributes are equal; floats, as float32 holds them, unless the node computes in double precision."""
+    if isinstance(actual, float) and isinstance(expected, float) and dtype is not F64:
         return bool(np.float32(actual) == np.float32(expected))
     return bool(actual == expected)
 

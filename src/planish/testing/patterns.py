@@ -115,7 +115,7 @@ class Planting:
         elif seed is None:
             return self._example(pattern)
         else:
-            x = self.bound.setdefault(first.name, seed) if isinstance(first, Variable) else seed
+            x = self._begun(first.name, seed) if isinstance(first, Variable) else seed
         given = self._given(pattern)
         constants = any(isinstance(part, Constant) for part in parts)
         attributes, others = network.use(pattern.op, x, given, constants)
@@ -123,6 +123,14 @@ class Planting:
         drawn = iter(map(as_value, others))
         operands = [x if i == at else self._operand(part, next(drawn, None)) for i, part in enumerate(parts)]
         return self._kept(pattern.op(**attributes), operands if parts else [x, *drawn])
+
+    def _begun(self, name: str, seed: Value) -> Value:
+        """What a variable begins with: the seed, or where another one has it already, perhaps a new input like it."""
+        if name not in self.bound:
+            taken = any(value is seed for value in self.bound.values())
+            self.bound[name] = self.network.input(seed.type) if taken and self.network.draw.boolean() else seed
+        value: Value = self.bound[name]
+        return value
 
     def _given(self, pattern: OpPattern) -> dict[str, Any]:
         """Attributes that are known: given by the pattern, or bound by an op before."""

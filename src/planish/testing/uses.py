@@ -18,7 +18,7 @@ from ..ir.graph import Value, graph_input
 from ..ir.op import Op
 from ..ir.ops.conv import Conv2d
 from ..ir.ops.dense import Dense, Matmul
-from ..ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Sub
+from ..ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
 from ..ir.ops.index import Expand, Gather
 from ..ir.ops.norm import BatchNorm
 from ..ir.ops.pool import AvgPool2d, MaxPool2d
@@ -253,7 +253,7 @@ def quantization(s: Source, x: Value, fixed: Fixed) -> Use:
 USES: dict[type[Op], Callable[[Source, Value, Fixed], Use]] = {
     Conv2d: conv2d, Dense: dense, Matmul: matmul, BatchNorm: batch_norm,
     Add: arithmetic, Sub: arithmetic, Mul: arithmetic, Div: arithmetic,
-    Minimum: arithmetic, Maximum: arithmetic, Clip: clip,
+    Minimum: arithmetic, Maximum: arithmetic, Pow: arithmetic, Clip: clip,
     MaxPool2d: pool, AvgPool2d: avg_pool2d, Pad: pad,
     Reshape: reshape, Transpose: transpose, Slice: slice_, Expand: expand, Concat: concat,
     ReduceMean: reduction, ReduceSum: reduction, ReduceMax: reduction, Gather: gather,
