@@ -21,7 +21,7 @@ from planish.ir.ops.elementwise import add, clip, mul, relu
 from planish.ir.ops.fused import Fused
 from planish.ir.ops.pool import max_pool2d
 from planish.ir.ops.quant import dequantize, quantize
-from planish.ir.ops.shape import transpose
+from planish.ir.ops.shape import slice_, transpose
 from planish.ir.text import print_graph
 from planish.ir.types import F32, I4, I8, NHWC, U8, TensorType
 from planish.passes.base import Context
@@ -206,6 +206,38 @@ def test_a_product_that_is_used_elsewhere_stays():
     product = mul(x, np.full((3, 1, 1), 2, np.float32))
     assert kinds(Graph([x], [add(product, np.float32(1)), product], ["y", "p"])) == ["Mul", "Add"]
     assert kinds(Graph([x], [add(mul(x, np.full((1, 4), 2, np.float32)), np.float32(1))], ["y"])) == ["Mul", "Add"]
+
+
+def parts(x, *intervals, axis=1, step=1):
+    whole = [(0, d, 1) for d in x.type.shape]
+    cut = [[*whole[:axis], (a, b, step), *whole[axis + 1 :]] for a, b in intervals]
+    return [
+        slice_(x, **{k: tuple(c[i] for c in each) for i, k in enumerate(("starts", "stops", "steps"))}) for each in cut
+    ]
+
+
+@pytest.mark.parametrize("opset", [8, 11, 13, 21])
+def test_slices_that_share_out_an_axis_are_one_split(path, opset):
+    x = image(shape=(1, 6, 4, 4))
+    a, c, b = parts(relu(x), (0, 1), (3, 6), (1, 3))
+    graph = Graph([x], [c, relu(a), mul(b, b)], ["c", "a", "b"])
+    assert sorted(kinds(graph, opset)) == ["Mul", "Relu", "Relu", "Split"]
+    inputs = drawn(graph)
+    twin = again(graph, path, opset)
+    assert twin.output_names == ["c", "a", "b"]
+    values = [inputs["x"]]
+    for before, after in zip(evaluate(graph, values), evaluate(twin, values), strict=True):
+        assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "others"),
+    [([(0, 2), (3, 6)], {}), ([(0, 4), (3, 6)], {}), ([(0, 3), (3, 5)], {}), ([(0, 3), (3, 6)], {"step": 2})],
+)
+def test_slices_that_leave_something_out_or_take_it_twice_stay(intervals, others):
+    x = image(shape=(1, 6, 4, 4))
+    graph = Graph([x], parts(x, *intervals, **others), ["a", "b"])
+    assert kinds(graph) == ["Slice", "Slice"]
 
 
 def test_groups_are_written_as_what_is_in_them(path):
