@@ -103,9 +103,9 @@ def infer(op: Op, operands: Sequence[TensorType]) -> tuple[TensorType, ...]:
 
 @cache
 def _takes(cls: type[Op], count: int) -> bool:
-    """Whether the op takes so many operands. `infer` may be shared by ops of any arity; `ref` is the op's own."""
+    """Whether the op takes so many operands: one of these is the op's own, others may be shared by ops of any arity."""
     try:
-        for hook in (cls.infer, cls.ref):
+        for hook in (cls.infer, cls.ref, cls.definition):
             signature(hook).bind(None, *range(count))
     except TypeError:
         return False

@@ -34,9 +34,13 @@ class Variable(Pattern):
 
 @dataclass(frozen=True, eq=False)
 class Constant(Pattern):
-    """A constant; its array is bound under `name`. The same name twice must be equal constants."""
+    """A constant; its array is bound under `name`. The same name twice must be equal constants.
+
+    single: it has one element.
+    """
 
     name: str
+    single: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,13 @@ def const(pattern: Any) -> Pattern:
     if isinstance(pattern, Variable):
         return Constant(pattern.name)
     raise TypeError("const() takes a pattern variable")
+
+
+def one(pattern: Any) -> Pattern:
+    """In a pattern: this variable is a constant of one element, and the rewrite gets its array."""
+    if isinstance(pattern, Variable):
+        return Constant(pattern.name, single=True)
+    raise TypeError("one() takes a pattern variable")
 
 
 def either(*alternatives: Any) -> Pattern:
@@ -146,9 +157,11 @@ def _match(pattern: Pattern, value: Value, found: Bindings) -> Iterator[Bindings
                 yield replace(found, values={**found.values, name: value})
             else:
                 yield Mismatch(f"{name} would be two different values", len(found.matched))
-        case Constant(name):
+        case Constant(name, single):
             if (array := value.const) is None:
                 yield Mismatch(f"{name} is not a constant", len(found.matched))
+            elif single and array.size != 1:
+                yield Mismatch(f"{name} is not one number", len(found.matched))
             elif not _same(found.values.get(name, array), array):
                 yield Mismatch(f"{name} would be two different constants", len(found.matched))
             else:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from ...ir.ops.attention import Attention
 from ...ir.ops.index import Take
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.norm import LayerNorm, Lrn
 from ...ir.ops.recurrent import Lstm
 from ...ir.ops.unary import Gelu, HardSigmoid, HardSwish, Silu
-from .site import Operand, Site
+from ...ir.types import BOOL
+from .site import Operand, RefusedError, Site
 
 
 def same(kind: str) -> Any:
@@ -33,6 +36,16 @@ def gelu(site: Site, op: Gelu, x: Operand) -> Operand:
     return site.emit("Gelu", x, approximate="tanh" if op.tanh else None)
 
 
+def attention(site: Site, op: Attention, q: Operand, k: Operand, v: Operand, mask: Operand | None = None) -> Operand:
+    """The operator of the same meaning: heads on axis 1, or one head for each of a batch."""
+    if q.type.rank not in (3, 4):
+        raise RefusedError(f"attention of rank {q.type.rank}", "heads stand on axis 1 in ONNX")
+    if mask is not None and mask.type.dtype == BOOL and op.fill != -math.inf:
+        raise RefusedError(f"where the mask is false the scores are {op.fill}", "in ONNX they are -inf")
+    heads = 1 if q.type.rank == 3 else None
+    return site.emit("Attention", q, k, v, mask, scale=op.scale, q_num_heads=heads, kv_num_heads=heads)
+
+
 def lstm(site: Site, op: Lstm, *operands: Operand) -> tuple[Operand, ...]:
     """Bias and states of zeros are left out."""
     x, w, r, b, h, c = operands
@@ -43,7 +56,8 @@ def lstm(site: Site, op: Lstm, *operands: Operand) -> tuple[Operand, ...]:
 
 
 ADAPTERS: dict[Any, Any] = {
-    LayerNorm: layer_norm, Lrn: lrn, Gelu: gelu, Lstm: lstm, HardSwish: same("HardSwish"), Silu: same("Swish"),
+    Attention: attention, LayerNorm: layer_norm, Lrn: lrn, Lstm: lstm,
+    Gelu: gelu, HardSwish: same("HardSwish"), Silu: same("Swish"),
     HardSigmoid: lambda site, op, x: site.emit("HardSigmoid", x, alpha=op.alpha, beta=op.beta),
     Take: lambda site, op, x, indices: site.emit("Gather", x, indices, axis=op.axis),
     Equal: lambda site, op, a, b: site.emit("Equal", a, b),

@@ -10,7 +10,7 @@ from ...ir.ops.conv import Conv2d
 from ...ir.ops.dense import Dense
 from ...ir.ops.elementwise import add, clip, div, mul, pow_
 from ...ir.ops.unary import erf, exp, gelu, hard_sigmoid, hard_swish, sigmoid, silu, tanh
-from ...ir.pattern import const, either
+from ...ir.pattern import either, one
 from ...ir.precision import scalar
 from ...ir.rewrite import Rule, no_match
 from ...ir.types import Array
@@ -86,14 +86,14 @@ class HardSigmoid(Rule):
     whole = True
 
     def pattern(self, x: Any, alpha: Any, beta: Any) -> Any:
-        line = add(mul(x, const(alpha)), const(beta))
+        line = add(mul(x, one(alpha)), one(beta))
         return either(clip(line, lo=0.0, hi=1.0), sixth(clip(add(x, 3.0), lo=0.0, hi=6.0)))
 
     def rewrite(self, m: Any, x: Value, alpha: Array | None, beta: Array | None) -> Any:
         if alpha is None or beta is None:
             return hard_sigmoid(x, alpha=SIXTH, beta=0.5)
-        if alpha.size != 1 or beta.size != 1 or m.clip.value.type != x.type:
-            return no_match("the line is not the same for all elements")
+        if m.clip.value.type != x.type:
+            return no_match("the line has more axes")
         if x.producer is not None and isinstance(x.producer.op, Conv2d | Dense) and len(x.uses) == 1:
             return no_match("the line goes into the layer before")
         return hard_sigmoid(x, alpha=scalar(alpha), beta=scalar(beta))

@@ -16,7 +16,7 @@ from ...ir.ops.reduce import reduce_max, reduce_mean, reduce_sum
 from ...ir.ops.shape import reshape
 from ...ir.ops.softmax import softmax
 from ...ir.ops.unary import exp, sqrt
-from ...ir.pattern import const, either
+from ...ir.pattern import const, either, one
 from ...ir.precision import scalar, widened
 from ...ir.rewrite import NoMatch, Rule, no_match
 from ...ir.types import Array, Shape, static
@@ -31,13 +31,13 @@ class LayerNorm(Rule):
     def pattern(self, x: Any, axes: Any, epsilon: Any) -> Any:
         centred = sub(x, reduce_mean(x, axes=axes, keepdims=True))
         square = either(mul(centred, centred), pow_(centred, 2.0))
-        variance = add(reduce_mean(square, axes=axes, keepdims=True), const(epsilon))
+        variance = add(reduce_mean(square, axes=axes, keepdims=True), one(epsilon))
         deviation = either(sqrt(variance), pow_(variance, 0.5))
         return either(div(centred, deviation), mul(centred, div(1.0, deviation)), mul(centred, pow_(variance, -0.5)))
 
     def rewrite(self, m: Any, x: Value, axes: tuple[int, ...], epsilon: Array) -> Any:
-        if epsilon.size != 1 or epsilon.ndim > x.type.rank:
-            return no_match("epsilon is not the same for all elements")
+        if epsilon.ndim > x.type.rank:
+            return no_match("epsilon has more axes")
         rows = columns_after(x.type.shape, axes)
         if isinstance(rows, NoMatch):
             return rows

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from planish.ir import exact as exact_module
@@ -37,6 +37,7 @@ PROVABLE = {
     "pow", "max_pool2d", "avg_pool2d", "reduce_mean", "reduce_sum", "reduce_max", "exp", "log", "sqrt", "erf",
     "sigmoid", "tanh", "reshape", "transpose", "concat", "slice", "pad", "depth_to_space", "gather", "expand",
     "dequantize", "fused", "layer_norm", "gelu", "hard_sigmoid", "hard_swish", "silu",
+    "attention",
 }  # fmt: skip
 
 
@@ -120,7 +121,10 @@ def test_symbols_are_the_same_in_every_process():
 def test_every_op_serves_exact_numbers(op, data):
     instance = data.draw(instances(op))
     graph = graph_of(instance)
-    twin = exact_twin(graph)
+    try:
+        twin = exact_twin(graph)
+    except Undefined:
+        reject()  # an attribute is infinite
     verify(twin)
     floats = [x for x in instance.operands if dtype_of(x).is_float]
     assume(not any(float(v) in exact_module._LITERALS for x in floats for v in x.flat))  # they mean something else

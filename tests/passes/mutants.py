@@ -10,8 +10,9 @@ import numpy as np
 from planish.ir.builder import const_value
 from planish.ir.graph import apply
 from planish.ir.literals import SQRT_HALF
+from planish.ir.ops.attention import attention
 from planish.ir.ops.conv import conv2d
-from planish.ir.ops.dense import dense
+from planish.ir.ops.dense import dense, matmul
 from planish.ir.ops.elementwise import add, clip, mul, sub
 from planish.ir.ops.quant import Rescale
 from planish.ir.ops.shape import pad, reshape, slice_, transpose
@@ -27,6 +28,7 @@ from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.group import Group
 from planish.passes.quantize import Quantize
 from planish.passes.recognition import activations, normalizations
+from planish.passes.recognition import attention as attentions
 from planish.passes.simplify.cse import merge_common
 from planish.runtime.contracts import EXACT, REASSOCIATING, Contract
 
@@ -264,6 +266,27 @@ class SoftmaxOfAnyAxis(normalizations.Softmax):
         return softmax(x) if len(axes) == 1 else no_match("not one axis")
 
 
+class AttentionOfRows(attentions.Attention):
+    """Takes a softmax over queries for one over keys."""
+
+    def pattern(self, q, kt, v):
+        turned = softmax(transpose(matmul(q, kt), as_="before"))
+        return matmul(transpose(turned, as_="after"), v)
+
+    def rewrite(self, m, q, kt, v):
+        if m.before.perm != m.after.perm or m.before.perm[-1] != len(m.before.perm) - 2:
+            return no_match("not the last two axes")
+        alike = q.type.rank == kt.type.rank == v.type.rank
+        return attention(q, attentions.swapped(kt), v) if alike else no_match("other ranks")
+
+
+class AttentionScaledOnce(attentions.Attention):
+    """Takes the scale of the queries alone where there is one of the keys as well."""
+
+    def rewrite(self, m, q, kt, v, **others):
+        return super().rewrite(m, q, kt, v, **{**others, "k_factor": None, "k_divisor": None})
+
+
 class ComputesInFloat(fuse.ConstantsMerge):
     """Casts to floats on its way: not wrong, but not to be proven."""
 
@@ -369,7 +392,7 @@ MUTANTS = {
             WithoutEpsilon(conv2d), WithoutEpsilon(dense), WithoutMean(), BiasNotScaled(), ShiftPastPadding(conv2d),
             AnyPadding(), CountsOtherPads(fuse.avg_pool2d), ComputesInFloat(add),
             LayerNormWithoutEpsilon(), LayerNormFirstAxes(), ScalesOnly(mul), RoughGelu(), GeluOfAnything(),
-            GateOfFour(), SoftmaxOfAnyAxis(),
+            GateOfFour(), SoftmaxOfAnyAxis(), AttentionOfRows(), AttentionScaledOnce(),
         )
     ],
     "decompose": [HalfOfIt()],

@@ -118,10 +118,10 @@ def test_mutants_are_caught(name, mutant):
 
 
 def nodes_for(pattern):
-    """The nodes of the smallest graph that a pattern can match."""
+    """The nodes that a pattern matches at most: of spellings the longest, for a counterexample stays in its own."""
     match pattern:
         case Either(alternatives):
-            return min(map(nodes_for, alternatives), key=len)
+            return max(map(nodes_for, alternatives), key=len)
         case OpPattern():
             return {pattern}.union(*map(nodes_for, pattern.operands))
     return set()

@@ -4,15 +4,19 @@ import numpy as np
 import pytest
 
 from planish.ir.literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI, SQRT_HALF
-from planish.ir.ops.dense import dense
+from planish.ir.ops.dense import dense, matmul
 from planish.ir.ops.elementwise import add, clip, div, mul, pow_, sub
+from planish.ir.ops.logic import where
 from planish.ir.ops.reduce import reduce_max, reduce_mean, reduce_sum
-from planish.ir.ops.shape import reshape
+from planish.ir.ops.shape import reshape, transpose
+from planish.ir.ops.softmax import softmax
 from planish.ir.ops.unary import erf, exp, hard_sigmoid, sigmoid, sqrt, tanh
-from planish.ir.types import Sym
+from planish.ir.rewrite import NoMatch
+from planish.ir.types import BOOL, Sym
 from planish.passes.base import Context
 from planish.passes.fuse import Fuse
 from planish.passes.pipeline import run_pipeline
+from planish.passes.recognition.attention import Attention
 from planish.registry import target_named
 from tests.support.passes import graph_of, ops, reals, transformed, validated, x_input
 
@@ -179,7 +183,95 @@ def test_softmax(axis, recognized, quotient):
     assert ("softmax" in found) is recognized
 
 
+# ---- attention
+
+
+def heads(name, *perm):
+    """[1,4,6] as two heads."""
+    return transpose(reshape(x_input(1, 4, 6, name=name), shape=(1, 4, 2, 3)), perm=perm)
+
+
+def looked_up(q_scale=None, k_scale=None, scale=None, mask=None):
+    q, kt, v = heads("q", 0, 2, 1, 3), heads("k", 0, 2, 3, 1), heads("v", 0, 2, 1, 3)
+    q, kt = (x if s is None else s(x) for x, s in ((q, q_scale), (kt, k_scale)))
+    scores = matmul(q, kt)
+    scores = scores if scale is None else scale(scores)
+    return matmul(softmax(scores if mask is None else mask(scores)), v)
+
+
+def halved(x):
+    return mul(x, f(0.5))
+
+
+def condition():
+    return x_input(4, 4, dtype=BOOL, name="c")
+
+
+ATTENTIONS = {
+    "plain": ({}, 1.0),
+    "at q": ({"q_scale": halved}, 0.5),
+    "at k": ({"k_scale": lambda x: div(x, f(4))}, 0.25),
+    "at both": ({"q_scale": halved, "k_scale": halved}, 0.25),
+    "behind": ({"scale": lambda x: div(x, f(2))}, 0.5),
+    "mask added": ({"scale": halved, "mask": lambda s: add(x_input(4, 4, name="m"), s)}, 0.5),
+    "constant mask added": ({"mask": lambda s: add(s, np.where(np.tri(4), f(0), f(-1e9)))}, 1.0),
+    "mask chosen": ({"q_scale": halved, "mask": lambda s: where(condition(), s, f(-1e9))}, 0.5),
+    "mask chosen, the other way": ({"mask": lambda s: where(condition(), f(-1e9), s)}, 1.0),
+}
+
+
+@pytest.mark.parametrize(("changes", "scale"), ATTENTIONS.values(), ids=ATTENTIONS)
+def test_attention(changes, scale):
+    graph = graph_of(looked_up(**changes))
+    recognized = transformed(graph, "fuse")
+    (node,) = [n for n in recognized.nodes if n.op.name == "attention"]
+    assert node.op.scale == scale
+    assert not {"matmul", "softmax", "div", "where"} & set(ops(recognized))
+    back = transformed(recognized, "simplify", "decompose", "simplify")
+    assert ops(back).count("transpose") <= 3, "k is transposed once"
+    assert len(ops(back)) <= len(ops(transformed(graph, "simplify")))
+
+
+@pytest.mark.parametrize(
+    ("build", "why"),
+    [
+        (lambda: looked_up(scale=lambda x: mul(x, reals(2, 1, 1))), "expected"),
+        (lambda: looked_up(mask=lambda s: add(s, reals(3, 2, 4, 4))), "mask, scale, keys or values broadcast"),
+        (lambda: looked_up(scale=lambda x: div(x, f(0))), "the scale is a division by zero"),
+        (
+            lambda: matmul(softmax(matmul(x_input(4, 3), reals(3, 4))), x_input(4, 2, name="v")),
+            "keys or values are stored: these are layers",
+        ),
+    ],
+)  # fmt: skip
+def test_what_attention_is_not(build, why):
+    graph = graph_of(build())
+    answer = Attention().attempt(graph.outputs[0].producer)
+    assert isinstance(answer, NoMatch)
+    assert answer.reason.startswith(why)
+
+
+def test_what_differs_from_head_to_head_is_no_scale():
+    graph = transformed(graph_of(looked_up(q_scale=lambda x: mul(x, reals(2, 1, 1)))), "fuse")
+    assert {"mul", "attention"} <= set(ops(graph))
+
+
+def test_quantize_sees_the_matrix_products():
+    graph = graph_of(looked_up(q_scale=halved))
+    sample = {name: reals(1, 4, 6) for name in "qkv"}
+    context = Context(calibration=lambda: [sample])
+    quantized = run_pipeline(graph, "simplify,fuse,quantize{calibration=minmax},fold-quantization", context).graph
+    assert ops(quantized).count("matmul") == 2
+    assert "integer_softmax" in ops(quantized)
+    assert not {"softmax", "attention"} & set(ops(quantized))
+
+
 # ---- and back
+
+
+def unmasked(x):
+    x = reshape(x, shape=(1, 2, 4))
+    return matmul(softmax(mul(matmul(x, transpose(x, perm=(0, 2, 1))), f(0.5))), x)
 
 
 def between_layers(x):
@@ -200,6 +292,8 @@ def between_layers(x):
         (ACTIVATIONS["hard_swish"][0], 14, ["HardSwish"]),
         (ACTIVATIONS["hard_swish"][0], 13, ["HardSigmoid", "Mul"]),
         (ACTIVATIONS["silu"][0], 21, ["Sigmoid", "Mul"]),
+        (unmasked, 23, ["Reshape", "Attention"]),
+        (unmasked, 22, ["Reshape", "Mul", "Transpose", "MatMul", "Softmax", "MatMul"]),
     ],
 )  # fmt: skip
 def test_the_opset_stays_and_older_ones_get_the_definition(build, opset, expected, tmp_path):

@@ -97,21 +97,21 @@ class Planting:
         part = self.operands(pattern)[self.leading(pattern)] if pattern.operands else None
         return self.first_op(part) if isinstance(part, OpPattern) else pattern.op
 
-    def value(self, pattern: OpPattern) -> Value:
-        """The value of a pattern."""
+    def value(self, pattern: OpPattern, seed: Value | None = None) -> Value:
+        """The value of a pattern; `seed`: what its variables begin with, instead of the planting's own."""
         if pattern not in self.planted:
-            self.planted[pattern] = self._planted(pattern)
+            self.planted[pattern] = self._planted(pattern, self.seed if seed is None else seed)
         return self.planted[pattern]
 
-    def _planted(self, pattern: OpPattern) -> Value:
+    def _planted(self, pattern: OpPattern, seed: Value | None) -> Value:
         """A pattern without operands names its root alone, and what comes before the root is any data movement."""
-        network, seed, parts, at = self.network, self.seed, self.operands(pattern), self.leading(pattern)
+        network, parts, at = self.network, self.operands(pattern), self.leading(pattern)
         if not parts and seed is not None:
             seed = network.apply(network.draw.choice(MOVEMENTS), seed)
             network.values.append(seed)
         first = parts[at] if parts else None
         if isinstance(first, OpPattern):
-            x = self.value(first)
+            x = self.value(first, seed)
         elif seed is None:
             return self._example(pattern)
         else:
@@ -121,7 +121,8 @@ class Planting:
         attributes, others = network.use(pattern.op, x, given, constants)
         self._bind(pattern, attributes)
         drawn = iter(map(as_value, others))
-        operands = [x if i == at else self._operand(part, next(drawn, None)) for i, part in enumerate(parts)]
+        beside = seed if pattern.op.elementwise else None
+        operands = [x if i == at else self._operand(part, next(drawn, None), beside) for i, part in enumerate(parts)]
         return self._kept(pattern.op(**attributes), operands if parts else [x, *drawn])
 
     def _begun(self, name: str, seed: Value) -> Value:
@@ -142,10 +143,12 @@ class Planting:
     def _bind(self, pattern: OpPattern, attributes: dict[str, Any]) -> None:
         self.bound.update({v.name: attributes[k] for k, v in pattern.attributes.items() if isinstance(v, Variable)})
 
-    def _operand(self, part: Pattern, drawn: Value | None) -> Value:
-        """An operand beside the leading one, from the value that was drawn for it."""
+    def _operand(self, part: Pattern, drawn: Value | None, seed: Value | None) -> Value:
+        """An operand beside the leading one, from the value that was drawn for it; a nested op begins with `seed`."""
         if isinstance(part, OpPattern):
-            return self.value(part)
+            if seed is None and drawn is not None:
+                seed = drawn if drawn.const is None else self.network.input(drawn.type)
+            return self.value(part, seed)
         if isinstance(part, Variable | Constant) and part.name in self.bound:
             bound: Value = self.bound[part.name]
             return bound
@@ -153,7 +156,9 @@ class Planting:
             reject()
         if isinstance(part, Literal):
             return as_value(part.array.astype(drawn.type.dtype.numpy))
-        if isinstance(part, Variable) and drawn.const is not None and self.network.draw.choice([False, False, True]):
+        if isinstance(part, Constant) and part.single and drawn.const is not None:
+            drawn = as_value(drawn.const.reshape(-1)[0])
+        if isinstance(part, Variable) and drawn.const is not None and self.network.draw.boolean():
             drawn = self.network.input(drawn.type)
         if isinstance(part, Variable | Constant):
             self.bound[part.name] = drawn
