@@ -28,6 +28,7 @@ from ..ir.types import F32, I8, NCHW, Array, TensorType, static
 from ..runtime.contracts import REASSOCIATING, Contract
 from .base import Changes, Context, Pass
 from .moving import full_rank
+from .parallel import merge_layers, movements_before_slices
 from .recognition import RECOGNITION
 
 # ---- a layer is conv2d or dense: weights [O, ...], bias [O]
@@ -380,6 +381,8 @@ class Fuse(Pass):
             # Recognition comes first: a constant that has gone into a neighbour is no longer where it is looked for.
             for rules in (RECOGNITION, INTO_NEIGHBOURS, ALONE):
                 changes.add(rewrite(graph, rules))
+            changes.count("layers side by side", merge_layers(graph))
+            changes.count("movements side by side", movements_before_slices(graph))
             if changes.applied.total() == before:
                 return changes
         raise InvalidGraphError("fusing does not come to an end", repr(graph))
