@@ -20,7 +20,7 @@ from ..ir.ops.elementwise import add, div, mul, relu, sub
 from ..ir.ops.norm import batch_norm
 from ..ir.ops.pool import avg_pool2d, max_pool2d, sum_pool2d
 from ..ir.ops.reduce import reduce_mean
-from ..ir.ops.shape import pad
+from ..ir.ops.shape import pad, reshape
 from ..ir.pattern import const, only_use
 from ..ir.precision import is_finite, widened
 from ..ir.rewrite import NoMatch, Rule, no_match, rewrite
@@ -235,6 +235,21 @@ class MatmulOfConstant(Rule):
         return dense(x, np.ascontiguousarray(w.T), np.zeros(w.shape[1], m.matmul.dtype.numpy))
 
 
+class ReshapesAroundDense(Rule):
+    """A dense layer takes rows as they come: of reshapes before and behind it the latter does both."""
+
+    whole = True
+
+    def pattern(self, x: Any, w: Any, b: Any) -> Any:
+        return reshape(dense(reshape(x, as_="before"), w, b), as_="behind")
+
+    def rewrite(self, m: Any, x: Value, w: Value, b: Value) -> Any:
+        if x.type.rank < 2 or x.type.shape[-1] != m.before.shape[-1]:
+            return no_match("the reshape before makes other rows")
+        rows = m.dense.like(x, w, b)
+        return rows if rows.type.shape == m.behind.shape else m.behind.like(rows)
+
+
 class BatchNormAlone(Rule):
     """batch_norm that no layer took: of an image a depthwise convolution of one pixel, else a product and a sum."""
 
@@ -353,7 +368,7 @@ class AveragePoolOfWholeImage(Rule):
 
 LAYERS = (conv2d, dense)
 INTO_NEIGHBOURS: tuple[Rule, ...] = (
-    MatmulOfConstant(), AddZero(), ConstantsMerge(add), ConstantsMerge(mul),
+    MatmulOfConstant(), ReshapesAroundDense(), AddZero(), ConstantsMerge(add), ConstantsMerge(mul),
     *(rule(layer) for layer in LAYERS for rule in (BatchNormAfterLayer, BatchNormBeforeLayer)),
     *(rule(layer, combine) for layer in LAYERS for combine in (add, sub, mul, div)
       for rule in (ConstantAfterLayer, ConstantBeforeLayer)),

@@ -12,7 +12,6 @@ from ..ir.builder import const_value
 from ..ir.graph import NOWHERE, Graph, Node, Value, apply
 from ..ir.ops.dense import Dense
 from ..ir.ops.shape import Reshape, Slice, Transpose, slice_
-from ..ir.types import Shape
 from .moving import axis_groups
 
 
@@ -77,36 +76,46 @@ class Movement:
     sizes: tuple[int, ...]
 
 
-def common_movement(shape: Shape, axis: int, movements: Sequence[Node]) -> Movement | None:
-    """What moves a whole of this shape as each movement moves its part along the axis; None where there is no such."""
+def common_movement(axis: int, movements: Sequence[Node]) -> Movement | None:
+    """What moves a whole as each movement moves its part along the axis; None where there is no such."""
     ops = [node.op for node in movements]
     if isinstance(first := ops[0], Transpose):
         behind = first.perm.index(axis)
-        sizes = tuple(int(node.result.type.shape[behind]) for node in movements)  # type: ignore[arg-type]
-        return Movement(first, behind, sizes) if all(op == first for op in ops) else None
-    places = {_outermost(node, axis) for node in movements}
-    at = next(iter(places))
-    if len(places) > 1 or at is None:
-        return None
+        return Movement(first, behind, _sizes(movements, behind)) if all(op == first for op in ops) else None
     shapes = [node.result.type.shape for node in movements]
-    if len({(*s[:at], *s[at + 1 :]) for s in shapes}) > 1:
-        return None
-    sizes = tuple(int(s[at]) for s in shapes)  # type: ignore[arg-type]
-    return Movement(Reshape((*shapes[0][:at], sum(sizes), *shapes[0][at + 1 :])), at, sizes)
+    for at in sorted(set.intersection(*(_places(node, axis) for node in movements))):
+        if len({(*shape[:at], *shape[at + 1 :]) for shape in shapes}) == 1:
+            sizes = _sizes(movements, at)
+            return Movement(Reshape((*shapes[0][:at], sum(sizes), *shapes[0][at + 1 :])), at, sizes)
+    return None
 
 
-def _outermost(node: Node, axis: int) -> int | None:
-    """The outermost of the axes that a reshape makes of one; None where others are mixed with it."""
+def _sizes(nodes: Sequence[Node], axis: int) -> tuple[int, ...]:
+    return tuple(int(node.result.type.shape[axis]) for node in nodes)  # type: ignore[arg-type]
+
+
+def _places(node: Node, axis: int) -> set[int]:
+    """The axes of a reshape's result along which it is cut where its operand is cut along this one.
+
+    The outermost of those that it makes of the axis, where it mixes no other with it; or one of length 1 right before.
+    """
     if not isinstance(node.op, Reshape):
-        return None
-    groups = axis_groups(node.operands[0].type.shape, node.op.shape) or []
-    return next((after[0] for before, after in groups if before == (axis,) and after), None)
+        return set()
+    shape = node.op.shape
+    groups = axis_groups(node.operands[0].type.shape, shape) or []
+    outermost = next((after[0] for before, after in groups if before == (axis,) and after), None)
+    if outermost is None:
+        return set()
+    first = outermost
+    while first and shape[first - 1] == 1:
+        first -= 1
+    return set(range(first, outermost + 1))
 
 
 def movements_before_slices(graph: Graph) -> int:
     """Move values as a whole before they are cut, where each part alone is moved alike; returns how often."""
     moved = 0
-    work = [v for node in graph.nodes for v in node.results]
+    work = _values(graph)
     while work:
         value = work.pop()
         for shares in shares_of(value):
@@ -114,8 +123,7 @@ def movements_before_slices(graph: Graph) -> int:
             followers = [user for user in users if user is not None and isinstance(user.op, Reshape | Transpose)]
             if len(followers) < len(users) or len(users) < 2:
                 continue
-            movement = common_movement(value.type.shape, shares.axis, followers)
-            if movement is None or movement.sizes == () or value.type.shape[shares.axis] == 0:
+            if (movement := common_movement(shares.axis, followers)) is None:
                 continue
             whole = _followed(graph, value, movement, followers)
             _replace(graph, followers, cut(whole, movement.axis, movement.sizes))
@@ -160,30 +168,36 @@ def merge_layers(graph: Graph) -> int:
     be as many nodes as the layers, and copies on top.
     """
     merged = 0
-    for value in [*graph.inputs, *(v for node in graph.nodes for v in node.results)]:
-        layers = [user for user in value.users if _is_mergeable(graph, user, value)]
-        alike = [layer for layer in layers if layers and _followers(graph, layer) == _followers(graph, layers[0])]
+    for value in _values(graph):
+        alike: list[Node] = []
+        for layer in value.users:
+            if _is_mergeable(graph, layer, value) and _have_one_movement(graph, [*alike, layer]):
+                alike.append(layer)
         if len(alike) > 1:
             _merge(graph, value, alike)
             merged += len(alike) - 1
     return merged
 
 
+def _values(graph: Graph) -> list[Value]:
+    return [*graph.inputs, *(v for node in graph.nodes for v in node.results)]
+
+
 def _is_mergeable(graph: Graph, node: Node, value: Value) -> bool:
+    """Whether a node is a layer of floats with stored weights, and a reshape and a transpose alone follow."""
     floats = isinstance(node.op, Dense) and node.operands[0] is value and value.type.dtype.is_float
-    return floats and all(v.const is not None for v in node.operands[1:]) and _followers(graph, node) is not None
+    if not floats or any(v.const is None for v in node.operands[1:]):
+        return False
+    reshaped = graph.only_user(node.result)
+    transposed = None if reshaped is None else graph.only_user(reshaped.results[0])
+    return transposed is not None and isinstance(transposed.op, Transpose)
 
 
-def _followers(graph: Graph, layer: Node) -> object:
-    """What a layer's result goes through: a reshape that splits its columns, and a transpose. What is equal merges."""
-    reshaped = graph.only_user(layer.result)
-    if reshaped is None or (at := _outermost(reshaped, layer.result.type.rank - 1)) is None:
-        return None
-    transposed = graph.only_user(reshaped.result)
-    if transposed is None or not isinstance(transposed.op, Transpose):
-        return None
-    shape = reshaped.result.type.shape
-    return shape[:at], shape[at + 1 :], transposed.op
+def _have_one_movement(graph: Graph, layers: Sequence[Node]) -> bool:
+    """Whether what follows several layers can follow all of them at once."""
+    reshapes = [next(iter(node.result.users)) for node in layers]
+    transposes = {next(iter(node.result.users)).op for node in reshapes}
+    return len(transposes) == 1 and common_movement(layers[0].result.type.rank - 1, reshapes) is not None
 
 
 def _merge(graph: Graph, value: Value, layers: Sequence[Node]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
+from unittest.mock import patch
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from planish.ir.ops.unary import erf, gelu, hard_swish, sigmoid
 from planish.ir.pattern import const, only_use
 from planish.ir.rewrite import NoMatch, Rule, no_match, replace_value
 from planish.ir.types import NHWC
-from planish.passes import fuse, layout
+from planish.passes import fuse, layout, parallel
 from planish.passes.base import Changes, Pass, RulePass
 from planish.passes.decompose import Decompose
 from planish.passes.fold_quantization import FoldQuantization
@@ -321,6 +323,35 @@ class WrongLayout(layout.Layout):
 
 
 @dataclass(frozen=True)
+class SideBySide(Pass):
+    """What `fuse` does to layers and movements side by side, with one of its functions replaced."""
+
+    contract: ClassVar[Contract] = REASSOCIATING
+    #: Nodes of a counterexample: two layers with a reshape and a transpose each, and what puts them together.
+    smallest: ClassVar[int] = 7
+    function: str = "cut"
+    wrong: Callable = parallel.cut
+
+    def run(self, graph, context):
+        changes = Changes()
+        with patch.object(parallel, self.function, self.wrong):
+            changes.count("layers", parallel.merge_layers(graph))
+            changes.count("movements", parallel.movements_before_slices(graph))
+        return changes
+
+
+def keys_for_values(whole, axis, sizes, cut=parallel.cut):
+    """The last two parts, where they are alike, in the wrong order."""
+    *first, k, v = cut(whole, axis, sizes)
+    return [*first, v, k] if k.type == v.type else [*first, k, v]
+
+
+def innermost(node, axis, places=parallel._places):
+    """The last axis, where a reshape splits one into several."""
+    return places(node, axis) and {node.result.type.rank - 1}
+
+
+@dataclass(frozen=True)
 class HalfOfIt(Decompose):
     """Writes silu without its factor."""
 
@@ -388,12 +419,13 @@ MUTANTS = {
         CommonWhateverTheOperands(),
     ],
     "fuse": [
-        of_rules(REASSOCIATING, rule) for rule in (
+        SideBySide("cut", keys_for_values), SideBySide("_places", innermost),
+        *(of_rules(REASSOCIATING, rule) for rule in (
             WithoutEpsilon(conv2d), WithoutEpsilon(dense), WithoutMean(), BiasNotScaled(), ShiftPastPadding(conv2d),
             AnyPadding(), CountsOtherPads(fuse.avg_pool2d), ComputesInFloat(add),
             LayerNormWithoutEpsilon(), LayerNormFirstAxes(), ScalesOnly(mul), RoughGelu(), GeluOfAnything(),
             GateOfFour(), SoftmaxOfAnyAxis(), AttentionOfRows(), AttentionScaledOnce(),
-        )
+        )),
     ],
     "decompose": [HalfOfIt()],
     "layout": [WrongLayout(walk=_PixelsUnmoved), WrongLayout(walk=_WidthBeforeHeight)],
