@@ -152,7 +152,19 @@ class Op:
     ulps: ClassVar[float] = 0.5
 
     HOOKS: ClassVar[frozenset[str]] = frozenset(
-        {"infer", "ref", "error", "cost", "bounds", "accumulator", "quantized", "permuted", "examples", "bodies"}
+        {
+            "infer",
+            "ref",
+            "error",
+            "cost",
+            "bounds",
+            "accumulator",
+            "quantized",
+            "permuted",
+            "examples",
+            "bodies",
+            "definition",
+        }
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -236,6 +248,18 @@ class Op:
     def bodies(self) -> tuple[Graph, ...]:
         """Graphs that the op carries."""
         return ()
+
+    def definition(self, *operands: Any, **_: Any) -> Any:
+        """The result or results (values) of simpler ops, detached: what executes the op where no kernel does.
+
+        Equal to `ref` over the reals. Default None: the op is simple.
+        """
+        return None
+
+    @property
+    def is_composite(self) -> bool:
+        """Whether the op has a definition by other ops."""
+        return type(self).definition is not Op.definition
 
     @property
     def keeps_scale(self) -> bool:
@@ -324,9 +348,9 @@ def product(shape: Shape) -> int:
 
 @cache
 def takes(cls: type[Op], count: int) -> bool:
-    """Whether the op takes so many operands. `infer` may be shared by ops of any arity; `ref` is the op's own."""
+    """Whether the op takes so many operands: one of these is the op's own, others may be shared by ops of any arity."""
     try:
-        for hook in (cls.infer, cls.ref):
+        for hook in (cls.infer, cls.ref, cls.definition):
             signature(hook).bind(None, *range(count))
     except TypeError:
         return False

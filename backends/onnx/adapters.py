@@ -24,6 +24,7 @@ from ...ir.ops.softmax import IntegerSoftmax, Softmax
 from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
 from ...ir.types import I32, NCHW, NHWC, Sym, TensorType
 from . import layers, reshaped
+from .layers import same
 from .site import Operand, RefusedError, Site, element_type
 
 Adapter = Callable[..., Operand]
@@ -51,11 +52,6 @@ def require_floats(op: Op, x: Operand) -> None:
     """Raise RefusedError for a sum of integers, whose accumulator ONNX does not have."""
     if x.type.dtype.is_integer and x.type.dtype.bits < 32:
         raise RefusedError(f"{op.name} of {x.type.dtype} is planish's integer arithmetic, not standard ONNX", UNFOLDED)
-
-
-def same(kind: str) -> Adapter:
-    """The operator of the same meaning, without attributes."""
-    return lambda site, op, *operands: site.emit(kind, *operands)
 
 
 def channels_first(adapter: Adapter) -> Adapter:

@@ -11,11 +11,12 @@ from ...ir.errors import UnsupportedError
 from ...ir.graph import Graph, Loc, Node, Value
 from ...ir.ops.fused import Fused
 from ...ir.ops.quant import Quantize
+from ...passes.parallel import Shares
 from . import reshaped
 from .adapters import ADAPTERS
 from .affine import Affine, affines
 from .site import Operand, RefusedError, Site, constant, element_type, shape_of, size_of
-from .splits import Split, splits
+from .splits import emit_split, splits
 
 if TYPE_CHECKING:
     import onnx
@@ -222,11 +223,11 @@ class _Writer:
         if isinstance(node.op, Quantize):
             self.steps.append(results[0].tensor.name)
 
-    def split(self, node: Node, split: Split, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
+    def split(self, node: Node, shares: Shares, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """Write the first of the slices that are one Split, with the results of all of them."""
         site = Site(self.opset, node.result.type)
-        results = split.emit(site, tensors[node.operands[0]], self.rows)
-        made = dict(zip((part.result for part in split.slices), results, strict=True))
+        results = emit_split(site, shares, tensors[node.operands[0]], self.rows)
+        made = dict(zip((part.result for part in shares.slices), results, strict=True))
         self.enter(node, site, made, tensors, public)
 
     def enter(

@@ -6,6 +6,7 @@ from ..constant import Const
 from ..errors import UsageError
 from ..extensions import extensions
 from ..op import Op
+from .attention import Attention
 from .conv import Conv2d
 from .dense import Dense, Matmul
 from .elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
@@ -25,7 +26,7 @@ BUILT_IN: tuple[type[Op], ...] = (
     Const, Fused,
     Conv2d, Dense, Matmul,
     MaxPool2d, AvgPool2d, SumPool2d,
-    BatchNorm, LayerNorm, Lrn, Softmax, IntegerSoftmax,
+    BatchNorm, LayerNorm, Lrn, Softmax, IntegerSoftmax, Attention,
     ReduceMean, ReduceSum, ReduceMax,
     Add, Sub, Mul, Div, Minimum, Maximum, Pow, Clip,
     Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Gelu, HardSigmoid, HardSwish, Silu, Cast,

@@ -11,13 +11,16 @@ from hypothesis import given
 
 from planish.ir.equality import same
 from planish.ir.evaluate import evaluate
+from planish.ir.op import Op
+from planish.ir.ops import BUILT_IN
 from planish.ir.ops.elementwise import add, mul
-from planish.ir.pattern import const
-from planish.ir.rewrite import Rule, no_match
+from planish.ir.pattern import Either, OpPattern, const
+from planish.ir.rewrite import NodeRule, Rule, no_match
 from planish.ir.text import parse_graph
 from planish.ir.types import Sym
 from planish.ir.verifier import verify
 from planish.passes import PASSES
+from planish.passes.decompose import Decompose
 from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.fuse import Fuse
 from planish.passes.group import Group
@@ -41,6 +44,12 @@ from tests.passes.mutants import MUTANTS
 
 PROOF = os.environ.get("PLANISH_PROFILE") == "proof"
 
+
+def of_op(op):
+    """A rule that looks for this op, for graphs that contain it."""
+    return type(op.__name__, (NodeRule,), {"root": op})()
+
+
 #: A mutant must be caught within so many examples; the same ones each time, so that it is or is not.
 CAUGHT_WITHIN = hypothesis.settings(
     max_examples=200, derandomize=True, database=None, deadline=None, phases=(hypothesis.Phase.generate,)
@@ -51,8 +60,15 @@ CONTRACT = hypothesis.settings(max_examples=2000) if PROOF else hypothesis.setti
 PROVEN = 500
 
 CHECKED = [
-    Simplify(), Fuse(), Layout(), Layout("nchw"), Group(), Quantize(calibration="minmax"), FoldQuantization(),
+    Simplify(), Fuse(), Layout(), Layout("nchw"), Decompose(), Group(), Quantize(calibration="minmax"),
+    FoldQuantization(),
 ]  # fmt: skip
+#: Composite ops in the midst of networks.
+COMPOSITES = graphs_with([of_op(op) for op in BUILT_IN if op.definition is not Op.definition])
+
+
+#: What is drawn for passes that say themselves nothing about the graphs they are for.
+DRAWN = {Layout("nchw"): graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph), Decompose(): COMPOSITES}
 
 
 def test_no_pass_is_forgotten():
@@ -73,8 +89,7 @@ def noted(record_property):
 
 @pytest.mark.parametrize("applied", CHECKED, ids=str)
 def test_contract(applied, noted):
-    drawn = graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph) if applied == Layout("nchw") else None
-    tally = noted(check_pass(applied, drawn, CONTRACT))
+    tally = noted(check_pass(applied, DRAWN.get(applied), CONTRACT))
     if PROOF and applied.contract.promise is Promise.REASSOCIATING:
         assert tally.proven >= PROVEN, "graphs on which the pass did something, and was equal in exact mode"
 
@@ -110,15 +125,26 @@ def test_rules(title, noted):
     [pytest.param(n, m, id=f"{n}-{i}-{m.name}") for n, ms in MUTANTS.items() for i, m in enumerate(ms)],
 )
 def test_mutants_are_caught(name, mutant, record_property):
-    drawn = quantized_graphs(folded=False) if name == "fold-quantization" else None
+    drawn = {"fold-quantization": quantized_graphs(folded=False), "decompose": COMPOSITES}.get(name)
     with pytest.raises(Counterexample) as caught:
         check_pass(mutant, drawn, CAUGHT_WITHIN)
     text = str(caught.value)
     graph = parse_graph(text[text.index("graph @") : text.index("\n}\n") + 3])
     record_property("examples", caught.value.drawn)
     record_property("nodes", size(graph))
-    assert size(graph) <= 6
+    needed = [getattr(mutant, "smallest", 0), *(len(nodes_for(rule.compiled)) for rule in mutant.rules)]
+    assert size(graph) <= max(6, *needed)
     assert outcome(mutant, graph).failure is not None, "what is printed fails when it is pasted"
+
+
+def nodes_for(pattern):
+    """The nodes that a pattern matches at most: of spellings the longest, for a counterexample stays in its own."""
+    match pattern:
+        case Either(alternatives):
+            return max(map(nodes_for, alternatives), key=len)
+        case OpPattern():
+            return {pattern}.union(*map(nodes_for, pattern.operands))
+    return set()
 
 
 def test_every_pass_has_a_mutant():
