@@ -11,6 +11,7 @@ import numpy as np
 from ...ir.constant import Const
 from ...ir.op import Op
 from ...ir.ops.conv import Conv2d
+from ...ir.ops.conv_transpose import ConvTranspose2d
 from ...ir.ops.dense import Dense, Matmul
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
 from ...ir.ops.fused import Fused
@@ -90,6 +91,15 @@ def conv2d(site: Site, op: Conv2d, x: Operand, w: Operand, b: Operand) -> Operan
         "Conv", x, w, bias,
         kernel_shape=list(w.type.shape[2:]), strides=list(op.strides), pads=list(op.pads),
         dilations=list(op.dilations), group=op.groups,
+    )  # fmt: skip
+
+
+def conv_transpose2d(site: Site, op: ConvTranspose2d, x: Operand, w: Operand, b: Operand) -> Operand:
+    return site.emit(
+        "ConvTranspose", x, w, None if is_zero(b) else b,
+        kernel_shape=list(w.type.shape[2:]), strides=list(op.strides), pads=list(op.pads),
+        dilations=list(op.dilations), group=op.groups,
+        output_padding=None if op.output_pads == (0, 0) else list(op.output_pads),
     )  # fmt: skip
 
 
@@ -256,7 +266,8 @@ def expand(site: Site, op: Expand, x: Operand) -> Operand:
 
 #: Every op but those that `writer` handles itself: constants, and groups, which are written as their bodies.
 ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
-    Conv2d: conv2d, Dense: dense, Matmul: matmul, BatchNorm: batch_norm, Softmax: softmax,
+    Conv2d: conv2d, ConvTranspose2d: conv_transpose2d, Dense: dense, Matmul: matmul, BatchNorm: batch_norm,
+    Softmax: softmax,
     MaxPool2d: pool("MaxPool"), AvgPool2d: pool("AveragePool"), SumPool2d: integers,
     ReduceMean: reduction("ReduceMean", REDUCE), ReduceMax: reduction("ReduceMax", REDUCE),
     ReduceSum: reduction("ReduceSum", REDUCE_SUM),

@@ -15,6 +15,7 @@ from planish.ir.constant import Const
 from planish.ir.op import Instance, Op
 from planish.ir.ops import all_ops
 from planish.ir.ops.attention import Attention
+from planish.ir.ops.conv_transpose import ConvTranspose2d
 from planish.ir.ops.fused import Fused
 from planish.ir.ops.index import Take
 from planish.ir.ops.norm import Lrn
@@ -36,7 +37,7 @@ IN_PROGRAMS = hypothesis.settings(max_examples=PROGRAMS, phases=[hypothesis.Phas
 #: There is no C for these yet: a graph with one is refused, with the reason.
 WITHOUT = (Lrn, Lstm, Take)
 #: These are executed as what they are made of.
-DECOMPOSED = {Attention}
+DECOMPOSED = {Attention, ConvTranspose2d}
 TESTED = [op for op in all_ops() if op not in (Const, Fused, *WITHOUT)]
 
 

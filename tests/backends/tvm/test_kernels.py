@@ -24,6 +24,7 @@ from planish.ir.graph import Graph, graph_input
 from planish.ir.op import Instance, Op
 from planish.ir.ops import all_ops
 from planish.ir.ops.attention import Attention
+from planish.ir.ops.conv_transpose import ConvTranspose2d
 from planish.ir.ops.dense import dense
 from planish.ir.ops.fused import Fused
 from planish.ir.ops.index import Take
@@ -47,7 +48,7 @@ IN_PROGRAMS = hypothesis.settings(
 #: There is no kernel for these yet: a graph with one is refused, with the reason.
 WITHOUT = (Lrn, Lstm, Take)
 #: These are executed as what they are made of.
-DECOMPOSED = {Attention, LayerNorm}
+DECOMPOSED = {Attention, ConvTranspose2d, LayerNorm}
 TESTED = [op for op in all_ops() if op not in (Const, Fused, *WITHOUT)]
 CHUNKS = [TESTED[i : i + 5] for i in range(0, len(TESTED), 5)]
 HOST = TvmTarget("tvm")
