@@ -7,6 +7,7 @@ p = relu(conv2d(x, const(w), const(b)))      # on pattern variables: a pattern; 
 
 from __future__ import annotations
 
+import math
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from .constant import Const
 from .graph import NOWHERE, Loc, Value, apply
 from .op import Op
 from .pattern import Pattern, match_op
-from .types import Array
+from .types import EXACT, Array, converted
 
 O = TypeVar("O", bound=Op)  # noqa: E741
 Operand = Value | Array | Pattern
@@ -52,3 +53,10 @@ def as_value(operand: Value | Array) -> Value:
 def const_value(array: Array, name: str = "", loc: Loc = NOWHERE) -> Value:
     """The result of a new detached constant. The array is shared and becomes read-only."""
     return apply(Const(array), loc=loc, name=name).result
+
+
+def number(like: Value, *factors: float) -> Value:
+    """A scalar constant of the same dtype: the product of the factors, rounded once."""
+    dtype = like.type.dtype
+    exact = [converted(np.array(factor), EXACT) for factor in factors] if dtype is EXACT else factors
+    return const_value(converted(np.array(math.prod(exact)), dtype))

@@ -1,7 +1,9 @@
 """Exact numbers: the elements of the dtype `exact`, in which an algebraic identity holds or does not.
 
 Rational arithmetic rounds nothing, so two graphs that are equal over the reals give equal results: there is no
-tolerance for a wrong formula to hide in. Functions whose values are not rational are uninterpreted: a fixed hash of the
+tolerance for a wrong formula to hide in. A float enters as the rational number that it is, but for the few that are the
+nearest to a number of `literals`: sqrt 2 rounded to 24 bits means sqrt 2, so that dividing by it and multiplying by
+its inverse are one thing. Functions whose values are not rational are uninterpreted: a fixed hash of the
 argument, with the range, the sign and the simple values of the function. Equal arguments give equal results, others in
 all likelihood different ones.
 """
@@ -19,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InferenceError
+from .literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI, SQRT_HALF
 
 #: Larger powers are uninterpreted as well: their digits would fill the memory.
 LARGEST_POWER = 16
@@ -31,7 +34,9 @@ class Undefined(ArithmeticError):
 
 
 class Exact:
-    """A rational number. Floats enter exactly; none comes out: there is no `__float__`, so any cast raises TypeError.
+    """A rational number. Floats enter exactly, literals as what they mean; none comes out.
+
+    There is no `__float__`, so any cast raises TypeError.
 
     NumPy's functions of object arrays call the operators and methods of the elements: `np.sqrt(x)` calls `x.sqrt()`.
     """
@@ -67,7 +72,7 @@ class Exact:
 
     def _compared(self, comparison: Callable[[Any, Any], bool], other: Any) -> bool:
         # Infinities are no exact numbers, but clips and maxima compare with them.
-        return comparison(self.value, other.value if isinstance(other, Exact) else other)
+        return comparison(self.value, other.value if isinstance(other, Exact) else _LITERALS.get(other, other))
 
     def __bool__(self) -> bool:
         return self.value != 0
@@ -162,11 +167,15 @@ def bits(array: npt.NDArray[Any]) -> bytes:
 
 
 def _rational(value: Any) -> Fraction:
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value[()]
     if isinstance(value, Fraction):
         return value
     if isinstance(value, Exact):
         return value.value
     number = value.item() if isinstance(value, np.generic) else value
+    if number in _LITERALS:
+        return _LITERALS[number]
     if not isinstance(number, int | float):
         # ml_dtypes' scalars give themselves; everything else here is no number at all.
         if not isinstance(value, np.generic) or not np.can_cast(value.dtype, np.float64):
@@ -207,4 +216,15 @@ def _sign(value: Fraction) -> int:
     return (value > 0) - (value < 0)
 
 
+def _literals() -> dict[float, Fraction]:
+    """What floats stand for that are the nearest to a number that formulas name: in single and in double precision."""
+    root, slope = _hashed("sqrt", Fraction(2)).value, _hashed("sqrt", Fraction(2 / math.pi)).value
+    meant = {
+        SQRT_2: root, SQRT_HALF: 1 / root, SQRT_2_OVER_PI: slope, GELU_CUBIC: Fraction(44715, 10**6),
+        SIXTH: Fraction(1, 6),
+    }  # fmt: skip
+    return {float(kind(number)): value for number, value in meant.items() for kind in (np.float32, np.float64)}
+
+
+_LITERALS = _literals()
 _wrapped = np.frompyfunc(lambda x: x if isinstance(x, Exact) else Exact(x), 1, 1)

@@ -17,6 +17,8 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, dataclass_transform
 
 import numpy as np
@@ -150,7 +152,19 @@ class Op:
     ulps: ClassVar[float] = 0.5
 
     HOOKS: ClassVar[frozenset[str]] = frozenset(
-        {"infer", "ref", "error", "cost", "bounds", "accumulator", "quantized", "permuted", "examples", "bodies"}
+        {
+            "infer",
+            "ref",
+            "error",
+            "cost",
+            "bounds",
+            "accumulator",
+            "quantized",
+            "permuted",
+            "examples",
+            "bodies",
+            "definition",
+        }
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -235,6 +249,18 @@ class Op:
         """Graphs that the op carries."""
         return ()
 
+    def definition(self, *operands: Any, **_: Any) -> Any:
+        """The result or results (values) of simpler ops, detached: what executes the op where no kernel does.
+
+        Equal to `ref` over the reals. Default None: the op is simple.
+        """
+        return None
+
+    @property
+    def is_composite(self) -> bool:
+        """Whether the op has a definition by other ops."""
+        return type(self).definition is not Op.definition
+
     @property
     def keeps_scale(self) -> bool:
         """Result elements are operand elements (or constants): integers of one scale give integers of that scale."""
@@ -318,3 +344,14 @@ def invert(perm: Perm) -> Perm:
 def product(shape: Shape) -> int:
     """Elements of a static shape."""
     return math.prod(d for d in shape if isinstance(d, int))
+
+
+@cache
+def takes(cls: type[Op], count: int) -> bool:
+    """Whether the op takes so many operands: one of these is the op's own, others may be shared by ops of any arity."""
+    try:
+        for hook in (cls.infer, cls.ref, cls.definition):
+            signature(hook).bind(None, *range(count))
+    except TypeError:
+        return False
+    return True

@@ -49,6 +49,12 @@ def widened(array: Array) -> Array:
     return array.astype(np.float64) if dtype.is_float and dtype is not EXACT else array
 
 
+def scalar(array: Array) -> Any:
+    """The element of an array that has one, as an attribute: a Python float; an exact number as it is."""
+    element = array.reshape(()).item()
+    return element if dtype_of(array) is EXACT else float(element)
+
+
 def is_finite(array: Array) -> bool:
     """Whether all elements are numbers, neither NaN nor infinite; exact ones always are."""
     return dtype_of(array) is EXACT or bool(np.all(np.isfinite(array)))

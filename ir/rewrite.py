@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from .builder import as_value
 from .constant import Const
 from .errors import InvalidGraphError
 from .graph import NOWHERE, Graph, Node, Value, apply
 from .op import Draw, Op
-from .pattern import Bindings, Mismatch, OpPattern, Variable, match
+from .pattern import Bindings, Either, Mismatch, OpPattern, Pattern, Variable, match
 from .types import Array, DType
 
 
@@ -80,7 +80,8 @@ class Match:
 class Rule:
     """Base of rewrite rules: `pattern` says what to look for, `rewrite` builds the replacement of the pattern's root.
 
-    The parameters of `pattern` are its variables; `rewrite` gets the match and then the same variables by name. It
+    The parameters of `pattern` are its variables: values, constants (`const(w)`) or attributes (`axes=axes`). `rewrite`
+    gets the match and then the same variables by name: values, arrays or attributes, None for what was not matched. It
     returns a value (or array) of the root's type, or `no_match(reason)`.
     """
 
@@ -88,6 +89,9 @@ class Rule:
     def title(self) -> str:
         """The rule in logs; tells apart rules of one class that are for different ops."""
         return type(self).__name__
+
+    #: What the pattern matches serves nothing else: a result inside that has other users would be computed twice.
+    whole: ClassVar[bool] = False
 
     def pattern(self, *variables: Any, **_: Any) -> Any:
         raise TypeError(f"{type(self).__name__} does not define pattern")
@@ -103,26 +107,41 @@ class Rule:
         return None
 
     @cached_property
-    def compiled(self) -> OpPattern:
+    def compiled(self) -> Pattern:
         """The pattern as data."""
         variables = [Variable(name) for name in inspect.signature(self.pattern).parameters]
-        pattern = self.pattern(*variables)
-        if not isinstance(pattern, OpPattern):
-            raise TypeError(f"the pattern of {type(self).__name__} has no op at its root")
+        pattern: Pattern = self.pattern(*variables)
         return pattern
+
+    @cached_property
+    def roots(self) -> tuple[type[Op], ...]:
+        """The op at the pattern's root, or those of its alternatives: only nodes of these are looked at."""
+        found: list[type[Op]] = []
+        parts = [self.compiled]
+        while parts:
+            part = parts.pop(0)
+            if isinstance(part, Either):
+                parts.extend(part.alternatives)
+            elif isinstance(part, OpPattern):
+                found.append(part.op)
+            else:
+                raise TypeError(f"the pattern of {type(self).__name__} has no op at its root")
+        return tuple(dict.fromkeys(found))
 
     def attempt(self, node: Node) -> Value | NoMatch:
         """Match at this node and build the replacement, detached."""
         found = match(self.compiled, node.results[0])
         if isinstance(found, Mismatch):
             return NoMatch(found.reason)
+        if self.whole and (shared := next(found.shared(), None)) is not None:
+            return NoMatch(f"the result of {shared.op.name} inside has other uses")
         result = self.rewrite(Match(found.nodes), **self._arguments(found))
         if isinstance(result, NoMatch):
             return result
         return as_value(result)
 
     def _arguments(self, found: Bindings) -> dict[str, Any]:
-        return {name: found.values[name] for name in inspect.signature(self.pattern).parameters}
+        return {name: found.values.get(name) for name in inspect.signature(self.pattern).parameters}
 
 
 class NodeRule(Rule):
@@ -156,18 +175,22 @@ class RewriteLog:
         return bool(self.applied)
 
 
-def rewrite(graph: Graph, rules: Sequence[Rule], log: RewriteLog | None = None) -> RewriteLog:
+def rewrite(
+    graph: Graph, rules: Sequence[Rule], log: RewriteLog | None = None, start: Iterable[Node] | None = None
+) -> RewriteLog:
     """Apply rules until none fires, in place. Work grows linearly with the graph and the number of rewrites.
 
+    start: nodes to begin with, instead of all; from there on those are looked at that a rewrite has touched.
     Raises InvalidGraphError when a rule changes the type of a value, or when rules undo each other for ever.
     """
     log = log or RewriteLog()
     by_root: dict[type[Op], list[Rule]] = {}
     for rule in rules:
-        by_root.setdefault(rule.compiled.op, []).append(rule)
-    work = deque(graph.nodes)
+        for root in rule.roots:
+            by_root.setdefault(root, []).append(rule)
+    work = deque(graph.nodes if start is None else start)
     queued = set(work)
-    budget = 100 * (len(graph) + 100)
+    budget, recent = 100 * (len(graph) + 100), deque[str](maxlen=100)
     while work:
         node = work.popleft()
         queued.discard(node)
@@ -176,12 +199,21 @@ def rewrite(graph: Graph, rules: Sequence[Rule], log: RewriteLog | None = None) 
                 break
             touched = _fire(graph, rule, node, log)
             budget -= len(touched)
+            recent.extend([rule.title] if touched else [])
             if budget < 0:
-                raise InvalidGraphError(f"rule {rule.title} does not come to an end", node.describe())
+                raise InvalidGraphError(_endless(list(recent)), node.describe())
             fresh = [n for n in touched if n not in queued and n.graph is graph]
             work.extend(fresh)
             queued.update(fresh)
     return log
+
+
+def _endless(recent: list[str]) -> str:
+    """Which rules go on for ever, from the last that fired."""
+    first, *others = dict.fromkeys(recent)
+    if not others:
+        return f"rule {first} does not come to an end"
+    return f"rules {', '.join([first, *others[:-1]])} and {others[-1]} do not come to an end: they undo each other"
 
 
 def _fire(graph: Graph, rule: Rule, node: Node, log: RewriteLog) -> list[Node]:
@@ -200,10 +232,11 @@ def _fire(graph: Graph, rule: Rule, node: Node, log: RewriteLog) -> list[Node]:
     return [n for n in fresh if not isinstance(n.op, Const)]
 
 
-def replace_value(graph: Graph, old: Value, new: Value, because: str) -> None:
+def replace_value(graph: Graph, old: Value, new: Value, because: str) -> list[Node]:
     """Put a (detached) value in the place of `old`, which goes with everything that only it needed.
 
-    New nodes without a location get that of the nodes they replace. Raises InvalidGraphError when the types differ.
+    New nodes without a location get that of the nodes they replace. Returns the nodes that appear, in order. Raises
+    InvalidGraphError when the types differ.
     """
     root = old.producer
     if root is None or new is old:
@@ -224,6 +257,7 @@ def replace_value(graph: Graph, old: Value, new: Value, because: str) -> None:
         if not isinstance(node.op, Const):
             node.loc = node.loc | loc if node.results[0] is new else node.loc or loc
     graph.prune_from([root])
+    return adopted
 
 
 def _only_for(graph: Graph, root: Node) -> list[Node]:

@@ -1,4 +1,4 @@
-"""Fuse: normalizations, biases, scales and padding become part of the layer beside them.
+"""Fuse: several ops become one. Normalizations, biases, scales and padding become part of the layer beside them.
 
 Equal over the reals; floats are rounded in another order. Weights are computed in float64 and rounded once.
 """
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..ir.builder import Builder
+from ..ir.errors import InvalidGraphError
 from ..ir.graph import Graph, Value, graph_input
 from ..ir.op import Bounds, Draw
 from ..ir.ops.conv import conv2d
@@ -19,7 +20,7 @@ from ..ir.ops.elementwise import add, div, mul, relu, sub
 from ..ir.ops.norm import batch_norm
 from ..ir.ops.pool import avg_pool2d, max_pool2d, sum_pool2d
 from ..ir.ops.reduce import reduce_mean
-from ..ir.ops.shape import pad
+from ..ir.ops.shape import pad, reshape
 from ..ir.pattern import const, only_use
 from ..ir.precision import is_finite, widened
 from ..ir.rewrite import NoMatch, Rule, no_match, rewrite
@@ -27,6 +28,8 @@ from ..ir.types import F32, I8, NCHW, Array, TensorType, static
 from ..runtime.contracts import REASSOCIATING, Contract
 from .base import Changes, Context, Pass
 from .moving import full_rank
+from .parallel import merge_layers, movements_before_slices
+from .recognition import RECOGNITION
 
 # ---- a layer is conv2d or dense: weights [O, ...], bias [O]
 
@@ -232,6 +235,21 @@ class MatmulOfConstant(Rule):
         return dense(x, np.ascontiguousarray(w.T), np.zeros(w.shape[1], m.matmul.dtype.numpy))
 
 
+class ReshapesAroundDense(Rule):
+    """A dense layer takes rows as they come: of reshapes before and behind it the latter does both."""
+
+    whole = True
+
+    def pattern(self, x: Any, w: Any, b: Any) -> Any:
+        return reshape(dense(reshape(x, as_="before"), w, b), as_="behind")
+
+    def rewrite(self, m: Any, x: Value, w: Value, b: Value) -> Any:
+        if x.type.rank < 2 or x.type.shape[-1] != m.before.shape[-1]:
+            return no_match("the reshape before makes other rows")
+        rows = m.dense.like(x, w, b)
+        return rows if rows.type.shape == m.behind.shape else m.behind.like(rows)
+
+
 class BatchNormAlone(Rule):
     """batch_norm that no layer took: of an image a depthwise convolution of one pixel, else a product and a sum."""
 
@@ -247,6 +265,30 @@ class BatchNormAlone(Rule):
             return conv2d(x, k.reshape(-1, 1, 1, 1), t, groups=len(k), layout=m.batch_norm.layout)
         trailing = (1,) * (x.type.rank - 1 - normalized_axis(m))
         return add(mul(x, k.reshape(-1, *trailing)), t.reshape(-1, *trailing))
+
+
+class BatchNormOfSignal(Rule):
+    """batch_norm of a convolution along a signal, an image that was reshaped, comes before the reshape."""
+
+    def pattern(self, x: Any, w: Any, b: Any, scale: Any, shift: Any, mean: Any, var: Any) -> Any:
+        signal = only_use(reshape(only_use(conv2d(x, w, b)), as_="signal"))
+        return batch_norm(signal, const(scale), const(shift), const(mean), const(var))
+
+    def rewrite(self, m: Any, x: Value, w: Value, b: Value, **parameters: Array) -> Any:
+        image, shape = m.conv2d.value, m.signal.value.type.shape
+        if m.conv2d.layout is not NCHW or m.batch_norm.layout is not NCHW or image.type.shape[:2] != shape[:2]:
+            return no_match("the reshape moves channels")
+        return m.signal.like(m.batch_norm.like(image, *parameters.values()))
+
+    def examples(self, draw: Draw) -> Value:
+        """A window of up to 3 along up to 4 steps."""
+        n, channels, outputs, steps = 1, draw.integer(1, 3), draw.integer(1, 3), draw.integer(1, 4)
+        x = graph_input("x", TensorType((n, channels, 1, steps), F32))
+        w = draw.array((outputs, channels, 1, draw.integer(1, steps)), F32)
+        y = conv2d(x, w, draw.array((outputs,), F32))
+        parameters = [draw.array((outputs,), F32, *ends) for ends in ((-2, 2), (-2, 2), (-2, 2), (0.25, 2))]
+        value: Value = batch_norm(reshape(y, shape=(n, outputs, y.type.shape[3])), *parameters)
+        return value
 
 
 # ---- padding
@@ -350,25 +392,36 @@ class AveragePoolOfWholeImage(Rule):
 
 LAYERS = (conv2d, dense)
 INTO_NEIGHBOURS: tuple[Rule, ...] = (
-    MatmulOfConstant(), AddZero(), ConstantsMerge(add), ConstantsMerge(mul),
+    BatchNormOfSignal(), MatmulOfConstant(), ReshapesAroundDense(), AddZero(), ConstantsMerge(add), ConstantsMerge(mul),
     *(rule(layer) for layer in LAYERS for rule in (BatchNormAfterLayer, BatchNormBeforeLayer)),
     *(rule(layer, combine) for layer in LAYERS for combine in (add, sub, mul, div)
       for rule in (ConstantAfterLayer, ConstantBeforeLayer)),
     PadIntoConv(), PadIntoPool(avg_pool2d), PadIntoPool(sum_pool2d), PadIntoPool(max_pool2d), AveragePoolOfWholeImage(),
 )  # fmt: skip
 ALONE: tuple[Rule, ...] = (BatchNormAlone(),)
+#: More rounds than any graph needs: each round finishes what the one before made possible.
+ROUNDS = 50
 
 
 @dataclass(frozen=True)
 class Fuse(Pass):
-    """Fold batch normalization, per-channel constants and padding into convolutions, dense layers and poolings."""
+    """Recognize activations and normalizations that stand as several ops, and fold into layers what is beside them.
+
+    Batch normalization, per-channel constants and padding go into convolutions, dense layers and poolings.
+    """
 
     contract: ClassVar[Contract] = REASSOCIATING
-    rules: ClassVar[tuple[Rule, ...]] = (*INTO_NEIGHBOURS, *ALONE)
+    rules: ClassVar[tuple[Rule, ...]] = (*RECOGNITION, *INTO_NEIGHBOURS, *ALONE)
 
     def run(self, graph: Graph, context: Context) -> Changes:
         changes = Changes()
-        changes.add(rewrite(graph, INTO_NEIGHBOURS))
-        changes.add(rewrite(graph, ALONE))  # what no neighbour took
-        changes.add(rewrite(graph, INTO_NEIGHBOURS))  # and what that makes possible
-        return changes
+        for _ in range(ROUNDS):
+            before = changes.applied.total()
+            # Recognition comes first: a constant that has gone into a neighbour is no longer where it is looked for.
+            for rules in (RECOGNITION, INTO_NEIGHBOURS, ALONE):
+                changes.add(rewrite(graph, rules))
+            changes.count("layers side by side", merge_layers(graph))
+            changes.count("movements side by side", movements_before_slices(graph))
+            if changes.applied.total() == before:
+                return changes
+        raise InvalidGraphError("fusing does not come to an end", repr(graph))

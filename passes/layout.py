@@ -170,6 +170,8 @@ class _Walk:
         if is_constant_expression(value):
             return 0
         held = self.held[value]
+        if perm is not None and len(held.perm) < len(perm):  # it broadcasts, and is reshaped to full rank before
+            return 0 if is_reshape(perm, full_rank(held.shape, len(perm))) else product(held.shape)
         whole = held.perm if perm is None else composed(held.perm, perm) if held.is_plain else perm
         if len(whole) != held.value.type.rank or is_reshape(whole, held.value.type.shape):
             return 0

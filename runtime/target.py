@@ -109,6 +109,10 @@ class Target(ABC):
     def supports(self, node: Node) -> Unsupported | None:
         """None when the target takes this node of a lowered graph."""
 
+    def decomposes(self, graph: Graph) -> list[Node]:
+        """Composite nodes that are to become the ops they are made of. Default: those that are not supported."""
+        return [n for n in graph.nodes if n.op.is_composite and self.supports(n) is not None]
+
     @abstractmethod
     def emit(self, graph: Graph, out: Path, name: str, limits: Limits) -> Artifact:
         """Write the artifact of a lowered graph into the folder `out`, which exists and is empty.

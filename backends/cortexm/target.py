@@ -32,7 +32,7 @@ VERIFIED_MACS = 2_500_000_000
 class CTarget(Target):
     """Self-contained C99. `name` is `c` (portable, run on this machine) or a core of `cores.CORES` (run under QEMU)."""
 
-    lowering = "layout{to=nhwc},simplify,group"
+    lowering = "decompose,layout{to=nhwc},simplify,group"
     #: Of values in the arena, in bytes; the largest alignment of a C type that is used.
     alignment = 8
     kernels: Sequence[Kernel]

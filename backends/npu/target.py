@@ -35,7 +35,7 @@ VERIFIED_MACS = 4_000_000_000
 class NpuTarget(Target):
     """Programs for an NPU that data describe, run by its simulator. name: `npu:` and what `load_machine` takes."""
 
-    lowering = "layout{to=nhwc},simplify,group"
+    lowering = "decompose,layout{to=nhwc},simplify,group"
     verified_macs = VERIFIED_MACS
 
     def __init__(self, name: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from ...ir.constant import Const
 from ...ir.op import Op
 from ...ir.ops.conv import Conv2d
+from ...ir.ops.conv_transpose import ConvTranspose2d
 from ...ir.ops.dense import Dense, Matmul
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
 from ...ir.ops.fused import Fused
@@ -24,7 +25,8 @@ from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax, Softmax
 from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
 from ...ir.types import I32, NCHW, NHWC, Sym, TensorType
-from . import layers
+from . import layers, reshaped
+from .layers import same
 from .site import Operand, RefusedError, Site, TooOldError, element_type
 
 Adapter = Callable[..., Operand]
@@ -56,11 +58,6 @@ def require_floats(op: Op, x: Operand) -> None:
         raise RefusedError(f"{op.name} of {x.type.dtype} is planish's integer arithmetic, not standard ONNX", UNFOLDED)
 
 
-def same(kind: str) -> Adapter:
-    """The operator of the same meaning, without attributes."""
-    return lambda site, op, *operands: site.emit(kind, *operands)
-
-
 def channels_first(adapter: Adapter) -> Adapter:
     """The adapter of an op on images, which ONNX has channels first; others are transposed before and after."""
 
@@ -88,10 +85,24 @@ def is_zero(bias: Operand) -> bool:
 @channels_first
 def conv2d(site: Site, op: Conv2d, x: Operand, w: Operand, b: Operand) -> Operand:
     require_floats(op, x)
+    bias = None if is_zero(b) else b
+    if w.const is not None and (signal := reshaped.along(op, x, w.type.shape[2:])) is not None:
+        kernel = site.array("kernel", np.array(w.const[:, :, 0], order="C"))
+        width = [w.const.shape[3]]
+        return reshaped.windowed(site, "Conv", op, signal, kernel, bias, kernel_shape=width, group=op.groups)
     return site.emit(
-        "Conv", x, w, None if is_zero(b) else b,
+        "Conv", x, w, bias,
         kernel_shape=list(w.type.shape[2:]), strides=list(op.strides), pads=list(op.pads),
         dilations=list(op.dilations), group=op.groups,
+    )  # fmt: skip
+
+
+def conv_transpose2d(site: Site, op: ConvTranspose2d, x: Operand, w: Operand, b: Operand) -> Operand:
+    return site.emit(
+        "ConvTranspose", x, w, None if is_zero(b) else b,
+        kernel_shape=list(w.type.shape[2:]), strides=list(op.strides), pads=list(op.pads),
+        dilations=list(op.dilations), group=op.groups,
+        output_padding=None if op.output_pads == (0, 0) else list(op.output_pads),
     )  # fmt: skip
 
 
@@ -125,10 +136,13 @@ def softmax(site: Site, op: Softmax, x: Operand) -> Operand:
 def pool(kind: str) -> Adapter:
     @channels_first
     def adapter(site: Site, op: Any, x: Operand) -> Operand:
+        counted = 1 if getattr(op, "count_pads", False) else None
+        if (signal := reshaped.along(op, x, op.window)) is not None:
+            width = [op.window[1]]
+            return reshaped.windowed(site, kind, op, signal, kernel_shape=width, count_include_pad=counted)
         return site.emit(
             kind, x, kernel_shape=list(op.window), strides=list(op.strides), pads=list(op.pads),
-            dilations=None if op.dilations == (1, 1) else list(op.dilations),
-            count_include_pad=1 if getattr(op, "count_pads", False) else None,
+            dilations=None if op.dilations == (1, 1) else list(op.dilations), count_include_pad=counted,
         )  # fmt: skip
 
     return adapter
@@ -206,7 +220,8 @@ def dequantize(site: Site, op: Dequantize, x: Operand, scale: Operand, zero: Ope
 
 
 def reshape(site: Site, op: Reshape, x: Operand) -> Operand:
-    return site.emit("Reshape", x, site.array("shape", [-1 if isinstance(d, Sym) else d for d in op.shape]))
+    x = x if x.made_of is None else x.made_of
+    return x if op.shape == x.type.shape else reshaped.spare(site, x, op.shape)
 
 
 def transpose(site: Site, op: Transpose, x: Operand) -> Operand:
@@ -276,7 +291,8 @@ def expand(site: Site, op: Expand, x: Operand) -> Operand:
 
 #: Every op but those that `writer` handles itself: constants, and groups, which are written as their bodies.
 ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
-    Conv2d: conv2d, Dense: dense, Matmul: matmul, BatchNorm: batch_norm, Softmax: softmax,
+    Conv2d: conv2d, ConvTranspose2d: conv_transpose2d, Dense: dense, Matmul: matmul, BatchNorm: batch_norm,
+    Softmax: softmax,
     MaxPool2d: pool("MaxPool"), AvgPool2d: pool("AveragePool"), SumPool2d: integers,
     ReduceMean: reduction("ReduceMean", REDUCE), ReduceMax: reduction("ReduceMax", REDUCE),
     ReduceSum: reduction("ReduceSum", REDUCE_SUM),

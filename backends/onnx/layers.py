@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
+from ...ir.ops.attention import Attention
 from ...ir.ops.index import Take
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.norm import LayerNorm, Lrn
 from ...ir.ops.recurrent import Lstm
 from ...ir.ops.unary import Gelu, HardSigmoid, HardSwish, Silu
-from .site import Operand, Site
+from ...ir.types import BOOL
+from .site import Operand, RefusedError, Site
 
-#: Before these operator sets an activation is written as its definition.
-GELU = 20
-HARD_SWISH, SWISH = 14, 24
+
+def same(kind: str) -> Any:
+    """The operator of the same meaning, without attributes."""
+    return lambda site, op, *operands: site.emit(kind, *operands)
 
 
 def layer_norm(site: Site, op: LayerNorm, x: Operand, scale: Operand, shift: Operand) -> Operand:
@@ -31,35 +32,18 @@ def lrn(site: Site, op: Lrn, x: Operand) -> Operand:
 
 
 def gelu(site: Site, op: Gelu, x: Operand) -> Operand:
-    """One node, or its definition where the operator set does not have it."""
-    if site.opset >= GELU:
-        return site.emit("Gelu", x, approximate="tanh" if op.tanh else None)
-
-    def number(role: str, value: float) -> Operand:
-        return site.array(role, np.array(value, x.type.dtype.numpy))
-
-    if op.tanh:
-        cube = site.emit("Mul", site.emit("Mul", x, x), site.emit("Mul", x, number("cubed", 0.044715)))
-        inner = site.emit("Mul", site.emit("Add", x, cube), number("slope", math.sqrt(2 / math.pi)))
-        share = site.emit("Tanh", inner)
-    else:
-        share = site.emit("Erf", site.emit("Div", x, number("deviation", math.sqrt(2))))
-    half = site.emit("Mul", x, number("half", 0.5))
-    return site.emit("Mul", half, site.emit("Add", share, number("one", 1.0)))
+    """The operator of the same meaning."""
+    return site.emit("Gelu", x, approximate="tanh" if op.tanh else None)
 
 
-def hard_swish(site: Site, op: HardSwish, x: Operand) -> Operand:
-    """One node, or its definition where the operator set does not have it."""
-    if site.opset >= HARD_SWISH:
-        return site.emit("HardSwish", x)
-    return site.emit("Mul", x, site.emit("HardSigmoid", x, alpha=1 / 6, beta=0.5))
-
-
-def silu(site: Site, op: Silu, x: Operand) -> Operand:
-    """One node, or two where the operator set does not have it."""
-    if site.opset >= SWISH:
-        return site.emit("Swish", x)
-    return site.emit("Mul", x, site.emit("Sigmoid", x))
+def attention(site: Site, op: Attention, q: Operand, k: Operand, v: Operand, mask: Operand | None = None) -> Operand:
+    """The operator of the same meaning: heads on axis 1, or one head for each of a batch."""
+    if q.type.rank not in (3, 4):
+        raise RefusedError(f"attention of rank {q.type.rank}", "heads stand on axis 1 in ONNX")
+    if mask is not None and mask.type.dtype == BOOL and op.fill != -math.inf:
+        raise RefusedError(f"where the mask is false the scores are {op.fill}", "in ONNX they are -inf")
+    heads = 1 if q.type.rank == 3 else None
+    return site.emit("Attention", q, k, v, mask, scale=op.scale, q_num_heads=heads, kv_num_heads=heads)
 
 
 def lstm(site: Site, op: Lstm, *operands: Operand) -> tuple[Operand, ...]:
@@ -72,7 +56,8 @@ def lstm(site: Site, op: Lstm, *operands: Operand) -> tuple[Operand, ...]:
 
 
 ADAPTERS: dict[Any, Any] = {
-    LayerNorm: layer_norm, Lrn: lrn, Gelu: gelu, Lstm: lstm, HardSwish: hard_swish, Silu: silu,
+    Attention: attention, LayerNorm: layer_norm, Lrn: lrn, Lstm: lstm,
+    Gelu: gelu, HardSwish: same("HardSwish"), Silu: same("Swish"),
     HardSigmoid: lambda site, op, x: site.emit("HardSigmoid", x, alpha=op.alpha, beta=op.beta),
     Take: lambda site, op, x, indices: site.emit("Gather", x, indices, axis=op.axis),
     Equal: lambda site, op, a, b: site.emit("Equal", a, b),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...ir.types import Array, DType, Shape, Sym, TensorType, type_of
+from ...ir.types import DTYPES, Array, DType, Shape, Sym, TensorType, type_of
 
 if TYPE_CHECKING:
     import onnx
@@ -36,23 +37,29 @@ class TooOldError(RefusedError):
 
 @dataclass(frozen=True, eq=False)
 class Operand:
-    """A tensor of the model: its type, and its array where it is a constant; None for an operand that is left out."""
+    """A tensor of the model: its type, and its array where it is a constant; None for an operand that is left out.
+
+    made_of: the same elements in another shape, where this is only a reshape of them.
+    """
 
     tensor: Any  # a gs.Variable or gs.Constant: both have a name, their common base has none
     type: TensorType
     const: Array | None = None
+    made_of: Operand | None = None
 
 
 @dataclass(frozen=True)
 class Site:
     """Where the adapter of one node writes. `type` is the result's.
 
-    nodes collects what was written; roles, what the tensors made on the way are, for their names.
+    nodes collects what was written; spare, those of them that go when nobody uses their result; roles, what the tensors
+    made on the way are, for their names.
     """
 
     opset: int
     type: TensorType
     nodes: list[gs.Node] = field(default_factory=list)
+    spare: list[gs.Node] = field(default_factory=list)
     roles: list[tuple[str, gs.Tensor]] = field(default_factory=list)
 
     def emit(self, kind: str, *operands: Operand | None, type: TensorType | None = None, **attributes: Any) -> Operand:
@@ -103,7 +110,7 @@ def constant(array: Array) -> Operand:
     import onnx
     import onnx_graphsurgeon as gs
 
-    tensor = onnx.numpy_helper.from_array(np.array(array, array.dtype.newbyteorder("="), order="C"))
+    tensor = onnx.numpy_helper.from_array(np.asarray(array, array.dtype.newbyteorder("="), order="C"))
     lazy = gs.ir.tensor.LazyValues(tensor)  # pyright: ignore[reportAttributeAccessIssue]
     return Operand(gs.Constant("", lazy), type_of(array), array)
 
@@ -113,6 +120,14 @@ def element_type(dtype: DType) -> int:
     import onnx
 
     return int(onnx.TensorProto.DataType.Value(_SPELLED[dtype.name].upper()))
+
+
+def size_of(tensor: onnx.TensorProto) -> int:
+    """Bytes of a tensor's elements. Its `raw_data` would be copied to be counted."""
+    bits = next(
+        dtype.bits for name, dtype in DTYPES.items() if name in _SPELLED and element_type(dtype) == tensor.data_type
+    )
+    return (math.prod(tensor.dims) * bits + 7) // 8
 
 
 def shape_of(shape: Shape) -> list[int | str]:

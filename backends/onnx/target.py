@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...ir.constant import Const
 from ...ir.errors import PlanishError, UnsupportedError, UsageError, VerificationError
 from ...ir.graph import Graph, Node
-from ...ir.types import Array
+from ...ir.types import Array, Sym
 from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
 from ...runtime.unchained import Cut, unchained
 from . import session
@@ -33,7 +33,7 @@ class OnnxTarget(Target):
     `onnx` writes the operator set of the source, or the next one that has all that the graph needs; `onnx:17` that one.
     """
 
-    lowering = "layout{to=nchw},simplify"
+    lowering = "decompose,layout{to=nchw},simplify"
     summary = "a standard ONNX model, float or QDQ, run by ONNX Runtime"
     integer = False
 
@@ -50,6 +50,12 @@ class OnnxTarget(Target):
         later = isinstance(error, TooOldError) and refusal(node, newest()) is None
         return Unsupported(error.reason, error.hint or ("a newer --opset, or none" if later else ""))
 
+    def decomposes(self, graph: Graph) -> list[Node]:
+        """Composites that the operator set does not have: none is raised for their sake."""
+        simple = (n for n in graph.nodes if not n.op.is_composite)
+        opset = self.opset or _lowest(simple, _source(graph)) or newest()
+        return [n for n in graph.nodes if n.op.is_composite and refusal(n, opset) is not None]
+
     def needs(self) -> Sequence[Need]:
         return [Need("onnxruntime", session.is_installed(), session.INSTALL)]
 
@@ -57,7 +63,7 @@ class OnnxTarget(Target):
 
     def emit(self, graph: Graph, out: Path, name: str, limits: Limits) -> Artifact:
         self._require(graph)
-        opset = self.opset or _lowest(graph, _source(graph)) or newest()
+        opset = self.opset or _lowest(graph.nodes, _source(graph)) or newest()
         written = write(graph, opset)
         (out / FILE).write_bytes(_checked(written))
         facts = {
@@ -76,7 +82,7 @@ class OnnxTarget(Target):
         answers = ((node, self.supports(node)) for node in graph.nodes if not isinstance(node.op, Const))
         refused = [(node, answer) for node, answer in answers if answer is not None]
         if refused:
-            later = _lowest(graph, self.opset or newest())
+            later = _lowest(graph.nodes, self.opset or newest())
             raise UnsupportedError(
                 f"{self.name} does not take {len(refused)} of the graph's nodes",
                 details=tuple(f"{node.describe()}: {answer.reason}" for node, answer in refused),
@@ -138,9 +144,9 @@ def _source(graph: Graph) -> int:
     return max(OLDEST, min(int(said), newest())) if said.isascii() and said.isdigit() and len(said) < 4 else DEFAULT
 
 
-def _lowest(graph: Graph, opset: int) -> int | None:
+def _lowest(nodes: Iterable[Node], opset: int) -> int | None:
     """This operator set or the next one in which every node can be written; None where there is none."""
-    for node in graph.nodes:
+    for node in nodes:
         while not isinstance(node.op, Const) and refusal(node, opset) is not None:
             opset += 1
             if opset > newest():
@@ -153,20 +159,22 @@ def _checked(written: Written) -> bytes:
     import onnx
 
     try:
-        onnx.checker.check_model(written.model, full_check=True)
+        content = written.model.SerializeToString(deterministic=True)
+        onnx.checker.check_model(content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise PlanishError(f"planish wrote a model that onnx's checker refuses: {error}") from None
-    return written.model.SerializeToString(deterministic=True)
+    return content
 
 
 def _layer(node: Node, became: Sequence[gs.Node]) -> Layer:
     types = [v.type for v in node.operands]
+    known = not any(isinstance(d, Sym) for v in (*node.operands, *node.results) for d in v.type.shape)
     return Layer(
         name=became[-1].name if became else node.results[0].name,
         op=node.op.name,
         source=str(node.loc),
         shape=str(node.results[0].type),
-        macs=node.op.cost(*types).macs,
-        kernel=" + ".join(one.op for one in became) or "(part of the next)",
+        macs=node.op.cost(*types).macs if known else 0,
+        kernel=" + ".join(one.op for one in became) or "(part of another)",
         flash_bytes=sum(v.const.nbytes for v in node.operands if v.const is not None),
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ...ir.constant import Const
@@ -11,9 +11,12 @@ from ...ir.errors import UnsupportedError
 from ...ir.graph import Graph, Loc, Node, Value
 from ...ir.ops.fused import Fused
 from ...ir.ops.quant import Quantize
+from ...passes.parallel import Shares
+from . import reshaped
 from .adapters import ADAPTERS
 from .affine import Affine, affines
-from .site import Operand, RefusedError, Site, constant, element_type, shape_of
+from .site import Operand, RefusedError, Site, constant, element_type, shape_of, size_of
+from .splits import emit_split, splits
 
 if TYPE_CHECKING:
     import onnx
@@ -48,12 +51,18 @@ def write(graph: Graph, opset: int) -> Written:
     log = gs.logger.G_LOGGER  # pyright: ignore[reportAttributeAccessIssue]
     log.severity = log.ERROR  # it writes on stdout
     _check_names(graph)
-    writer = _Writer(opset, _Names([*graph.input_names, *graph.output_names]))
-    model = gs.export_onnx(writer.graph(graph))
+    written = [_written(graph, opset, rows) for rows in {False, any(map(reshaped.starts, graph.nodes))}]
+    writer, source = min(written, key=lambda pair: len(pair[0].nodes))
+    model = gs.export_onnx(source)
     model.ir_version = max(LEAST_IR_VERSION, onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
     properties = {k.removeprefix(PROPERTY): v for k, v in graph.metadata.items() if k.startswith(PROPERTY)}
     onnx.helper.set_model_props(model, properties)
     return Written(model, writer.became, writer.steps)
+
+
+def _written(graph: Graph, opset: int, rows: bool) -> tuple[_Writer, Any]:
+    writer = _Writer(opset, _Names([*graph.input_names, *graph.output_names]), rows)
+    return writer, writer.graph(graph)
 
 
 def refusal(node: Node, opset: int) -> RefusedError | None:
@@ -89,7 +98,8 @@ def _variable(value: Value, name: str) -> Operand:
 
 
 def _operand(value: Value) -> Operand:
-    return _variable(value, "") if value.const is None else constant(value.const)
+    """An operand to ask with: a constant is not copied into a tensor."""
+    return replace(_variable(value, ""), const=value.const)
 
 
 class _Names:
@@ -110,12 +120,16 @@ class _Names:
 
 @dataclass
 class _Writer:
+    """Writes one graph. rows: dense layers of several axes as layers of a matrix."""
+
     opset: int
     tensor_name: _Names
+    rows: bool = False
     nodes: list[gs.Node] = field(default_factory=list)
     layers: list[tuple[Loc, list[gs.Node]]] = field(default_factory=list)
     became: dict[Node, list[gs.Node]] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
+    spare: list[gs.Node] = field(default_factory=list)
 
     def graph(self, graph: Graph) -> Any:
         """The graph as one of graphsurgeon."""
@@ -129,6 +143,7 @@ class _Writer:
         tensors = dict(inputs)
         self.body(graph, tensors, public)
         outputs = [self.output(tensors[v], v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True)]
+        self.drop_spare({y.tensor.name for y in outputs})
         self.name_nodes()
         return gs.Graph(
             nodes=self.nodes, inputs=[x.tensor for x in inputs.values()], outputs=[y.tensor for y in outputs],
@@ -144,6 +159,12 @@ class _Writer:
         copy.tensor.name = name
         self.nodes.extend(site.nodes)
         return copy
+
+    def drop_spare(self, outputs: set[str]) -> None:
+        """Take away spare nodes whose results nobody uses."""
+        gone = {id(n) for n in self.spare if not n.outputs[0].outputs and n.outputs[0].name not in outputs}
+        for written in (self.nodes, *self.became.values(), *(nodes for _, nodes in self.layers)):
+            written[:] = [n for n in written if id(n) not in gone]
 
     def name_nodes(self) -> None:
         """A layer's node is called as in the source; then come those beside it, and those called after tensors."""
@@ -162,14 +183,16 @@ class _Writer:
 
     def body(self, graph: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """Write the nodes of a graph whose inputs are in `tensors`; its other values are entered."""
-        sums = affines(graph)
+        sums, shares = affines(graph), splits(graph)
         absorbed = {affine.product for affine in sums.values()}
         for node in graph.nodes:
             if isinstance(node.op, Const):
                 tensors[node.result] = constant(node.op.data)
                 tensors[node.result].tensor.name = self.tensor_name(node.result.name or "constant")
-            elif node in absorbed:
+            elif node in absorbed or node.results[0] in tensors:
                 self.became[node] = []
+            elif node in shares:
+                self.split(node, shares[node], tensors, public)
             else:
                 self.node(node, tensors, public, sums.get(node))
 
@@ -189,16 +212,39 @@ class _Writer:
             results: tuple[Operand, ...] = (affine.emit(site, tensors[affine.x]),)
         elif type(node.op) not in ADAPTERS:
             raise RefusedError(f"{node.op.name} has no form in ONNX", "write it with other ops")
+        elif self.rows and (reshaped.starts(node) or reshaped.follows(node, [tensors[v] for v in node.operands])):
+            for v in node.operands:
+                tensors[v] = tensors[v] if v.const is not None else reshaped.matrix(site, tensors[v])
+            results = (reshaped.by_rows(site, node.op, ADAPTERS[type(node.op)], [tensors[v] for v in node.operands]),)
         else:
             made = ADAPTERS[type(node.op)](site, node.op, *(tensors[v] for v in node.operands))
             results = made if isinstance(made, tuple) else (made,)
-        self.name(node, site, results, public or {})
-        self.nodes.extend(site.nodes)
-        self.became[node] = site.nodes
-        self.layers.append((node.loc, site.nodes))
-        tensors.update(zip(node.results, results, strict=True))
+        self.enter(node, site, dict(zip(node.results, results, strict=True)), tensors, public or {})
         if isinstance(node.op, Quantize):
             self.steps.append(results[0].tensor.name)
+
+    def split(self, node: Node, shares: Shares, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
+        """Write the first of the slices that are one Split, with the results of all of them."""
+        site = Site(self.opset, node.result.type)
+        results = emit_split(site, shares, tensors[node.operands[0]], self.rows)
+        made = dict(zip((part.result for part in shares.slices), results, strict=True))
+        self.enter(node, site, made, tensors, public)
+
+    def enter(
+        self,
+        node: Node,
+        site: Site,
+        made: dict[Value, Operand],
+        tensors: dict[Value, Operand],
+        public: Mapping[Value, str],
+    ) -> None:
+        """Name what was written for a node, and enter the values that it gave."""
+        self.name(node, site, made, public)
+        self.nodes.extend(site.nodes)
+        self.spare.extend(site.spare)
+        self.became[node] = site.nodes
+        self.layers.append((node.loc, site.nodes))
+        tensors.update(made)
 
     def inlined(self, node: Node, body: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """A group is its body; the group's results have their names."""
@@ -208,17 +254,19 @@ class _Writer:
         tensors.update((r, inside[b]) for b, r in zip(body.outputs, node.results, strict=True))
         self.became[node] = [one for inner in body.nodes for one in self.became.pop(inner, [])]
 
-    def name(self, node: Node, site: Site, results: Sequence[Operand], public: Mapping[Value, str]) -> None:
-        """Names of the tensors that a node gave: its results' for the last."""
-        own = ""
-        for value, result in zip(reversed(node.results), reversed(results), strict=True):
+    def name(self, node: Node, site: Site, made: Mapping[Value, Operand], public: Mapping[Value, str]) -> None:
+        """Names of the tensors that a node gave: its results' for the last. One that was there keeps a public name."""
+        own, new = "", {id(tensor) for _, tensor in site.roles}
+        for value, result in reversed(list(made.items())):
+            if id(result.tensor) not in new and (not result.tensor.inputs or result.tensor.name in public.values()):
+                continue
             own = public.get(value) or self.tensor_name(value.name or next(iter(node.loc.names), node.op.name))
             result.tensor.name = own
         for role, tensor in site.roles:
-            if all(tensor is not result.tensor for result in results):
+            if all(tensor is not result.tensor for result in made.values()):
                 tensor.name = self.tensor_name(f"{own}_{role}")
 
 
 def constants_of(model: onnx.ModelProto) -> int:
     """Bytes of a model's initializers."""
-    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    return sum(map(size_of, model.graph.initializer))

@@ -6,7 +6,9 @@ from ..constant import Const
 from ..errors import UsageError
 from ..extensions import extensions
 from ..op import Op
+from .attention import Attention
 from .conv import Conv2d
+from .conv_transpose import ConvTranspose2d
 from .dense import Dense, Matmul
 from .elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
 from .fused import Fused
@@ -24,9 +26,9 @@ from .unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, S
 
 BUILT_IN: tuple[type[Op], ...] = (
     Const, Fused,
-    Conv2d, Dense, Matmul,
+    Conv2d, ConvTranspose2d, Dense, Matmul,
     MaxPool2d, AvgPool2d, SumPool2d, ResizeNearest, ResizeLinear,
-    BatchNorm, LayerNorm, Lrn, Softmax, IntegerSoftmax,
+    BatchNorm, LayerNorm, Lrn, Softmax, IntegerSoftmax, Attention,
     ReduceMean, ReduceSum, ReduceMax,
     Add, Sub, Mul, Div, Minimum, Maximum, Pow, Clip,
     Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Gelu, HardSigmoid, HardSwish, Silu, Cast,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from ..builder import builder
+from ..builder import builder, number
+from ..graph import Value
 from ..op import Draw, Instance, Op, Perm, expect, gamma, last_axis_permuted, op, same_dtype
 from ..types import F32, NCHW, NHWC, Array, Layout, TensorType
+from .elementwise import add, div, mul, sub
+from .reduce import reduce_mean
+from .unary import sqrt
 
 
 @op
@@ -82,6 +86,14 @@ class LayerNorm(Op):
         variance = (centred * centred).mean(axis=-1, keepdims=True)
         return centred / np.sqrt(variance + x.dtype.type(self.epsilon)) * scale + shift
 
+    def definition(self, x: Value, scale: Value, shift: Value) -> Any:
+        last = (x.type.rank - 1,)
+        centred = sub(x, reduce_mean(x, axes=last))
+        variance = reduce_mean(mul(centred, centred), axes=last)
+        normalized = div(centred, sqrt(add(variance, number(x, self.epsilon))))
+        scaled = normalized if _is_all(scale, 1) else mul(normalized, scale)
+        return scaled if _is_all(shift, 0) else add(scaled, shift)
+
     def error(self, x: Array, scale: Array, shift: Array) -> Array:
         # x - mean is off by `off`; so the variance by `doubt`, and the quotient lies between the ends that follow.
         # Executors that compute the variance as mean(x^2) - mean^2 are off by roundings of mean(x^2).
@@ -106,6 +118,10 @@ class LayerNorm(Op):
         shape = draw.shape(1)
         parameters = [draw.array(shape[-1:], F32, -2, 2) for _ in range(2)]
         return Instance.of(LayerNorm(draw.choice([1e-5, 1e-3])), draw.array(shape, F32), *parameters, constants=(1, 2))
+
+
+def _is_all(value: Value, number: float) -> bool:
+    return value.const is not None and bool(np.all(value.const == number))
 
 
 @op

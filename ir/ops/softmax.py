@@ -38,6 +38,7 @@ class Softmax(Op):
         # The rounding of x - max is absolute in the exponent: relative in its exponential.
         wide = x.astype(np.float64)
         distance = wide.max(axis=-1, keepdims=True) - wide
+        distance = np.where(np.isinf(distance), 0, distance)  # of an infinite one the exponential is 0, exactly
         roundings = x.shape[-1] + 2 + 4 * self.ulps + distance + distance.max(axis=-1, keepdims=True)
         return gamma(1, (x,)) * roundings * self.ref(wide)
 

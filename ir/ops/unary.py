@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..builder import builder
+from ..builder import builder, number
 from ..exact import Exact
+from ..graph import Value
+from ..literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI, SQRT_HALF
 from ..op import Bounds, Draw, Instance, expect, gamma, op
 from ..types import BOOL, EXACT, F32, I8, I32, U8, Array, DType, Quant, TensorType
-from .elementwise import Elementwise
+from .elementwise import Elementwise, add, mul
 
 
 class Unary(Elementwise):
@@ -108,9 +110,17 @@ class Gelu(Unary):
     def ref(self, x: Array) -> Array:
         number = x.dtype.type
         if self.tanh:
-            inner = (x + x**3 * number(0.044715)) * number(math.sqrt(2 / math.pi))
+            inner = (x + x**3 * number(GELU_CUBIC)) * number(SQRT_2_OVER_PI)
             return x * number(0.5) * (1 + np.tanh(inner))
-        return x * number(0.5) * (1 + np.asarray(_erf(x / number(math.sqrt(2))), x.dtype))
+        return x * number(0.5) * (1 + np.asarray(_erf(x / number(SQRT_2)), x.dtype))
+
+    def definition(self, x: Value) -> Any:
+        # Numbers stand at the ends: one goes into the layer before, the other into the one behind.
+        if self.tanh:
+            line = add(mul(mul(x, x), number(x, SQRT_2_OVER_PI, GELU_CUBIC)), number(x, SQRT_2_OVER_PI))
+            return mul(mul(x, add(tanh(mul(x, line)), number(x, 1.0))), number(x, 0.5))
+        scaled = mul(x, number(x, SQRT_HALF))
+        return mul(mul(scaled, add(erf(scaled), number(x, 1.0))), number(x, SQRT_2, 0.5))
 
     def error(self, x: Array) -> Array:
         # 1 + erf cancels where x is negative: the error is relative to x, not to the result.
@@ -164,7 +174,7 @@ class HardSigmoid(Unary):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return Instance.of(HardSigmoid(draw.choice([0.2, 1 / 6]), 0.5), draw.array(draw.shape(), F32, -6, 6))
+        return Instance.of(HardSigmoid(draw.choice([0.2, SIXTH]), 0.5), draw.array(draw.shape(), F32, -6, 6))
 
 
 @op
@@ -176,6 +186,9 @@ class HardSwish(Unary):
     def ref(self, x: Array) -> Array:
         line = x / x.dtype.type(6) + x.dtype.type(0.5)
         return x * np.minimum(np.maximum(line, x.dtype.type(0)), x.dtype.type(1))
+
+    def definition(self, x: Value) -> Any:
+        return mul(x, hard_sigmoid(x, alpha=SIXTH, beta=0.5))
 
     def error(self, x: Array) -> Array:
         # The clipped factor is off by roundings of 1; the error is relative to x.
@@ -197,6 +210,9 @@ class Silu(Unary):
 
     def ref(self, x: Array) -> Array:
         return x / (1 + np.exp(-x))
+
+    def definition(self, x: Value) -> Any:
+        return mul(x, sigmoid(x))
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(x.type, np.where(x.lo >= 0, 0.0, np.maximum(-0.279, x.lo)), np.maximum(x.hi, 0.0))

@@ -9,10 +9,12 @@ import numpy as np
 
 from ...ir.builder import Builder
 from ...ir.graph import Value
-from ...ir.ops.elementwise import add, clip, div, mul, sub
+from ...ir.ops.elementwise import add, clip, div, maximum, minimum, mul, sub
+from ...ir.ops.logic import not_, where
 from ...ir.ops.quant import dequantize, quantize
 from ...ir.ops.unary import cast
-from ...ir.pattern import const
+from ...ir.pattern import const, one
+from ...ir.precision import is_finite, scalar
 from ...ir.rewrite import Rule, no_match
 from ...ir.types import Array
 
@@ -32,6 +34,8 @@ class ClipOfClip(Rule):
         inner, outer = m.inner, m.outer
         if inner.lo > inner.hi or outer.lo > outer.hi:
             return no_match("the bounds are in the wrong order")
+        if len({np.copysign(1, bound) for bound in (inner.lo, inner.hi, outer.lo, outer.hi) if bound == 0}) == 2:
+            return no_match("the bounds are zeros of both signs")  # which of them a clip gives is for its order to say
         bounds = (min(max(bound, outer.lo), outer.hi) for bound in (inner.lo, inner.hi))
         return outer.like(x, **dict(zip(("lo", "hi"), bounds, strict=True)))
 
@@ -115,7 +119,40 @@ class QuantizeOfDequantize(Rule):
         return q
 
 
+class WhereOfNot(Rule):
+    """A choice by a negated condition is the other choice by the condition."""
+
+    def pattern(self, condition: Any, a: Any, b: Any) -> Any:
+        return where(not_(condition), a, b)
+
+    def rewrite(self, m: Any, condition: Value, a: Value, b: Value) -> Any:
+        return where(condition, b, a)
+
+
+@dataclass(eq=False)
+class ExtremumIsClip(Rule):
+    """The smaller or larger of x and a number is x, clipped."""
+
+    combine: Builder[Any]
+
+    @property
+    def title(self) -> str:
+        """The rule and what it is for."""
+        return f"{type(self).__name__}({self.combine.op.name})"
+
+    def pattern(self, x: Any, c: Any) -> Any:
+        return self.combine(x, one(c), as_="extremum")
+
+    def rewrite(self, m: Any, x: Value, c: Array) -> Any:
+        if not m.extremum.dtype.is_float or m.extremum.value.type.shape != x.type.shape or not is_finite(c):
+            return no_match("integers, a number that is none, or more axes")
+        if not c.any() and m.extremum.node.operands[0] is not x:
+            return no_match("of 0.0 and -0.0 the second operand is taken")
+        return clip(x, **{"hi" if self.combine is minimum else "lo": scalar(c)})
+
+
 IDENTITIES = (
-    ClipOfClip(), ClipWithoutBounds(), AddNothing(), SubtractNothing(), TimesOne(mul), TimesOne(div),
+    ClipOfClip(), ClipWithoutBounds(), AddNothing(), SubtractNothing(), TimesOne(mul), TimesOne(div), WhereOfNot(),
+    ExtremumIsClip(minimum), ExtremumIsClip(maximum),
     CastToSameType(), QuantizeOfDequantize(),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from planish.frontends.onnx import load
-from planish.ir.errors import UnsupportedError
+from planish.ir.errors import ModelError, UnsupportedError
 from planish.ir.evaluate import evaluate
 from tests.support.operators import check, one_node, real, runtime, small
 
@@ -318,3 +318,58 @@ def test_qlinear_others(path, data, dtype):
     scale = scalars(ys=np.float32(1 / 256), yz=dtype(np.iinfo(dtype).min))
     softmax = one_node("QLinearSoftmax", {"x": x}, {**first, **scale}, domain="com.microsoft", opset=13, axis=-1)
     assert check(path, softmax, {"x": x}, steps=1)
+
+
+@given(st.data())
+def test_conv_transpose(path, data):
+    draw = data.draw
+    x, groups = draw(images()), 1
+    rank, channels = x.ndim - 2, x.shape[1]
+    if draw(st.booleans()):
+        groups = draw(st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0]))
+    window, strides = [draw(st.integers(1, 3)) for _ in range(rank)], [draw(st.integers(1, 3)) for _ in range(rank)]
+    w = real(draw, (channels, draw(st.integers(1, 3)), *window))
+    b = draw(st.sampled_from([None, real(draw, (groups * w.shape[1],))]))
+    auto = draw(st.sampled_from([None, None, "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"]))
+    pads = [draw(st.integers(0, k)) for k in window * 2] if auto in (None, "NOTSET") else None
+    model = one_node(
+        "ConvTranspose", {"x": x}, {"w": w} if b is None else {"w": w, "b": b}, draw(st.sampled_from([11, 17, 22])),
+        group=groups, strides=strides, pads=pads, auto_pad=auto,
+        dilations=draw(st.none() | st.just([2] * rank)) if auto is None else None,
+        output_padding=draw(st.none() | st.just([s - 1 for s in strides])) if auto is None else None,
+    )  # fmt: skip
+    try:
+        agreed = check(path, model, {"x": x}, terms=math.prod(w.shape[2:]) * channels + 1)
+    except (UnsupportedError, ModelError) as error:
+        agreed = "larger than" in str(error) or "leaves nothing" in str(error)
+        if not agreed:
+            raise
+    assume(agreed)
+
+
+@given(st.data())
+def test_elements_of_constants(path, data):
+    draw = data.draw
+    x = real(draw, tuple(draw(small) for _ in range(draw(st.integers(1, 3)))))
+    axis = draw(st.integers(-x.ndim, x.ndim - 1))
+    shape = [draw(small) if i == axis % x.ndim else draw(st.integers(1, n)) for i, n in enumerate(x.shape)]
+    size = x.shape[axis]
+    indices = np.random.default_rng(draw(st.integers(0, 99))).integers(-size, size, shape)
+    model = one_node("GatherElements", {}, {"x": x, "i": indices}, draw(st.sampled_from([11, 17])), axis=axis)
+    assert check(path, model, {})
+
+
+def test_elements_of_inputs_are_refused(path):
+    x = np.zeros((2, 2), np.float32)
+    path.write_bytes(one_node("GatherElements", {"x": x}, {"i": np.zeros((2, 2), np.int64)}).SerializeToString())
+    with pytest.raises(UnsupportedError, match="elements of a constant"):
+        load(path)
+
+
+@given(st.data())
+def test_scaler(path, data):
+    draw = data.draw
+    x, alike = real(draw, (draw(small), draw(small))), draw(st.booleans())
+    offset, scale = (real(draw, (1 if alike else x.shape[1],)).tolist() for _ in range(2))
+    model = one_node("Scaler", {"x": x}, domain="ai.onnx.ml", offset=offset, scale=scale)
+    assert check(path, model, {"x": x}, terms=2)

@@ -7,7 +7,7 @@ from planish.ir.errors import InvalidGraphError
 from planish.ir.graph import Graph, Loc, graph_input
 from planish.ir.ops.elementwise import add, clip, mul, relu, sub
 from planish.ir.ops.shape import reshape, transpose
-from planish.ir.pattern import const, only_use
+from planish.ir.pattern import const, either, only_use
 from planish.ir.rewrite import Rule, no_match, rewrite
 from planish.ir.types import F32, TensorType
 from planish.ir.verifier import verify
@@ -184,6 +184,95 @@ def test_a_misnamed_attribute_or_variable_is_an_error_of_the_rule():
 
     with pytest.raises(AttributeError, match="names no reshape; it names transpose"):
         rewrite(graph, [Unnamed()])
+
+
+class TwoSpellings(Rule):
+    """x * 2 or x + x, clipped: at its root, too."""
+
+    def pattern(self, x, c):
+        return either(clip(either(mul(x, 2.0), add(x, x)), lo=0.0), relu(sub(x, const(c))))
+
+    def rewrite(self, m, x, c):
+        assert (c is None) is ("sub" not in m.nodes)
+        return relu(x)
+
+
+def test_alternatives_match_what_any_of_them_does():
+    x = square()
+    two, three = np.float32(2), np.float32(3)
+    for y in (relu(mul(x, two)), relu(add(x, x)), relu(sub(x, three))):
+        changed = graph_of(y)
+        rewrite(changed, [TwoSpellings()])
+        assert ops(changed) == ["clip"]
+    for y in (relu(mul(x, three)), relu(add(x, square("y")))):
+        log = rewrite(graph_of(y), [TwoSpellings()])
+        assert not log.changed
+    assert TwoSpellings().roots == (type(relu(x).producer.op),)
+
+
+class SamePermutation(Rule):
+    """Two transposes by one permutation."""
+
+    def pattern(self, x, perm):
+        return transpose(transpose(x, perm=perm), perm=perm)
+
+    def rewrite(self, m, x, perm):
+        return x if tuple(perm[i] for i in perm) == (0, 1, 2) else no_match("they do not cancel")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        ((1, 0, 2), (1, 0, 2), None),
+        ((1, 2, 0), (1, 2, 0), "they do not cancel"),
+        ((1, 2, 0), (2, 0, 1), "transpose has perm=(1, 2, 0), expected (2, 0, 1)"),
+    ],
+)
+def test_an_attribute_that_is_a_variable_is_bound(first, second, why):
+    x = graph_input("x", TensorType((3, 3, 3), F32))
+    log = rewrite(graph := graph_of(transpose(transpose(x, perm=first), perm=second)), [SamePermutation()])
+    assert log.changed is (why is None)
+    assert ops(graph) == ([] if why is None else ["transpose"] * 2)
+    assert why is None or why in log.refused.values()
+
+
+class Whole(ReluOfSum):
+    whole = True
+
+    def pattern(self, x, y):
+        return clip(add(x, y), lo=0.0)
+
+
+def test_a_whole_pattern_shares_nothing():
+    x, y = square("x"), square("y")
+    assert rewrite(graph_of(relu(add(x, y))), [Whole()]).changed
+    for extra in (lambda s: s, relu, transpose):
+        total = add(x, y)
+        outputs = [relu(total), extra(total) if extra is not transpose else transpose(total, perm=(1, 0))]
+        graph = Graph([x, y], outputs, ["a", "b"])
+        merged = rewrite(graph, [Whole()])
+        assert not merged.changed
+        assert set(merged.refused.values()) == {"the result of add inside has other uses"}
+        x, y = square("x"), square("y")
+
+
+def test_rewriting_may_begin_at_some_nodes():
+    x = graph_input("x", TensorType((2, 3), F32))
+    pairs = [transpose(transpose(relu(x), perm=(1, 0)), perm=(1, 0)) for _ in range(2)]
+    graph = Graph([x], pairs, ["a", "b"])
+    assert rewrite(graph, [TwoTransposes()], start=[pairs[1].producer]).applied == {"TwoTransposes": 1}
+    assert ops(graph).count("transpose") == 3
+
+
+def graph_of(y):
+    inputs, stack = {}, [y]
+    while stack:
+        value = stack.pop()
+        if value.producer is None:
+            inputs[value] = None
+        else:
+            stack.extend(value.producer.operands)
+    return Graph(list(inputs), [y], ["y"])
 
 
 def test_work_is_linear_in_the_graph(monkeypatch):

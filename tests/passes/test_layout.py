@@ -157,6 +157,12 @@ def test_regrouped(perm, wanted, expected):
         assert np.array_equal(x.transpose(perm).reshape(wanted), x.reshape(expected[0]).transpose(expected[1]))
 
 
+def test_a_computed_operand_may_have_fewer_axes():
+    x, mask = x_input(1, 2, 4, 3), x_input(2, 3, name="mask")
+    y = add(transpose(x, perm=(0, 2, 1, 3)), relu(mask))
+    assert ops(laid_out(y)) == ["transpose", "clip", "add"]
+
+
 def test_golden():
     x = x_input(1, 2, 4, 4)
     w = np.arange(4, dtype=np.float32).reshape(2, 2, 1, 1)

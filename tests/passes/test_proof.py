@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import asdict
 
 import hypothesis
 import numpy as np
@@ -10,13 +11,16 @@ from hypothesis import given
 
 from planish.ir.equality import same
 from planish.ir.evaluate import evaluate
+from planish.ir.op import Op
+from planish.ir.ops import BUILT_IN
 from planish.ir.ops.elementwise import add, mul
-from planish.ir.pattern import const
-from planish.ir.rewrite import Rule, no_match
+from planish.ir.pattern import Either, OpPattern, const
+from planish.ir.rewrite import NodeRule, Rule, no_match
 from planish.ir.text import parse_graph
 from planish.ir.types import Sym
 from planish.ir.verifier import verify
 from planish.passes import PASSES
+from planish.passes.decompose import Decompose
 from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.fuse import Fuse
 from planish.passes.group import Group
@@ -40,51 +44,79 @@ from tests.passes.mutants import MUTANTS
 
 PROOF = os.environ.get("PLANISH_PROFILE") == "proof"
 
+
+def of_op(op):
+    """A rule that looks for this op, for graphs that contain it."""
+    return type(op.__name__, (NodeRule,), {"root": op})()
+
+
 #: A mutant must be caught within so many examples; the same ones each time, so that it is or is not.
 CAUGHT_WITHIN = hypothesis.settings(
     max_examples=200, derandomize=True, database=None, deadline=None, phases=(hypothesis.Phase.generate,)
 )
 
+#: Graphs for each pass. Of these a pass that must be equal in exact mode changes at least `PROVEN`.
+CONTRACT = hypothesis.settings(max_examples=2000) if PROOF else hypothesis.settings()
+PROVEN = 500
+
 CHECKED = [
-    Simplify(), Fuse(), Layout(), Layout("nchw"), Group(), Quantize(calibration="minmax"), FoldQuantization(),
+    Simplify(), Fuse(), Layout(), Layout("nchw"), Decompose(), Group(), Quantize(calibration="minmax"),
+    FoldQuantization(),
 ]  # fmt: skip
+#: Composite ops in the midst of networks.
+COMPOSITES = graphs_with([of_op(op) for op in BUILT_IN if op.definition is not Op.definition])
+
+
+#: What is drawn for passes that say themselves nothing about the graphs they are for.
+DRAWN = {Layout("nchw"): graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph), Decompose(): COMPOSITES}
 
 
 def test_no_pass_is_forgotten():
     assert {type(p) for p in CHECKED} == set(PASSES)
 
 
+@pytest.fixture
+def noted(record_property):
+    """Writes what was counted into the test report, of which bench/proof.py makes a page."""
+
+    def note(tally):
+        for name, count in asdict(tally).items():
+            record_property(name, count)
+        return tally
+
+    return note
+
+
 @pytest.mark.parametrize("applied", CHECKED, ids=str)
-def test_contract(applied):
-    drawn = graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph) if applied == Layout("nchw") else None
-    tally = check_pass(applied, drawn)
+def test_contract(applied, noted):
+    tally = noted(check_pass(applied, DRAWN.get(applied), CONTRACT))
     if PROOF and applied.contract.promise is Promise.REASSOCIATING:
-        assert tally.proven >= 500, "graphs on which the pass did something, and was equal in exact mode"
+        assert tally.proven >= PROVEN, "graphs on which the pass did something, and was equal in exact mode"
 
 
 @pytest.mark.parametrize("applied", [Simplify(), Layout(), Group()], ids=str)
-def test_contract_on_integers(applied):
-    check_pass(applied, quantized_graphs())
+def test_contract_on_integers(applied, noted):
+    noted(check_pass(applied, quantized_graphs()))
 
 
-def test_folding_quantization_is_within_a_step():
-    check_pass(FoldQuantization(), quantized_graphs(folded=False))
+def test_folding_quantization_is_within_a_step(noted):
+    noted(check_pass(FoldQuantization(), quantized_graphs(folded=False)))
 
 
 @pytest.mark.parametrize("applied", [Simplify(), Fuse()], ids=str)
-def test_contract_for_any_batch(applied):
-    check_pass(applied, graphs_with(applied.rules, 3, symbolic=True))
+def test_contract_for_any_batch(applied, noted):
+    noted(check_pass(applied, graphs_with(applied.rules, 3, symbolic=True)))
 
 
 RULES = {rule.title: (rule, p.contract) for p in CHECKED for rule in p.rules}
 
 
 @pytest.mark.parametrize("title", RULES)
-def test_rules(title):
+def test_rules(title, noted):
     """Each fires on the graphs that are drawn for it; a rule that seldom does needs `Rule.examples`."""
     rule, contract = RULES[title]
-    examples = max(40, hypothesis.settings().max_examples // 4)
-    tally = check_rule(rule, contract, hypothesis.settings(max_examples=examples))
+    examples = max(40, hypothesis.settings().max_examples)
+    tally = noted(check_rule(rule, contract, hypothesis.settings(max_examples=examples)))
     assert tally.proven >= examples // 20
 
 
@@ -92,14 +124,27 @@ def test_rules(title):
     ("name", "mutant"),
     [pytest.param(n, m, id=f"{n}-{i}-{m.name}") for n, ms in MUTANTS.items() for i, m in enumerate(ms)],
 )
-def test_mutants_are_caught(name, mutant):
-    drawn = quantized_graphs(folded=False) if name == "fold-quantization" else None
+def test_mutants_are_caught(name, mutant, record_property):
+    drawn = {"fold-quantization": quantized_graphs(folded=False), "decompose": COMPOSITES}.get(name)
     with pytest.raises(Counterexample) as caught:
         check_pass(mutant, drawn, CAUGHT_WITHIN)
     text = str(caught.value)
     graph = parse_graph(text[text.index("graph @") : text.index("\n}\n") + 3])
-    assert size(graph) <= 6
+    record_property("examples", caught.value.drawn)
+    record_property("nodes", size(graph))
+    needed = [getattr(mutant, "smallest", 0), *(len(nodes_for(rule.compiled)) for rule in mutant.rules)]
+    assert size(graph) <= max(6, *needed)
     assert outcome(mutant, graph).failure is not None, "what is printed fails when it is pasted"
+
+
+def nodes_for(pattern):
+    """The nodes that a pattern matches at most: of spellings the longest, for a counterexample stays in its own."""
+    match pattern:
+        case Either(alternatives):
+            return max(map(nodes_for, alternatives), key=len)
+        case OpPattern():
+            return {pattern}.union(*map(nodes_for, pattern.operands))
+    return set()
 
 
 def test_every_pass_has_a_mutant():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ....ir.builder import const_value
 from ....ir.graph import Value
+from ....ir.ops.attention import attention as attention_
+from ....ir.ops.elementwise import add, mul
 from ....ir.ops.norm import layer_norm, lrn
 from ....ir.ops.recurrent import lstm
-from ....ir.ops.shape import reshape
+from ....ir.ops.shape import reshape, transpose
 from ....ir.types import Dim, Shape, count
 from ..source import Adapter, SourceNode
 
@@ -40,6 +44,45 @@ def _parameters(node: SourceNode, index: int, columns: tuple[int, ...], default:
     return given if len(columns) == 1 else reshape(given, shape=(size,))
 
 
+def grouped(node: SourceNode, x: Value, groups: int) -> Value:
+    """Each group of channels of each image, normalized over its channels and its pixels. x: [N,C,...]."""
+    channels, *pixels = node.static(x.type.shape[1:])
+    if groups < 1 or channels % groups:
+        raise node.broken(f"{channels} channels in {groups} groups")
+    size = math.prod((channels // groups, *pixels))
+    ones, zeros = (np.full(size, v, x.type.dtype.numpy) for v in (1, 0))
+    rows = reshape(x, shape=(x.type.shape[0], groups, size))
+    y = layer_norm(rows, node.constant(ones), node.constant(zeros), epsilon=node.real("epsilon", 1e-5))
+    return reshape(y, shape=x.type.shape)
+
+
+def per_channel(node: SourceNode, y: Value, repeats: int) -> Value:
+    """Y times operand 1 plus operand 2, vectors over the channels, of which so many in a row have the same element."""
+    for index, combine, neutral in ((1, mul, 1.0), (2, add, 0.0)):
+        vector = node.array(index)
+        if vector is None or vector.size * repeats != y.type.shape[1]:
+            raise node.broken(f"operand {index} is no constant vector over the channels of {y.type}")
+        if np.any(vector != neutral):
+            y = combine(y, node.constant(np.repeat(vector, repeats).reshape(-1, *(1,) * (y.type.rank - 2))))
+    return y
+
+
+def instance_normalization(node: SourceNode) -> Value:
+    x = node.value(0)
+    if x.type.rank < 3:
+        raise node.broken(f"images have rank 3 or more, not {x.type}")
+    return per_channel(node, grouped(node, x, node.known(x.type.shape[1])), 1)
+
+
+def group_normalization(node: SourceNode) -> Value:
+    x, groups = node.value(0), node.integer("num_groups", 0)
+    node.ignore("stash_type")
+    if x.type.rank < 3:
+        raise node.broken(f"images have rank 3 or more, not {x.type}")
+    y = grouped(node, x, groups)
+    return per_channel(node, y, node.known(x.type.shape[1]) // groups if node.opset < 21 else 1)
+
+
 def local_response(node: SourceNode) -> Value:
     x = node.value(0)
     if x.type.rank != 4:
@@ -48,6 +91,42 @@ def local_response(node: SourceNode) -> Value:
         x, size=node.integer("size", 0), alpha=node.real("alpha", 1e-4), beta=node.real("beta", 0.75),
         bias=node.real("bias", 1.0),
     )  # fmt: skip
+
+
+def attention(node: SourceNode) -> Value:
+    q, k, v = (_heads(node, i) for i in range(3))
+    if node.given(4) or node.given(5) or any(node.proto.output[1:]):
+        raise node.unsupported("only the attended values are computed: no keys and values of the past, no scores")
+    if node.real("softcap", 0.0) or node.integer("qk_matmul_output_mode", 0):
+        raise node.unsupported("softcap and the output of scores are not supported", fix="export without them")
+    node.ignore("softmax_precision")
+    if q.type.shape[1] != k.type.shape[1]:
+        raise node.unsupported(f"{q.type.shape[1]} heads of queries for {k.type.shape[1]} of keys")
+    depth = node.known(q.type.shape[-1])
+    scale = node.real("scale", depth**-0.5)
+    mask = node.optional(3)
+    if node.integer("is_causal", 0):
+        past = np.tri(node.known(q.type.shape[-2]), node.known(k.type.shape[-2]), dtype=np.bool_)
+        if mask is not None:
+            raise node.unsupported("a causal mask beside another one", fix="export one mask")
+        mask = node.constant(past)
+    y = attention_(q, k, v, scale=scale) if mask is None else attention_(q, k, v, mask, scale=scale)
+    if node.value(0).type.rank == 4:
+        return y
+    n, heads, rows, width = y.type.shape
+    return reshape(transpose(y, perm=(0, 2, 1, 3)), shape=(n, rows, count((heads, width))))
+
+
+def _heads(node: SourceNode, index: int) -> Value:
+    """Operand q, k or v with its heads on axis 1: [N,heads,rows,width]; of rank 3 they lie in the last axis."""
+    x, heads = node.value(index), node.integer("q_num_heads" if index == 0 else "kv_num_heads", 0)
+    if x.type.rank == 4:
+        return x
+    if x.type.rank != 3 or heads < 1 or node.known(x.type.shape[2]) % heads:
+        raise node.broken(f"{heads} heads in {x.type}")
+    n, rows, width = x.type.shape
+    split = reshape(x, shape=(n, rows, heads, node.known(width) // heads))
+    return transpose(split, perm=(0, 2, 1, 3))
 
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
@@ -90,7 +169,10 @@ def _zeros(node: SourceNode, shape: tuple[Dim, ...], like: Value) -> Value:
 
 
 TABLE: dict[str, Adapter] = {
+    "Attention": attention,
     "LayerNormalization": layer_normalization,
+    "InstanceNormalization": instance_normalization,
+    "GroupNormalization": group_normalization,
     "LRN": local_response,
     "LSTM": long_short_term,
 }

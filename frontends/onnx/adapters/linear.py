@@ -9,6 +9,7 @@ import numpy as np
 from ....ir.builder import const_value
 from ....ir.graph import Value
 from ....ir.ops.conv import conv2d
+from ....ir.ops.conv_transpose import conv_transpose2d
 from ....ir.ops.dense import dense, matmul
 from ....ir.ops.elementwise import add, mul
 from ....ir.ops.norm import batch_norm
@@ -121,6 +122,43 @@ def conv(node: SourceNode) -> Value:
     return convolve(node, node.value(0), node.value(1), node.optional(2))
 
 
+def conv_transpose(node: SourceNode) -> Value:
+    x, w, b = node.value(0), node.value(1), node.optional(2)
+    rank, groups = spatial_rank(node, x), node.integer("group", 1)
+    if w.type.rank != x.type.rank:
+        raise node.broken(f"weights {w.type} do not fit {x.type}")
+    window, image = node.static(w.type.shape[2:]), node.static(x.type.shape[2:])
+    if (kernel := node.integers("kernel_shape")) is not None and kernel != window:
+        raise node.broken(f"kernel_shape is {list(kernel)}, the weights have {list(window)}")
+    strides, dilations = sizes_of(node, "strides", rank), sizes_of(node, "dilations", rank)
+    more = list(node.integers("output_padding") or (0,) * rank)
+    reach = [s * (n - 1) + d * (k - 1) + 1 for s, n, d, k in zip(strides, image, dilations, window, strict=True)]
+    pads = _transposed_pads(node, image, strides, [a + b for a, b in zip(reach, more, strict=True)])
+    b = zeros(groups * node.known(w.type.shape[1]), w) if b is None else b
+    if rank == 1:
+        x, w, strides, dilations, more = as_image(x), as_image(w), [1, *strides], [1, *dilations], [0, *more]
+        pads = [0, pads[0], 0, pads[1]]
+    y = conv_transpose2d(
+        x, w, b, strides=tuple(strides), pads=tuple(pads), output_pads=tuple(more), dilations=tuple(dilations),
+        groups=groups,
+    )  # fmt: skip
+    return as_signal(y) if rank == 1 else y
+
+
+def _transposed_pads(node: SourceNode, image: Sequence[int], strides: Sequence[int], reach: Sequence[int]) -> list[int]:
+    """Pads, begins before ends, from `pads`, or such that the result has `output_shape` or the stride's multiple."""
+    mode, wanted = node.text("auto_pad", "NOTSET"), node.integers("output_shape")
+    if wanted is None and not mode.startswith("SAME"):
+        return pads_of(node, image, (1,) * len(image), strides)
+    node.ignore("pads")
+    sizes = [n * s for n, s in zip(image, strides, strict=True)] if wanted is None else wanted[-len(image) :]
+    totals = [r - size for r, size in zip(reach, sizes, strict=True)]
+    if min(totals) < 0:
+        raise node.unsupported(f"a result of {list(sizes)} is larger than the transposed window reaches")
+    less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    return less + more if mode == "SAME_UPPER" else more + less
+
+
 def multiply(node: SourceNode, a: Value, b: Value) -> Value:
     """numpy.matmul; stored weights make it a dense layer."""
     if not a.type.rank or not b.type.rank:
@@ -192,6 +230,7 @@ def batch_normalization(node: SourceNode) -> Value:
 
 TABLE: dict[str, Adapter] = {
     "Conv": conv,
+    "ConvTranspose": conv_transpose,
     "Gemm": gemm,
     "MatMul": lambda node: multiply(node, node.value(0), node.value(1)),
     "BatchNormalization": batch_normalization,

@@ -51,14 +51,14 @@ def near_misses(graph: Graph, rule: Rule) -> Iterator[NearMiss]:
     """Every node that the rule looks at, in order."""
     pattern = rule.compiled
     for node in graph.nodes:
-        if type(node.op) is not pattern.op:
+        if type(node.op) not in rule.roots:
             continue
         found = None if isinstance(rule, NodeRule) else match(pattern, node.results[0])
         if isinstance(found, Mismatch):
             yield NearMiss(node, found.reason, found.depth)
             continue
         outcome = rule.attempt(node)
-        depth = 1 if found is None else len(found.nodes)
+        depth = 1 if found is None else len(found.matched)
         yield NearMiss(node, outcome.reason if isinstance(outcome, NoMatch) else "", depth)
 
 
@@ -92,7 +92,7 @@ def _explained(request: Request, prefix: Pipeline | None, cls: type[Pass], rule:
         "rule": rule.title,
         "pass": cls.name,
         "after": str(Pipeline((*before, own))),
-        "root": rule.compiled.op.name,
+        "root": " or ".join(op.name for op in rule.roots),
         "fired": result.steps[-1].changes.applied.get(rule.title, 0),
         "near_misses": [
             {"reason": reason, "matched_ops": depth, "nodes": [_node(node) for node in nodes]}

@@ -13,7 +13,7 @@ from ..ir.graph import Graph, Value
 from ..ir.graph import apply as graph_apply
 from ..ir.op import Op
 from ..ir.ops.conv import Conv2d
-from ..ir.ops.dense import Dense
+from ..ir.ops.dense import Dense, dense
 from ..ir.ops.elementwise import add, clip, relu, sub
 from ..ir.ops.norm import BatchNorm
 from ..ir.ops.pool import AvgPool2d, MaxPool2d
@@ -107,6 +107,20 @@ class Network(Source):
     def dense(self, x: Value) -> Value:
         return self.shared(Dense, x)
 
+    def heads(self, x: Value) -> Value:
+        """Layers side by side whose columns are split into heads, some of them activated, and all put together."""
+        n, inputs = x.type.shape
+        size = self.draw.integer(1, 2)
+        parts = []
+        for count in [self.draw.integer(1, 2) for _ in range(self.draw.integer(2, 3))]:
+            (wide,) = static((inputs,))
+            layer = dense(x, self.weights((count * size, wide)), self.weights((count * size,)))
+            part = _value(transpose(reshape(layer, shape=(n, count, size)), perm=(1, 0, 2)))
+            parts.append(self.activation(part) if self.draw.boolean() else part)
+        together = concat(*parts, axis=0)
+        whole = sum(static(tuple(part.type.shape[0] for part in parts))) * size
+        return _value(reshape(transpose(together, perm=(1, 0, 2)), shape=(n, whole)))
+
     def flattened(self, x: Value) -> Value:
         n, *image = x.type.shape
         if self.draw.boolean():
@@ -136,7 +150,7 @@ IMAGE_LAYERS: tuple[Layer, ...] = (
     Network.depthwise, Network.pooling, Network.residual, Network.normalization, Network.joined,
     Network.padding, Network.cropping, Network.there_and_back, Network.halves,
 )  # fmt: skip
-VECTOR_LAYERS: tuple[Layer, ...] = (Network.dense, Network.activation, Network.residual)
+VECTOR_LAYERS: tuple[Layer, ...] = (Network.dense, Network.activation, Network.residual, Network.heads)
 
 
 @st.composite

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 
 from ..ir.builder import const_value
 from ..ir.equality import difference
+from ..ir.evaluate import evaluate
+from ..ir.exact import Undefined
 from ..ir.graph import Graph, apply, graph_input, infer
 from ..ir.op import Bounds, Instance, Op, invert
+from ..ir.precision import exact_twin
 from ..ir.text import parse_graph, print_graph
-from ..ir.types import Array, TensorType, dtype_of, type_of
+from ..ir.types import Array, TensorType, converted, dtype_of, static, type_of
 from ..ir.verifier import verify
+from ..passes.decompose import decomposed
 from .draw import HypothesisDraw
 
 
@@ -71,6 +75,7 @@ def _holds(instance: Instance, data: st.DataObject) -> None:
     results = _results(instance)
     _within_bounds(instance, results)
     _permutes(instance, results, data)
+    _defined(graph)
     instance.op.cost(*map(type_of, instance.operands))
 
 
@@ -135,6 +140,33 @@ def _within_bounds(instance: Instance, results: Sequence[Array]) -> None:
             room = error if dtype.is_float else np.array(0)
             assert np.all(wide >= lo - room), f"bounds ({knowledge.__name__}) promise at least {bound.lo}: {result}"
             assert np.all(wide <= hi + room), f"bounds ({knowledge.__name__}) promise at most {bound.hi}: {result}"
+
+
+def _defined(graph: Graph) -> None:
+    """The law of `Op.definition`: the simpler ops give the same, over the rationals."""
+    node = next(n for n in graph.nodes if n.results[0] in graph.outputs)
+    if not node.op.is_composite:
+        return
+    try:
+        twin = exact_twin(graph)
+    except Undefined:  # an attribute is infinite
+        return
+    composed = twin.clone()
+    decomposed(composed, next(n for n in composed.nodes if n.op == node.op))
+    verify(composed)
+    for sample in ([_whole_numbers(v.type, seed) for v in twin.inputs] for seed in range(2)):
+        try:
+            before = evaluate(twin, sample)
+        except Undefined:
+            continue
+        for a, b in zip(before, evaluate(composed, sample), strict=True):
+            assert np.array_equal(a, b), f"the definition differs: {a} is {b}"
+
+
+def _whole_numbers(type: TensorType, seed: int) -> Array:
+    random = np.random.Generator(np.random.PCG64(seed))
+    low, high = (0, 1) if type.dtype.kind == "bool" else (-4, 4)
+    return converted(random.integers(low, high, static(type.shape), endpoint=True), type.dtype)
 
 
 def _permutes(instance: Instance, results: Sequence[Array], data: st.DataObject) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from hypothesis import reject
@@ -13,7 +16,7 @@ from ..ir.errors import InferenceError
 from ..ir.graph import Graph, Node, Value, apply
 from ..ir.op import Op
 from ..ir.ops.shape import Concat, Pad, Reshape, Slice, Transpose
-from ..ir.pattern import Constant, Literal, OpPattern, Pattern, Variable
+from ..ir.pattern import Constant, Either, Literal, OpPattern, Pattern, Variable
 from ..ir.rewrite import NoMatch, Rule
 from ..ir.types import F32, type_of
 from .draw import HypothesisDraw
@@ -29,11 +32,18 @@ ATTEMPTS = 4
 
 
 @st.composite
-def graphs_with(draw: st.DrawFn, rules: Sequence[Rule], max_dim: int = 4, symbolic: bool = False) -> Graph:
+def graphs_with(
+    draw: st.DrawFn,
+    rules: Sequence[Rule],
+    max_dim: int = 4,
+    symbolic: bool = False,
+    refused: Counter[str] | None = None,
+) -> Graph:
     """Float networks that contain the pattern of one of the rules: `graphs_with([MyRule()])`.
 
     Drawn from the pattern, operand by operand, or by `Rule.examples` where the rule has such. The rule need not fire:
-    it may decline what is drawn, and a value inside may have other uses.
+    it may decline what is drawn, and a value inside may have other uses. refused: counts why ops of a pattern did not
+    take what was drawn for them; a pattern that contradicts itself gives nothing else.
     """
     rule: Rule = HypothesisDraw(draw).choice(rules)
     graph = None
@@ -42,7 +52,9 @@ def graphs_with(draw: st.DrawFn, rules: Sequence[Rule], max_dim: int = 4, symbol
         try:
             planted = _example_of(rule, network) or _drawn(draw, network, rule.compiled, max_dim, symbolic)
             graph = network.graph(_grown(network, planted))
-        except InferenceError:
+        except InferenceError as error:
+            if refused is not None:
+                refused[error.what] += 1
             continue
         if any(_takes(rule, node) for node in graph.nodes):
             break
@@ -51,7 +63,7 @@ def graphs_with(draw: st.DrawFn, rules: Sequence[Rule], max_dim: int = 4, symbol
 
 def _takes(rule: Rule, node: Node) -> bool:
     """Whether the rule does anything but decline the node."""
-    if type(node.op) is not rule.compiled.op:
+    if type(node.op) not in rule.roots:
         return False
     try:
         return not isinstance(rule.attempt(node), NoMatch)
@@ -76,13 +88,15 @@ def _example_of(rule: Rule, network: Network) -> Value | None:
     return example
 
 
-def _drawn(draw: st.DrawFn, network: Network, pattern: OpPattern, max_dim: int, symbolic: bool) -> Value:
+def _drawn(draw: st.DrawFn, network: Network, rooted: Pattern, max_dim: int, symbolic: bool) -> Value:
     """A value of the pattern in the midst of a network."""
-    seed = None
-    if _first_op(pattern) in USES:
-        rank = 4 if any(map(_is_windowed, _ops(pattern))) else None
-        seed = _grown(network, network.input(draw(types(rank, max_dim, 1 if rank == 4 else 3, symbolic))))
-    return _planted(network, pattern, seed, {})
+    planting = Planting(network)
+    pattern = planting.chosen(rooted)
+    assert isinstance(pattern, OpPattern)
+    if planting.first_op(pattern) in USES:
+        rank = 4 if any(map(_is_windowed, planting.ops(pattern))) else None
+        planting.seed = _grown(network, network.input(draw(types(rank, max_dim, 1 if rank == 4 else 3, symbolic))))
+    return planting.value(pattern)
 
 
 def _grown(network: Network, x: Value) -> Value:
@@ -95,98 +109,142 @@ def _is_windowed(op: type[Op]) -> bool:
     return "strides" in op.__dataclass_fields__
 
 
-def _ops(pattern: Pattern) -> list[type[Op]]:
-    if not isinstance(pattern, OpPattern):
-        return []
-    return [pattern.op, *(op for part in pattern.operands for op in _ops(part))]
+@dataclass
+class Planting:
+    """One pattern becoming nodes. Its variables, as far as they are not bound, begin with `seed`; None: with examples.
 
-
-def _leading(pattern: OpPattern) -> int:
-    """The operand that the others are drawn for: a nested op, else a variable, else the first."""
-    for kind in (OpPattern, Variable):
-        for i, part in enumerate(pattern.operands):
-            if isinstance(part, kind):
-                return i
-    return 0
-
-
-def _first_op(pattern: OpPattern) -> type[Op]:
-    """The innermost op along the leading operands."""
-    part = pattern.operands[_leading(pattern)] if pattern.operands else None
-    return _first_op(part) if isinstance(part, OpPattern) else pattern.op
-
-
-def _planted(network: Network, pattern: OpPattern, seed: Value | None, bound: dict[str, Value]) -> Value:
-    """The value of a pattern whose variables, as far as they are not bound, begin with `seed`; None: with an example.
-
-    A pattern without operands names its root alone, and what comes before the root is any data movement.
+    A pattern that stands in several places is planted once; so is the choice between alternatives made once.
     """
-    if not pattern.operands and seed is not None:
-        seed = network.apply(network.draw.choice(MOVEMENTS), seed)
-        network.values.append(seed)
-    at = _leading(pattern)
-    first = pattern.operands[at] if pattern.operands else None
-    if isinstance(first, OpPattern):
-        x = _planted(network, first, seed, bound)
-    elif seed is None:
-        return _example(network, pattern, bound)
-    elif isinstance(first, Constant):
-        x = as_value(network.weights(tuple(d if isinstance(d, int) else 1 for d in seed.type.shape)))
-        x = bound.setdefault(first.name, x)
-    else:
-        x = bound.setdefault(first.name, seed) if isinstance(first, Variable) else seed
-    constants = any(isinstance(part, Constant) for part in pattern.operands)
-    attributes, others = network.use(pattern.op, x, pattern.attributes, constants)
-    operands = [x, *map(as_value, others)]
-    if pattern.operands:
-        drawn = iter(operands[1:])
-        operands = [
-            x if i == at else _operand(network, part, next(drawn, None), seed, bound)
-            for i, part in enumerate(pattern.operands)
-        ]
-    return _kept(network, pattern.op(**attributes), operands)
 
+    network: Network
+    seed: Value | None = None
+    bound: dict[str, Any] = field(default_factory=dict)
+    planted: dict[OpPattern, Value] = field(default_factory=dict)
+    choices: dict[Either, Pattern] = field(default_factory=dict)
 
-def _operand(
-    network: Network, part: Pattern, drawn: Value | None, seed: Value | None, bound: dict[str, Value]
-) -> Value:
-    """An operand beside the leading one, from the value that was drawn for it."""
-    if isinstance(part, OpPattern):
-        return _planted(network, part, seed, bound)
-    if isinstance(part, Variable | Constant) and part.name in bound:
-        return bound[part.name]
-    if drawn is None or (isinstance(part, Constant) and drawn.const is None):
-        reject()
-    if isinstance(part, Literal):
-        return as_value(part.array.astype(drawn.type.dtype.numpy))
-    if isinstance(part, Variable) and drawn.const is not None and network.draw.choice([False, False, True]):
-        drawn = network.input(drawn.type)
-    if isinstance(part, Variable | Constant):
-        bound[part.name] = drawn
-    return drawn
+    def chosen(self, part: Pattern) -> Pattern:
+        """The pattern, or one of its alternatives."""
+        while isinstance(part, Either):
+            if part not in self.choices:
+                self.choices[part] = self.network.draw.choice(part.alternatives)
+            part = self.choices[part]
+        return part
 
+    def operands(self, pattern: OpPattern) -> list[Pattern]:
+        return [self.chosen(part) for part in pattern.operands]
 
-def _example(network: Network, pattern: OpPattern, bound: dict[str, Value]) -> Value:
-    """The value of a pattern's innermost op, from the op's own examples."""
-    instance = pattern.op.examples(network.draw)
-    operands = []
-    for i, array in enumerate(instance.operands):
-        part = pattern.operands[i] if i < len(pattern.operands) else None
-        value = as_value(array)
-        if isinstance(part, Variable | Constant) and part.name in bound:
-            value = bound[part.name]
-        elif isinstance(part, Literal):
-            value = as_value(np.broadcast_to(part.array, array.shape).astype(array.dtype))
-        elif not isinstance(part, Constant) and i not in instance.constants:
-            value = network.input(type_of(array))
+    def ops(self, pattern: Pattern) -> list[type[Op]]:
+        """All ops of the pattern."""
+        if not isinstance(pattern, OpPattern):
+            return []
+        return [pattern.op, *(op for part in self.operands(pattern) for op in self.ops(part))]
+
+    def leading(self, pattern: OpPattern) -> int:
+        """The operand that the others are drawn for: a nested op, else a variable, else the first."""
+        for kind in (OpPattern, Variable):
+            for i, part in enumerate(self.operands(pattern)):
+                if isinstance(part, kind):
+                    return i
+        return 0
+
+    def first_op(self, pattern: OpPattern) -> type[Op]:
+        """The innermost op along the leading operands."""
+        part = self.operands(pattern)[self.leading(pattern)] if pattern.operands else None
+        return self.first_op(part) if isinstance(part, OpPattern) else pattern.op
+
+    def value(self, pattern: OpPattern, seed: Value | None = None) -> Value:
+        """The value of a pattern; `seed`: what its variables begin with, instead of the planting's own."""
+        if pattern not in self.planted:
+            self.planted[pattern] = self._planted(pattern, self.seed if seed is None else seed)
+        return self.planted[pattern]
+
+    def _planted(self, pattern: OpPattern, seed: Value | None) -> Value:
+        """A pattern without operands names its root alone, and what comes before the root is any data movement."""
+        network, parts, at = self.network, self.operands(pattern), self.leading(pattern)
+        if not parts and seed is not None:
+            seed = network.apply(network.draw.choice(MOVEMENTS), seed)
+            network.values.append(seed)
+        first = parts[at] if parts else None
+        if isinstance(first, OpPattern):
+            x = self.value(first, seed)
+        elif seed is None:
+            return self._example(pattern)
+        elif isinstance(first, Constant):
+            weights = network.weights(tuple(d if isinstance(d, int) else 1 for d in seed.type.shape))
+            x = self.bound.setdefault(first.name, as_value(weights))
+        else:
+            x = self._begun(first.name, seed) if isinstance(first, Variable) else seed
+        given = self._given(pattern)
+        constants = any(isinstance(part, Constant) for part in parts)
+        attributes, others = network.use(pattern.op, x, given, constants)
+        self._bind(pattern, attributes)
+        drawn = iter(map(as_value, others))
+        beside = seed if pattern.op.elementwise else None
+        operands = [x if i == at else self._operand(part, next(drawn, None), beside) for i, part in enumerate(parts)]
+        return self._kept(pattern.op(**attributes), operands if parts else [x, *drawn])
+
+    def _begun(self, name: str, seed: Value) -> Value:
+        """What a variable begins with: the seed, or where another one has it already, perhaps a new input like it."""
+        if name not in self.bound:
+            taken = any(value is seed for value in self.bound.values())
+            self.bound[name] = self.network.input(seed.type) if taken and self.network.draw.boolean() else seed
+        value: Value = self.bound[name]
+        return value
+
+    def _given(self, pattern: OpPattern) -> dict[str, Any]:
+        """Attributes that are known: given by the pattern, or bound by an op before."""
+        resolved = {
+            k: self.bound.get(v.name, v) if isinstance(v, Variable) else v for k, v in pattern.attributes.items()
+        }
+        return {k: v for k, v in resolved.items() if not isinstance(v, Variable)}
+
+    def _bind(self, pattern: OpPattern, attributes: dict[str, Any]) -> None:
+        self.bound.update({v.name: attributes[k] for k, v in pattern.attributes.items() if isinstance(v, Variable)})
+
+    def _operand(self, part: Pattern, drawn: Value | None, seed: Value | None) -> Value:
+        """An operand beside the leading one, from the value that was drawn for it; a nested op begins with `seed`."""
+        if isinstance(part, OpPattern):
+            if seed is None and drawn is not None:
+                seed = drawn if drawn.const is None else self.network.input(drawn.type)
+            return self.value(part, seed)
+        if isinstance(part, Variable | Constant) and part.name in self.bound:
+            bound: Value = self.bound[part.name]
+            return bound
+        if drawn is None or (isinstance(part, Constant) and drawn.const is None):
+            reject()
+        if isinstance(part, Literal):
+            return as_value(part.array.astype(drawn.type.dtype.numpy))
+        if isinstance(part, Constant) and part.single and drawn.const is not None:
+            drawn = as_value(drawn.const.reshape(-1)[0])
+        if isinstance(part, Variable) and drawn.const is not None and self.network.draw.boolean():
+            drawn = self.network.input(drawn.type)
         if isinstance(part, Variable | Constant):
-            bound[part.name] = value
-        operands.append(value)
-    return _kept(network, instance.op.like(**pattern.attributes), operands)
+            self.bound[part.name] = drawn
+        return drawn
 
+    def _example(self, pattern: OpPattern) -> Value:
+        """The value of a pattern's innermost op, from the op's own examples."""
+        instance = pattern.op.examples(self.network.draw)
+        parts = self.operands(pattern)
+        operands = []
+        for i, array in enumerate(instance.operands):
+            part = parts[i] if i < len(parts) else None
+            value = as_value(array)
+            if isinstance(part, Variable | Constant) and part.name in self.bound:
+                value = self.bound[part.name]
+            elif isinstance(part, Literal):
+                value = as_value(np.broadcast_to(part.array, array.shape).astype(array.dtype))
+            elif not isinstance(part, Constant) and i not in instance.constants:
+                value = self.network.input(type_of(array))
+            if isinstance(part, Variable | Constant):
+                self.bound[part.name] = value
+            operands.append(value)
+        op = instance.op.like(**self._given(pattern))
+        self._bind(pattern, op.attributes())
+        return self._kept(op, operands)
 
-def _kept(network: Network, op: Op, operands: Sequence[Value]) -> Value:
-    """The op applied; later layers may use its result."""
-    result = apply(op, *operands).results[0]
-    network.values.append(result)
-    return result
+    def _kept(self, op: Op, operands: Sequence[Value]) -> Value:
+        """The op applied; later layers may use its result."""
+        result = apply(op, *operands).results[0]
+        self.network.values.append(result)
+        return result

@@ -18,8 +18,9 @@ from ..ir.graph import Value, graph_input
 from ..ir.op import Op
 from ..ir.ops.conv import Conv2d
 from ..ir.ops.dense import Dense, Matmul
-from ..ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Sub
+from ..ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
 from ..ir.ops.index import Expand, Gather
+from ..ir.ops.logic import Where
 from ..ir.ops.norm import BatchNorm
 from ..ir.ops.pool import AvgPool2d, MaxPool2d
 from ..ir.ops.quant import Quantize
@@ -27,7 +28,7 @@ from ..ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from ..ir.ops.shape import Concat, Pad, Reshape, Slice, Transpose
 from ..ir.ops.softmax import Softmax
 from ..ir.ops.unary import Cast
-from ..ir.types import F32, I8, NCHW, U8, Array, Layout, Sym, TensorType, static, type_of
+from ..ir.types import BOOL, F32, I8, NCHW, U8, Array, Layout, Sym, TensorType, static, type_of
 from .draw import HypothesisDraw
 
 #: Attributes, and the other operands: arrays become constants.
@@ -59,12 +60,14 @@ class Source:
     def use(self, op: type[Op], x: Value, fixed: Fixed, constants: bool = False) -> Use:
         """A way to apply the op to x and the other operands; `fixed` attributes are given.
 
-        constants: other operands of + - * / are not values that are there already.
+        constants: other operands of + - * / are not values that are there already, and those of products are weights.
         """
         attributes, others = USES.get(op, _by_example(op))(self, x, fixed)
         earlier = [v for v in self.values if v.type == x.type]
         if USES.get(op) is arithmetic and earlier and not constants and self.draw.boolean():
             others = [self.draw.choice(earlier)]
+        if op is Matmul and not constants and self.draw.boolean():
+            others = [self.input(type_of(other)) for other in others if isinstance(other, np.ndarray)]
         return {**attributes, **fixed}, others
 
 
@@ -88,7 +91,7 @@ def _plain(s: Source, x: Value, fixed: Fixed) -> Use:
 def _image(x: Value, fixed: Fixed) -> tuple[Layout, int, int, int]:
     """Layout, channels, height and width of an image."""
     layout: Layout = fixed.get("layout", NCHW)
-    if x.type.rank != 4:
+    if x.type.rank != 4 or 0 in x.type.shape:
         reject()
     sizes = (x.type.shape[i] for i in (layout.channel, *layout.spatial))
     channels, height, width = static(tuple(sizes))
@@ -119,10 +122,21 @@ def dense(s: Source, x: Value, fixed: Fixed) -> Use:
 
 
 def matmul(s: Source, x: Value, fixed: Fixed) -> Use:
-    """Stored weights."""
+    """Weights, or as many of them as there are matrices."""
     if x.type.rank < 2:
         reject()
-    return {}, [s.weights((*static(x.type.shape[-1:]), s.draw.integer(1, 4)))]
+    *batch, _, inner = x.type.shape
+    leading = tuple(batch) if s.draw.boolean() else ()
+    return {}, [s.weights(static((*leading, inner, s.draw.integer(1, 4))))]
+
+
+def where(s: Source, x: Value, fixed: Fixed) -> Use:
+    """A condition for each element, and a number where it does not hold; to a condition, two choices."""
+    shape = static(x.type.shape)
+    if x.type.dtype == BOOL:
+        return {}, [s.weights(shape), s.weights(shape)]
+    holds = s.weights(shape, -1, 2) > 0
+    return {}, [holds, np.array(s.draw.choice([-8.0, 0.0]), np.float32)]
 
 
 def batch_norm(s: Source, x: Value, fixed: Fixed) -> Use:
@@ -221,8 +235,10 @@ def concat(s: Source, x: Value, fixed: Fixed) -> Use:
 
 
 def reduction(s: Source, x: Value, fixed: Fixed) -> Use:
-    """Over the image, or over any axes that are known."""
-    axes: tuple[int, ...] | None = (2, 3) if x.type.rank == 4 and s.draw.boolean() else None
+    """Over the image, or the last axis, or over any axes that are known."""
+    known = isinstance(x.type.shape[-1], int) if x.type.rank else False
+    usual = [(2, 3)] if x.type.rank == 4 else [(x.type.rank - 1,)] if known else []
+    axes: tuple[int, ...] | None = usual[0] if usual and s.draw.boolean() else None
     if axes is None:
         axes = tuple(i for i, d in enumerate(x.type.shape) if isinstance(d, int) and s.draw.boolean())
     return {"axes": axes, "keepdims": s.draw.boolean()}, []
@@ -251,9 +267,9 @@ def quantization(s: Source, x: Value, fixed: Fixed) -> Use:
 USES: dict[type[Op], Callable[[Source, Value, Fixed], Use]] = {
     Conv2d: conv2d, Dense: dense, Matmul: matmul, BatchNorm: batch_norm,
     Add: arithmetic, Sub: arithmetic, Mul: arithmetic, Div: arithmetic,
-    Minimum: arithmetic, Maximum: arithmetic, Clip: clip,
+    Minimum: arithmetic, Maximum: arithmetic, Pow: arithmetic, Clip: clip,
     MaxPool2d: pool, AvgPool2d: avg_pool2d, Pad: pad,
     Reshape: reshape, Transpose: transpose, Slice: slice_, Expand: expand, Concat: concat,
     ReduceMean: reduction, ReduceSum: reduction, ReduceMax: reduction, Gather: gather,
-    Softmax: _plain, Cast: cast, Quantize: quantization,
+    Where: where, Softmax: _plain, Cast: cast, Quantize: quantization,
 }  # fmt: skip

@@ -19,11 +19,13 @@ from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import add, clip, mul, relu
 from planish.ir.ops.fused import Fused
+from planish.ir.ops.norm import layer_norm
 from planish.ir.ops.pool import max_pool2d
 from planish.ir.ops.quant import dequantize, quantize
-from planish.ir.ops.shape import transpose
+from planish.ir.ops.shape import concat, reshape, slice_, transpose
+from planish.ir.ops.softmax import softmax
 from planish.ir.text import print_graph
-from planish.ir.types import F32, I4, I8, NHWC, U8, TensorType
+from planish.ir.types import F32, I4, I8, NHWC, U8, Sym, TensorType
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
 from planish.runtime.data import uniform
@@ -208,6 +210,38 @@ def test_a_product_that_is_used_elsewhere_stays():
     assert kinds(Graph([x], [add(mul(x, np.full((1, 4), 2, np.float32)), np.float32(1))], ["y"])) == ["Mul", "Add"]
 
 
+def parts(x, *intervals, axis=1, step=1):
+    whole = [(0, d, 1) for d in x.type.shape]
+    cut = [[*whole[:axis], (a, b, step), *whole[axis + 1 :]] for a, b in intervals]
+    return [
+        slice_(x, **{k: tuple(c[i] for c in each) for i, k in enumerate(("starts", "stops", "steps"))}) for each in cut
+    ]
+
+
+@pytest.mark.parametrize("opset", [8, 11, 13, 21])
+def test_slices_that_share_out_an_axis_are_one_split(path, opset):
+    x = image(shape=(1, 6, 4, 4))
+    a, c, b = parts(relu(x), (0, 1), (3, 6), (1, 3))
+    graph = Graph([x], [c, relu(a), mul(b, b)], ["c", "a", "b"])
+    assert sorted(kinds(graph, opset)) == ["Mul", "Relu", "Relu", "Split"]
+    inputs = drawn(graph)
+    twin = again(graph, path, opset)
+    assert twin.output_names == ["c", "a", "b"]
+    values = [inputs["x"]]
+    for before, after in zip(evaluate(graph, values), evaluate(twin, values), strict=True):
+        assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "others"),
+    [([(0, 2), (3, 6)], {}), ([(0, 4), (3, 6)], {}), ([(0, 3), (3, 5)], {}), ([(0, 3), (3, 6)], {"step": 2})],
+)
+def test_slices_that_leave_something_out_or_take_it_twice_stay(intervals, others):
+    x = image(shape=(1, 6, 4, 4))
+    graph = Graph([x], parts(x, *intervals, **others), ["a", "b"])
+    assert kinds(graph) == ["Slice", "Slice"]
+
+
 def test_groups_are_written_as_what_is_in_them(path):
     a, b = image("a"), image("b")
     body = Graph([a, b], [relu(add(a, b)), mul(a, b)], ["r", "m"], "body")
@@ -282,3 +316,91 @@ def test_layers_keep_their_names_from_nodes_that_have_none():
     third = dense(second, w, np.zeros(4, np.float32), loc=Loc(("dense_2",)))
     named = {n.name: n.op_type for n in write(Graph([x], [third], ["y"]), 21).model.graph.node}
     assert named == {"dense": "Add", "dense_1": "MatMul", "dense_2": "MatMul", "dense_3": "MatMul", "dense_2_1": "Relu"}
+
+
+@pytest.mark.parametrize("opset", [11, 21])
+def test_layers_along_signals_need_no_reshape(path, opset):
+    """[N,C,W] is [N,C,1,W] of ours: written, it is a signal again, and the last layer has the public name."""
+    random = np.random.default_rng(0)
+
+    def layer(x, outputs, width, **attributes):
+        n, c, w = x.type.shape
+        kernel = random.standard_normal((outputs, c // attributes.get("groups", 1), 1, width)).astype(np.float32)
+        bias = random.standard_normal(outputs).astype(np.float32)
+        y = conv2d(reshape(x, shape=(n, c, 1, w)), kernel, bias, **attributes)
+        return reshape(y, shape=(n, outputs, y.type.shape[3]))
+
+    x = graph_input("x", TensorType((2, 4, 9), F32))
+    y = layer(x, 4, 3, groups=4, pads=(0, 1, 0, 2), strides=(1, 2))
+    y = layer(relu(layer(y, 3, 1)), 5, 2, dilations=(1, 2))
+    pooled = max_pool2d(reshape(y, shape=(2, 5, 1, 3)), window=(1, 2))
+    graph = run_pipeline(Graph([x], [reshape(pooled, shape=(2, 5, 2))], ["y"]), "simplify").graph
+    assert kinds(graph, opset) == ["Conv", "Conv", "Relu", "Conv", "MaxPool"]
+    read = again(graph, path, opset)
+    (a,), (b,) = (evaluate(g, [drawn(graph)["x"]]) for g in (graph, read))
+    assert np.array_equal(a, b)
+    (c,) = run_batch(path, {"x": drawn(graph)["x"][None]}, ["y"]).values()
+    assert judge(graph, drawn(graph), {"y": c[0]})["y"].agrees
+
+
+def test_an_image_that_is_wanted_is_made_of_the_signal():
+    x = graph_input("x", TensorType((1, 2, 4), F32))
+    y = conv2d(reshape(x, shape=(1, 2, 1, 4)), np.ones((2, 2, 1, 1), np.float32), np.ones(2, np.float32))
+    assert kinds(Graph([x], [y], ["y"])) == ["Conv", "Reshape"]
+
+
+@st.composite
+def rowwise(draw):
+    """Layers that treat rows of [N,S,4] alike, residuals and movements between them."""
+    random = np.random.default_rng(draw(st.integers(0, 999)))
+    batch = draw(st.sampled_from([1, 2, Sym("N")]))
+    x = graph_input("x", TensorType((batch, 3, 4), F32))
+
+    def real(*shape):
+        return random.uniform(-1, 1, shape).astype(np.float32)
+
+    def part(v, start, stop):
+        return slice_(v, starts=(0, 0, start), stops=(batch, 3, stop), steps=(1, 1, 1))
+
+    layers = {
+        "dense": lambda v: dense(v, real(4, 4), real(4)),
+        "plain": lambda v: dense(v, real(4, 4), np.zeros(4, np.float32)),
+        "norm": lambda v: layer_norm(v, real(4), real(4)),
+        "relu": relu,
+        "softmax": softmax,
+        "row": lambda v: add(v, real(*draw(st.sampled_from([(4,), (1, 4), (1, 1, 4), ()])))),
+        "places": lambda v: mul(v, real(1, 3, 4)),
+        "residual": lambda v: add(v, draw(st.sampled_from(values))),
+        "halves": lambda v: concat(part(v, 1, 4), relu(part(v, 0, 1)), axis=2),
+        "movement": lambda v: reshape(transpose(v, perm=(0, 2, 1)), shape=v.type.shape),
+    }
+    values = [x]
+    for _ in range(draw(st.integers(1, 6))):
+        values.append(layers[draw(st.sampled_from(sorted(layers)))](values[-1]))
+    outputs = list(dict.fromkeys([values[-1], *draw(st.lists(st.sampled_from(values[1:]), max_size=1))]))
+    return Graph([x], outputs, [f"y{i}" for i in range(len(outputs))])
+
+
+@given(rowwise())
+def test_rows_as_matrices_mean_the_same(path, graph):
+    model = write(graph, 21).model
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+    x = np.random.default_rng(0).uniform(-2, 2, (2, 3, 4)).astype(np.float32)
+    x = x[: graph.inputs[0].type.shape[0]] if isinstance(graph.inputs[0].type.shape[0], int) else x
+    found = {name: array[0] for name, array in run_batch(path, {"x": x[None]}, graph.output_names).items()}
+    assert all(comparison.agrees for comparison in judge(graph, {"x": x}, found).values())
+
+
+def test_dense_layers_of_three_axes_are_layers_of_a_matrix_where_that_pays():
+    x = graph_input("x", TensorType((2, 3, 4), F32))
+    w, b = np.ones((4, 4), np.float32), np.ones(4, np.float32)
+    one = dense(x, w, b)
+    assert kinds(Graph([x], [one], ["y"])) == ["MatMul", "Add"]
+    x = graph_input("x", TensorType((2, 3, 4), F32))
+    block = add(dense(relu(dense(layer_norm(x, b, b), w, b)), w, b), x)
+    assert kinds(Graph([x], [dense(relu(dense(block, w, b)), w, b)], ["y"])).count("Gemm") == 4
+    x = graph_input("x", TensorType((2, 3, 4), F32))
+    assert kinds(Graph([x], [dense(relu(dense(relu(dense(x, w, b)), w, b)), w, b)], ["y"])) == [
+        "Reshape", "Gemm", "Relu", "Gemm", "Relu", "Gemm", "Reshape",
+    ]  # fmt: skip
