@@ -10,19 +10,19 @@ from unittest.mock import patch
 import numpy as np
 
 from planish.ir.builder import const_value
-from planish.ir.graph import apply
+from planish.ir.graph import apply, graph_input
 from planish.ir.literals import SQRT_HALF
 from planish.ir.ops.attention import attention
 from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense, matmul
-from planish.ir.ops.elementwise import add, clip, mul, sub
+from planish.ir.ops.elementwise import add, clip, mul, relu, sub
 from planish.ir.ops.quant import Rescale
-from planish.ir.ops.shape import pad, reshape, slice_, transpose
+from planish.ir.ops.shape import Concat, concat, pad, reshape, slice_, transpose
 from planish.ir.ops.softmax import softmax
 from planish.ir.ops.unary import erf, gelu, hard_swish, sigmoid
 from planish.ir.pattern import const, only_use
-from planish.ir.rewrite import NoMatch, Rule, no_match, replace_value
-from planish.ir.types import NHWC
+from planish.ir.rewrite import NodeRule, NoMatch, Rule, no_match, replace_value
+from planish.ir.types import F32, NHWC, TensorType
 from planish.passes import fuse, layout, parallel
 from planish.passes.base import Changes, Pass, RulePass
 from planish.passes.decompose import Decompose
@@ -271,6 +271,8 @@ class SoftmaxOfAnyAxis(normalizations.Softmax):
 class AttentionOfRows(attentions.Attention):
     """Takes a softmax over queries for one over keys."""
 
+    examples = Rule.examples
+
     def pattern(self, q, kt, v):
         turned = softmax(transpose(matmul(q, kt), as_="before"))
         return matmul(transpose(turned, as_="after"), v)
@@ -322,11 +324,27 @@ class WrongLayout(layout.Layout):
         return changes
 
 
+class Heads(NodeRule):
+    """Draws layers of one value whose columns are split into heads."""
+
+    root = Concat
+
+    def examples(self, draw):
+        x, size = graph_input("x", TensorType(draw.size2(1, 3), F32)), draw.integer(1, 2)
+        parts = []
+        for count in [draw.integer(1, 3) for _ in range(draw.integer(2, 3))]:
+            w, b = (draw.array(shape, F32, -4, 4) for shape in ((count * size, x.type.shape[1]), (count * size,)))
+            heads = transpose(reshape(dense(x, w, b), shape=(x.type.shape[0], count, size)), perm=(1, 0, 2))
+            parts.append(draw.choice([heads, relu(heads)]))
+        return concat(*parts, axis=0)
+
+
 @dataclass(frozen=True)
 class SideBySide(Pass):
     """What `fuse` does to layers and movements side by side, with one of its functions replaced."""
 
     contract: ClassVar[Contract] = REASSOCIATING
+    rules: ClassVar[tuple[Rule, ...]] = (Heads(),)
     #: Nodes of a counterexample: two layers with a reshape and a transpose each, and what puts them together.
     smallest: ClassVar[int] = 7
     function: str = "cut"

@@ -62,6 +62,7 @@ def since(instance):
     return {
         "erf": 9,
         "gelu": 9,
+        "attention": 9,
         "where": 9,
         "equal": 11,
         "less_equal": 12,
