@@ -14,7 +14,7 @@ from planish.passes.fuse import Fuse
 from planish.passes.parallel import common_movement, cut, shares_of
 from planish.passes.pipeline import run_pipeline
 from planish.testing import check_pass
-from tests.passes.mutants import SideBySide
+from tests.passes.recognition_mutants import SideBySide
 from tests.support.passes import graph_of, ops, reals, transformed, x_input
 
 COLUMNS = 6
