@@ -8,11 +8,10 @@ import numpy as np
 
 from ....ir.builder import const_value
 from ....ir.graph import Value
-from ....ir.ops.attention import attention as attention_
 from ....ir.ops.elementwise import add, mul
 from ....ir.ops.norm import layer_norm, lrn
 from ....ir.ops.recurrent import lstm
-from ....ir.ops.shape import reshape, transpose
+from ....ir.ops.shape import reshape
 from ....ir.types import Dim, Shape, count
 from ..source import Adapter, SourceNode
 
@@ -93,42 +92,6 @@ def local_response(node: SourceNode) -> Value:
     )  # fmt: skip
 
 
-def attention(node: SourceNode) -> Value:
-    q, k, v = (_heads(node, i) for i in range(3))
-    if node.given(4) or node.given(5) or any(node.proto.output[1:]):
-        raise node.unsupported("only the attended values are computed: no keys and values of the past, no scores")
-    if node.real("softcap", 0.0) or node.integer("qk_matmul_output_mode", 0):
-        raise node.unsupported("softcap and the output of scores are not supported", fix="export without them")
-    node.ignore("softmax_precision")
-    if q.type.shape[1] != k.type.shape[1]:
-        raise node.unsupported(f"{q.type.shape[1]} heads of queries for {k.type.shape[1]} of keys")
-    depth = node.known(q.type.shape[-1])
-    scale = node.real("scale", depth**-0.5)
-    mask = node.optional(3)
-    if node.integer("is_causal", 0):
-        past = np.tri(node.known(q.type.shape[-2]), node.known(k.type.shape[-2]), dtype=np.bool_)
-        if mask is not None:
-            raise node.unsupported("a causal mask beside another one", fix="export one mask")
-        mask = node.constant(past)
-    y = attention_(q, k, v, scale=scale) if mask is None else attention_(q, k, v, mask, scale=scale)
-    if node.value(0).type.rank == 4:
-        return y
-    n, heads, rows, width = y.type.shape
-    return reshape(transpose(y, perm=(0, 2, 1, 3)), shape=(n, rows, count((heads, width))))
-
-
-def _heads(node: SourceNode, index: int) -> Value:
-    """Operand q, k or v with its heads on axis 1: [N,heads,rows,width]; of rank 3 they lie in the last axis."""
-    x, heads = node.value(index), node.integer("q_num_heads" if index == 0 else "kv_num_heads", 0)
-    if x.type.rank == 4:
-        return x
-    if x.type.rank != 3 or heads < 1 or node.known(x.type.shape[2]) % heads:
-        raise node.broken(f"{heads} heads in {x.type}")
-    n, rows, width = x.type.shape
-    split = reshape(x, shape=(n, rows, heads, node.known(width) // heads))
-    return transpose(split, perm=(0, 2, 1, 3))
-
-
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
 
@@ -169,7 +132,6 @@ def _zeros(node: SourceNode, shape: tuple[Dim, ...], like: Value) -> Value:
 
 
 TABLE: dict[str, Adapter] = {
-    "Attention": attention,
     "LayerNormalization": layer_normalization,
     "InstanceNormalization": instance_normalization,
     "GroupNormalization": group_normalization,
