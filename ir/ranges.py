@@ -6,19 +6,35 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .constant import Const
 from .graph import Graph, Value
 from .op import Bounds
+from .types import Array
 
 
 def ranges(graph: Graph, inputs: Mapping[Value, Bounds] | None = None) -> dict[Value, Bounds]:
-    """Bounds of every value. Inputs that are not given may hold anything their dtype can."""
+    """Bounds of every value, per channel where ops keep them apart. Inputs that are not given may hold anything."""
     known = {v: (inputs or {}).get(v) or Bounds.top(v.type) for v in graph.inputs}
     for node in graph.nodes:
         with np.errstate(all="ignore"):
             result = node.op.bounds(*(known[v] for v in node.operands))
         bounds = result if isinstance(result, tuple) else (result,)
+        if not isinstance(node.op, Const):
+            bounds = tuple(map(_compact, bounds))
         known.update(zip(node.results, bounds, strict=True))
     return known
+
+
+def _compact(bounds: Bounds) -> Bounds:
+    """The same bounds without repetitions along axes: what is one number for all stays one number."""
+    return Bounds(bounds.type, _once(bounds.lo), _once(bounds.hi))
+
+
+def _once(end: Array) -> Array:
+    for axis in range(end.ndim):
+        if end.shape[axis] > 1 and np.all((first := end.take([0], axis)) == end):
+            end = first
+    return end
 
 
 def body_bounds(body: Graph, operands: Sequence[Bounds]) -> tuple[Bounds, ...]:

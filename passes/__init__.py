@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..ir.errors import UsageError
 from ..ir.extensions import extensions
 from .base import Pass
+from .dead_channels import DeadChannels
 from .fold_quantization import FoldQuantization
 from .fuse import Fuse
 from .group import Group
@@ -12,7 +13,7 @@ from .layout import Layout
 from .quantize import Quantize
 from .simplify import Simplify
 
-PASSES: tuple[type[Pass], ...] = (Simplify, Fuse, Quantize, FoldQuantization, Layout, Group)
+PASSES: tuple[type[Pass], ...] = (Simplify, Fuse, Quantize, FoldQuantization, DeadChannels, Layout, Group)
 
 _registry: dict[str, type[Pass]] = {}
 

@@ -1,0 +1,147 @@
+"""How slices of operands and results belong together: what `Op.channels` answers, and its answers for most ops.
+
+A channel is what a slice along one axis of a tensor holds. Channels of a node's operands and results are tied where one
+cannot be taken away without the other: channel c of a relu's result and of its operand, an output of a convolution
+and a row of its weights. Solvers follow the ties from node to node (`passes/channels.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .errors import InferenceError
+from .types import Array, Sym, TensorType
+
+if TYPE_CHECKING:
+    from .op import Op
+
+#: (Index of an operand or of a result, axis) -> a number for each slice along that axis.
+Places = Mapping[tuple[int, int], Array]
+
+
+class Kept(NamedTuple):
+    """The slices of a node that are left, ascending, for each axis that loses some."""
+
+    operands: Places
+    results: Places
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Ties of one node: any of its channels 0 ... count - 1 can be taken away, with all slices that belong to it.
+
+    operands, results: the channel of each slice; -1 where it belongs to none, and stays. Without a channel's slices the
+    op (`Op.resized`) gives its results without theirs. is_sum: the result is a sum over the channels, and what is
+    taken away is missing from it; `bias` is the operand [O] that is added to this sum, if there is one.
+    """
+
+    count: int
+    operands: Places
+    results: Places
+    is_sum: bool = False
+    bias: int | None = None
+
+    def kept(self, keep: Array) -> Kept:
+        """The slices that are left of a node when these channels (bool [count]) are."""
+        return Kept(*({p: np.flatnonzero((of < 0) | keep[of]) for p, of in side.items()} for side in self._sides))
+
+    @property
+    def _sides(self) -> tuple[Places, Places]:
+        return self.operands, self.results
+
+
+def tied(operands: Sequence[tuple[int, int]], results: Sequence[tuple[int, int]], count: int) -> Channels:
+    """Axes of one length whose slices are the channels, in their order."""
+    return Channels(count, *({place: np.arange(count) for place in side} for side in (operands, results)))
+
+
+def summed(operands: Sequence[tuple[int, int]], count: int, bias: int | None = None) -> Channels:
+    """Axes of operands along which products are summed."""
+    return Channels(count, {place: np.arange(count) for place in operands}, {}, True, bias)
+
+
+def tied_in_order(operands: Sequence[TensorType], results: Sequence[TensorType]) -> tuple[Channels, ...]:
+    """Ties of an elementwise op: every axis of the results with those of the operands that do not broadcast."""
+    found = []
+    rank = results[0].rank
+    for axis, size in enumerate(results[0].shape):
+        if isinstance(size, int) and size > 1:
+            places = [(i, axis - rank + t.rank) for i, t in enumerate(operands) if axis >= rank - t.rank]
+            places = [(i, a) for i, a in places if operands[i].shape[a] == size]
+            found.append(tied(places, [(j, axis) for j in range(len(results))], size))
+    return tuple(found)
+
+
+def tied_by_labels(op: Op, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+    """Ties of a data movement, found by moving one label per element; those that tell most channels apart come first.
+
+    An axis of the operands and one of the result are tied where elements went from slice to slice. What a pad fills in
+    belongs to no operand.
+    """
+    shapes = [tuple(d.factor if isinstance(d, Sym) else d for d in t.shape) for t in operands]
+    total = sum(map(math.prod, shapes))
+    labels = [block.reshape(shape) for block, shape in zip(_split(np.arange(total), shapes), shapes, strict=True)]
+    try:
+        moved, again = op.ref(*labels), op.ref(*(label + total for label in labels))
+    except InferenceError:  # a symbol in an attribute
+        return ()
+    inside = again - moved == total  # what is filled in does not follow the labels
+    found = []
+    for a in range(max(t.rank for t in operands)):
+        if any(a >= t.rank or isinstance(t.shape[a], Sym) for t in operands):
+            continue
+        starts = np.cumsum([0, *(shape[a] for shape in shapes)])
+        slices = np.concatenate(
+            [start + _along(shape, a).ravel() for start, shape in zip(starts, shapes, strict=False)]
+        )
+        for b in range(moved.ndim):
+            if a != b and len(operands) > 1:
+                continue  # operands that stand beside each other agree in their other axes
+            before, after = slices[moved[inside]], _along(moved.shape, b)[inside]
+            classes, count = _ties(before, after, starts, moved.shape[b])
+            if len(set(classes[starts[-1] :].tolist()) - {-1}) > 1 or (a == b and count > 1):
+                found.append((-count, a != b, _placed(classes, count, starts, a, b)))
+    return tuple(ties for *_, ties in sorted(found, key=lambda x: x[:2]))
+
+
+def _split(array: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+    return np.split(array, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
+
+
+def _along(shape: tuple[int, ...], axis: int) -> Array:
+    """The index along an axis of every element."""
+    return np.broadcast_to(np.arange(shape[axis]).reshape(-1, *(1,) * (len(shape) - axis - 1)), shape)
+
+
+def _ties(before: Array, after: Array, starts: Array, size: int) -> tuple[Array, int]:
+    """Channels of all slices of operands, then of the result (-1: nothing was moved there), and how many there are."""
+    total = int(starts[-1])
+    pairs = np.unique(before * size + after)
+    classes, _ = components(pairs // size, total + pairs % size, total + size)
+    filled = np.ones(total + size, bool)
+    filled[:total] = filled[total + pairs % size] = False
+    used, classes[~filled] = np.unique(classes[~filled], return_inverse=True)
+    classes[filled] = -1
+    return classes, len(used)
+
+
+def _placed(classes: Array, count: int, starts: Array, a: int, b: int) -> Channels:
+    ends = pairwise(starts)
+    return Channels(count, {(i, a): classes[x:y] for i, (x, y) in enumerate(ends)}, {(0, b): classes[starts[-1] :]})
+
+
+def components(a: Array, b: Array, count: int) -> tuple[Array, int]:
+    """Connected components of `count` points with edges a[i] - b[i]: a number for each point; how many there are."""
+    root = np.arange(count)
+    while np.any((first := root[a]) != (second := root[b])):
+        np.minimum.at(root, np.maximum(first, second), np.minimum(first, second))
+        while np.any((next_root := root[root]) != root):
+            root = next_root
+    roots, numbers = np.unique(root, return_inverse=True)
+    return numbers, len(roots)
