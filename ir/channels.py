@@ -71,7 +71,7 @@ def tied_in_order(operands: Sequence[TensorType], results: Sequence[TensorType])
     found = []
     rank = results[0].rank
     for axis, size in enumerate(results[0].shape):
-        if isinstance(size, int) and size > 1:
+        if isinstance(size, int):
             places = [(i, axis - rank + t.rank) for i, t in enumerate(operands) if axis >= rank - t.rank]
             places = [(i, a) for i, a in places if operands[i].shape[a] == size]
             found.append(tied(places, [(j, axis) for j in range(len(results))], size))
@@ -105,7 +105,7 @@ def tied_by_labels(op: Op, operands: Sequence[TensorType]) -> tuple[Channels, ..
                 continue  # operands that stand beside each other agree in their other axes
             before, after = slices[moved[inside]], _along(moved.shape, b)[inside]
             classes, count = _ties(before, after, starts, moved.shape[b])
-            if len(set(classes[starts[-1] :].tolist()) - {-1}) > 1 or (a == b and count > 1):
+            if len(set(classes[starts[-1] :].tolist()) - {-1}) > 1 or (a == b and count):
                 found.append((-count, a != b, _placed(classes, count, starts, a, b)))
     return tuple(ties for *_, ties in sorted(found, key=lambda x: x[:2]))
 

@@ -9,7 +9,6 @@ import numpy as np
 from .constant import Const
 from .graph import Graph, Value
 from .op import Bounds
-from .types import Array
 
 
 def ranges(graph: Graph, inputs: Mapping[Value, Bounds] | None = None) -> dict[Value, Bounds]:
@@ -27,14 +26,13 @@ def ranges(graph: Graph, inputs: Mapping[Value, Bounds] | None = None) -> dict[V
 
 def _compact(bounds: Bounds) -> Bounds:
     """The same bounds without repetitions along axes: what is one number for all stays one number."""
-    return Bounds(bounds.type, _once(bounds.lo), _once(bounds.hi))
-
-
-def _once(end: Array) -> Array:
-    for axis in range(end.ndim):
-        if end.shape[axis] > 1 and np.all((first := end.take([0], axis)) == end):
-            end = first
-    return end
+    lo, hi = np.broadcast_arrays(bounds.lo, bounds.hi)
+    for axis in range(lo.ndim):
+        if lo.shape[axis] > 1:
+            first = lo.take([0], axis), hi.take([0], axis)
+            if np.all(first[0] == lo) and np.all(first[1] == hi):
+                lo, hi = first
+    return Bounds(bounds.type, lo, hi)
 
 
 def body_bounds(body: Graph, operands: Sequence[Bounds]) -> tuple[Bounds, ...]:

@@ -119,14 +119,16 @@ class _Search:
         self.fixed.append((self.points[value, axis], reason))
 
     def follow(self, node: Node, side: str, index: int, value: Value, axis: int) -> None:
-        """Tie what the node ties to this axis of one of its operands or results."""
-        for number, channels in enumerate(self.solver.ties(node)):
-            places = channels.operands if side == "operand" else channels.results
-            if (index, axis) in places:
-                if (node, number) not in self.ties:
-                    self.tie(node, number, channels)
-                return
-        self.fix(value, axis, f"{node.op.name} does not keep the channels of its {side} apart")
+        """Tie what the node ties to this axis of one of its operands or results, in the way it was tied before."""
+        answers = [
+            (number, channels)
+            for number, channels in enumerate(self.solver.ties(node))
+            if (index, axis) in (channels.operands if side == "operand" else channels.results)
+        ]
+        if not answers:
+            self.fix(value, axis, f"{node.op.name} does not keep the channels of its {side} apart")
+        elif not any((node, number) in self.ties for number, _ in answers):
+            self.tie(node, *answers[0])
 
     def tie(self, node: Node, number: int, channels: Channels) -> None:
         own = self.ties[node, number] = self.new(channels.count)
@@ -176,7 +178,7 @@ def settled(bundle: Bundle, keep: Array) -> tuple[Array, dict[int, str]]:
             break
         stays = np.unique(np.concatenate([tie.classes for tie in bundle.ties[misfit]]))
         reasons |= dict.fromkeys(stays[~keep[stays]].tolist(), f"no {misfit.op.name} takes what would be left")
-        keep[stays] = True
+        keep[stays if not keep[stays].all() else slice(None)] = True  # an op that never fits stays as it is
     return keep, reasons
 
 

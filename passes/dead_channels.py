@@ -73,6 +73,7 @@ class _Round:
 
     def __init__(self, graph: Graph, changes: Changes) -> None:
         self.graph, self.changes = graph, changes
+        changes.refused.clear()  # of what was refused in the round before, some may have gone
         self.known = ranges(graph)
         self.solver = Solver(graph)
 
@@ -98,29 +99,53 @@ class _Round:
 
     def remove(self, bundle: Bundle) -> int:
         """Take away what can go; returns how many classes that were."""
-        dead = np.ones(bundle.count, bool)
-        for node, channels, classes in _sums(bundle):
-            dead[classes[~self.constant(node, channels)]] = False
-        for node, ties in bundle.ties.items():
-            if any(v.type.dtype.is_float for v in node.results) and not (node.op.elementwise or node.op.keeps_scale):
-                dead[np.concatenate([tie.classes for tie in ties])] = False
-        while dead.any():
-            keep, _ = settled(bundle, ~dead)
-            if keep.all():
-                return 0
+        stays = self.needed(bundle)
+        while True:
+            keep, reasons = settled(bundle, np.isin(np.arange(bundle.count), list(stays)))
+            stays = reasons | stays
             added: dict[Node, tuple[int, Array]] = {}
             for node, channels, classes in _sums(bundle):
                 gone = np.flatnonzero(~keep[classes])
+                if not gone.size:
+                    continue
                 share = self.share(node, channels, gone)
                 if share is None or not _fits(node, channels, share):
-                    dead[classes[gone]] = False
+                    stays |= dict.fromkeys(classes[gone].tolist(), BIAS)
                     break
                 if channels.bias is not None:
                     added[node] = channels.bias, share
             else:
-                self.cut(bundle, keep, added)
-                return int(np.count_nonzero(~keep))
-        return 0
+                break
+        self.note(bundle, stays)
+        if not keep.all():
+            self.cut(bundle, keep, added)
+        return int(np.count_nonzero(~keep))
+
+    def needed(self, bundle: Bundle) -> dict[int, str]:
+        """Classes that some sum needs, or of which a float sum is in want, and why."""
+        stays: dict[int, str] = {}
+        for node, channels, classes in _sums(bundle):
+            candidates, constant = self.candidates(node, channels), self.constant(node, channels)
+            stays |= dict.fromkeys(classes[~candidates].tolist(), f"{_name(node)} needs what it is tied to")
+            reason = BORDER if channels.bias is not None else f"{_name(node)} has no bias that would take what it adds"
+            stays |= dict.fromkeys(classes[candidates & ~constant].tolist(), reason)
+        for node, ties in bundle.ties.items():
+            if any(v.type.dtype.is_float for v in node.results) and not (node.op.elementwise or node.op.keeps_scale):
+                stays |= dict.fromkeys(np.concatenate([tie.classes for tie in ties]).tolist(), FLOATS)
+        return stays
+
+    def note(self, bundle: Bundle, stays: dict[int, str]) -> None:
+        """Say why channels that seem to be dead stay."""
+        for node, channels, classes in _sums(bundle):
+            values = [node.operands[i] for i, _ in channels.operands if node.operands[i].const is None]
+            by_reason: dict[str, list[int]] = {}
+            for i in np.flatnonzero(self.candidates(node, channels)).tolist():
+                if (reason := stays.get(int(classes[i]))) is not None:
+                    by_reason.setdefault(reason, []).append(i)
+            for value in values[:1]:
+                said = (f"{', '.join(map(str, channels))}: {reason}" for reason, channels in by_reason.items())
+                if by_reason:
+                    self.changes.refused["constant channels", value.name or _name(node)] = "; ".join(said)
 
     def cut(self, bundle: Bundle, keep: Array, added: dict[Node, tuple[int, Array]]) -> None:
         for value, (axis, of) in bundle.slices.items():
@@ -183,6 +208,10 @@ def _sums(bundle: Bundle) -> Iterator[tuple[Node, Channels, Array]]:
     """Nodes that sum over channels of a bundle."""
     for node, ties in bundle.ties.items():
         yield from ((node, tie.channels, tie.classes) for tie in ties if tie.channels.is_sum)
+
+
+def _name(node: Node) -> str:
+    return f"{node.op.name} {f'%{name}' if (name := node.results[0].name) else f'from {node.loc}'}"
 
 
 def _fits(node: Node, channels: Channels, share: Array) -> bool:

@@ -84,8 +84,8 @@ class Dequantize(QuantOp):
         return (x.astype(np.int64) - zero.astype(np.int64)).astype(scale.dtype) * scale
 
     def bounds(self, x: Bounds, scale: Bounds, zero: Bounds) -> Bounds:
-        ends = np.stack([(x.lo - zero.lo) * scale.lo, (x.hi - zero.lo) * scale.lo])
-        return Bounds(self.infer(x.type, scale.type, zero.type), ends.min(0), ends.max(0))
+        ends = (x.lo - zero.lo) * scale.lo, (x.hi - zero.lo) * scale.lo
+        return Bounds(self.infer(x.type, scale.type, zero.type), np.minimum(*ends), np.maximum(*ends))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

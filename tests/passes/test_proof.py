@@ -17,6 +17,7 @@ from planish.ir.text import parse_graph
 from planish.ir.types import Sym
 from planish.ir.verifier import verify
 from planish.passes import PASSES
+from planish.passes.dead_channels import DeadChannels
 from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.fuse import Fuse
 from planish.passes.group import Group
@@ -31,6 +32,7 @@ from planish.testing import (
     check_rule,
     graphs,
     graphs_with,
+    graphs_with_dead_channels,
     quantized_graphs,
     rescaled_twins,
 )
@@ -47,7 +49,14 @@ CAUGHT_WITHIN = hypothesis.settings(
 
 CHECKED = [
     Simplify(), Fuse(), Layout(), Layout("nchw"), Group(), Quantize(calibration="minmax"), FoldQuantization(),
+    DeadChannels(),
 ]  # fmt: skip
+
+#: What is drawn for a pass that finds nothing to do in float networks as they are.
+DRAWN = {
+    Layout("nchw"): graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph),
+    DeadChannels(): graphs_with_dead_channels(),
+}
 
 
 def test_no_pass_is_forgotten():
@@ -56,8 +65,7 @@ def test_no_pass_is_forgotten():
 
 @pytest.mark.parametrize("applied", CHECKED, ids=str)
 def test_contract(applied):
-    drawn = graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph) if applied == Layout("nchw") else None
-    tally = check_pass(applied, drawn)
+    tally = check_pass(applied, DRAWN.get(applied))
     if PROOF and applied.contract.promise is Promise.REASSOCIATING:
         assert tally.proven >= 500, "graphs on which the pass did something, and was equal in exact mode"
 
@@ -93,7 +101,7 @@ def test_rules(title):
     [pytest.param(n, m, id=f"{n}-{i}-{m.name}") for n, ms in MUTANTS.items() for i, m in enumerate(ms)],
 )
 def test_mutants_are_caught(name, mutant):
-    drawn = quantized_graphs(folded=False) if name == "fold-quantization" else None
+    drawn = {"fold-quantization": quantized_graphs(folded=False), "dead-channels": DRAWN[DeadChannels()]}.get(name)
     with pytest.raises(Counterexample) as caught:
         check_pass(mutant, drawn, CAUGHT_WITHIN)
     text = str(caught.value)
