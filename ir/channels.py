@@ -104,6 +104,8 @@ def tied_by_labels(op: Op, operands: Sequence[TensorType]) -> tuple[Channels, ..
             if a != b and len(operands) > 1:
                 continue  # operands that stand beside each other agree in their other axes
             before, after = slices[moved[inside]], _along(moved.shape, b)[inside]
+            if _is_mixed(before, after):
+                continue
             classes, count = _ties(before, after, starts, moved.shape[b])
             if len(set(classes[starts[-1] :].tolist()) - {-1}) > 1 or (a == b and count):
                 found.append((-count, a != b, _placed(classes, count, starts, a, b)))
@@ -119,10 +121,33 @@ def _along(shape: tuple[int, ...], axis: int) -> Array:
     return np.broadcast_to(np.arange(shape[axis]).reshape(-1, *(1,) * (len(shape) - axis - 1)), shape)
 
 
+#: Elements that are looked at first.
+SAMPLE = 1024
+
+
+def _is_mixed(before: Array, after: Array) -> bool:
+    """Whether neither comes a slice of the result from one of the operands, nor goes one of theirs into one of it."""
+    step = max(1, len(before) // SAMPLE)
+    before, after = before[::step], after[::step]
+    pairs = len(_pairs(before, after, int(after.max(initial=0)) + 1))
+    return pairs > max(np.count_nonzero(np.bincount(slices)) for slices in (before, after))
+
+
+def _pairs(before: Array, after: Array, size: int) -> Array:
+    """Each pair of slices once, as one number: before * size + after."""
+    codes = before * size + after
+    largest = int(codes.max(initial=0)) + 1
+    if largest > 64 * (len(codes) + SAMPLE):
+        return np.unique(codes)
+    met = np.zeros(largest, bool)
+    met[codes] = True
+    return np.flatnonzero(met)
+
+
 def _ties(before: Array, after: Array, starts: Array, size: int) -> tuple[Array, int]:
     """Channels of all slices of operands, then of the result (-1: nothing was moved there), and how many there are."""
     total = int(starts[-1])
-    pairs = np.unique(before * size + after)
+    pairs = _pairs(before, after, size)
     classes, _ = components(pairs // size, total + pairs % size, total + size)
     filled = np.ones(total + size, bool)
     filled[:total] = filled[total + pairs % size] = False

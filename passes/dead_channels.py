@@ -38,6 +38,8 @@ class DeadChannels(Pass):
     """
 
     def run(self, graph: Graph, context: Context) -> Changes:
+        if not any(v.type.dtype.is_integer for node in graph.nodes for v in node.results if v.const is None):
+            return Changes()  # floats alone: nothing will go
         if not any(_is_group(node) for node in graph.nodes):
             return _thinned(graph)
         trial = graph.clone()
@@ -62,8 +64,8 @@ def _ungrouped(graph: Graph) -> list[list[Node]]:
 
 
 def _thinned(graph: Graph) -> Changes:
-    changes = Changes()
-    while removed := _Round(graph, changes).run():
+    changes, solver = Changes(), Solver(graph)
+    while removed := _Round(graph, changes, solver).run():
         changes.count("channel removed", removed)
     return changes
 
@@ -71,11 +73,10 @@ def _thinned(graph: Graph) -> Changes:
 class _Round:
     """One walk through the graph, from its end to its start: what is not read behind is not read before."""
 
-    def __init__(self, graph: Graph, changes: Changes) -> None:
-        self.graph, self.changes = graph, changes
+    def __init__(self, graph: Graph, changes: Changes, solver: Solver) -> None:
+        self.graph, self.changes, self.solver = graph, changes, solver
         changes.refused.clear()  # of what was refused in the round before, some may have gone
         self.known = ranges(graph)
-        self.solver = Solver(graph)
 
     def run(self) -> int:
         """How many classes of channels went."""

@@ -283,7 +283,7 @@ class _IntoTheNextBias(dead._Round):
 class _OneBranchIsEnough(dead._Round):
     """Takes a sum for constant where its first operand is."""
 
-    def __init__(self, graph, changes):
+    def __init__(self, *given):
         right = RescaleAdd.bounds
 
         def bounds(op, a, b):
@@ -291,15 +291,14 @@ class _OneBranchIsEnough(dead._Round):
             return replace(both, hi=np.where(a.lo == a.hi, both.lo, both.hi))
 
         with mock.patch.object(RescaleAdd, "bounds", bounds):
-            super().__init__(graph, changes)
+            super().__init__(*given)
 
 
 class _ForgetsOffsets(dead._Round):
     """Takes the operands of a concat to stand in the other order, and does not check where labels go."""
 
-    def __init__(self, graph, changes):
-        super().__init__(graph, changes)
-        self.solver = _OtherWayRound(graph)
+    def __init__(self, graph, changes, solver):
+        super().__init__(graph, changes, _OtherWayRound(graph))
 
     def run(self):
         with mock.patch.object(channels, "_moves_alike", return_value=True):
@@ -327,8 +326,8 @@ class WrongChannels(dead.DeadChannels):
     round: type = dead._Round
 
     def run(self, graph, context):
-        changes = Changes()
-        while removed := self.round(graph, changes).run():
+        changes, solver = Changes(), channels.Solver(graph)
+        while removed := self.round(graph, changes, solver).run():
             changes.count("channel removed", removed)
         return changes
 
