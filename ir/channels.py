@@ -58,7 +58,7 @@ class Channels:
 
 def tied(operands: Sequence[tuple[int, int]], results: Sequence[tuple[int, int]], count: int) -> Channels:
     """Axes of one length whose slices are the channels, in their order."""
-    return Channels(count, *({place: np.arange(count) for place in side} for side in (operands, results)))
+    return Channels(count, {p: np.arange(count) for p in operands}, {p: np.arange(count) for p in results})
 
 
 def summed(operands: Sequence[tuple[int, int]], count: int, bias: int | None = None) -> Channels:
@@ -130,7 +130,7 @@ def _is_mixed(before: Array, after: Array) -> bool:
     step = max(1, len(before) // SAMPLE)
     before, after = before[::step], after[::step]
     pairs = len(_pairs(before, after, int(after.max(initial=0)) + 1))
-    return pairs > max(np.count_nonzero(np.bincount(slices)) for slices in (before, after))
+    return pairs > max(int(np.count_nonzero(np.bincount(slices))) for slices in (before, after))
 
 
 def _pairs(before: Array, after: Array, size: int) -> Array:

@@ -218,7 +218,7 @@ def taken(array: Array, axes: Mapping[int, Array]) -> Array:
 def left(type: TensorType, axes: Mapping[int, Array]) -> TensorType:
     """The type of what is left, with its annotation."""
     quant = type.quant
-    if quant is not None and quant.axis in axes:
+    if quant is not None and quant.axis is not None and quant.axis in axes:
         kept = axes[quant.axis].tolist()
         quant = Quant(tuple(quant.scale[i] for i in kept), tuple(quant.zero[i] for i in kept), quant.axis)
     shape = tuple(len(axes[i]) if i in axes else d for i, d in enumerate(type.shape))

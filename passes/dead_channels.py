@@ -18,7 +18,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Bounds, product
 from ..ir.ops.fused import Fused
 from ..ir.ranges import ranges
-from ..ir.types import I32, Array
+from ..ir.types import I32, Array, static
 from .base import Changes, Context, Pass
 from .channels import Bundle, Solver, cut, left, settled, taken
 from .group import fuse, inline
@@ -44,8 +44,8 @@ class DeadChannels(Pass):
             return _thinned(graph)
         trial = graph.clone()
         _ungrouped(trial)
-        if not _thinned(trial):
-            return Changes()
+        if not (found := _thinned(trial)):
+            return found
         members = _ungrouped(graph)
         changes = _thinned(graph)
         for nodes in members:
@@ -201,7 +201,7 @@ class _Round:
             return None
         if channels.bias is None:
             return None if np.any(bounds.lo) else np.zeros(())
-        shape = node.operands[channels.bias].type.shape
+        shape = static(node.operands[channels.bias].type.shape)
         return np.broadcast_to(bounds.lo.ravel(), shape) if bounds.lo.size in (1, product(shape)) else None
 
 

@@ -221,7 +221,7 @@ class _Planter:
     def head(self, x: Image) -> Image:
         """Sums, all of which are live: a convolution, or a dense layer on the flattened image."""
         outputs = np.ones(self.draw.integer(1, 2), bool)
-        if self.draw.boolean():
+        if self.tempting or self.draw.boolean():
             build, _, b, _ = self.sums(x, outputs, *self.window(x))
             return self.both(build, outputs, b, 0)
         pixels = int(np.prod(x.size))
