@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planish import optimize
+from planish.driver import read_model
 from planish.ir.arithmetic import fixed_point
 from planish.ir.builder import const_value
 from planish.ir.constant import Const
@@ -17,6 +19,7 @@ from planish.ir.ops.quant import rescale, rescale_add, sum_factors, table
 from planish.ir.ops.shape import reshape, slice_, transpose
 from planish.ir.types import I8
 from planish.ir.verifier import verify
+from planish.passes.base import Context
 from planish.passes.channels import Solver, cut, settled
 from planish.passes.pipeline import run_pipeline
 from planish.testing import planted_graphs, quantized_graphs
@@ -265,3 +268,46 @@ def test_the_text_of_a_group_keeps_its_nodes():
     (group,) = (n for n in graph.nodes if n.op.name == "fused")
     assert [n.op.name for n in group.op.body.nodes] == ["conv2d", "rescale"]
     assert group.result.type.shape == (1, 1, 3, 3)
+
+
+# ---- trained models
+
+#: Filters that are planted, a quarter of each layer that a relu follows; how many classes go, and what becomes of the
+#: multiply-accumulates. Four filters of ic_resnet8 are tied to live ones by a residual sum.
+MODELS = {"kws_dscnn": (80, 80, 2656768, 1608576), "ic_resnet8": (32, 28, 12501632, 9552512)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_planted_filters_of_trained_models_go(name, models):
+    """Zero filters, and biases that a relu cuts off, in floats; int8 has none of them, and not a bit changes."""
+    planted, gone, whole, thin = MODELS[name]
+    graph = optimize(read_model(models / name / "model.onnx", {}, {}, static_batch=True).graph, "simplify,fuse")
+    assert sum(plant(graph, node) for node in list(graph.nodes)) == planted
+    context = Context(lambda: samples(graph))
+    integers = run_pipeline(graph, "quantize{calibration=minmax},fold-quantization,simplify", context).graph
+    for lowering in ("", "layout{to=nhwc},simplify,group"):
+        before = run_pipeline(integers, lowering).graph
+        result = run_pipeline(before, "dead-channels")
+        assert result.steps[0].changes.applied["channel removed"] == gone
+        after = result.graph
+        assert (macs(before), macs(after)) == (whole, thin)
+        assert same_bits(before, after)
+
+
+def plant(graph, node):
+    """Empty a quarter of the filters, from the first on, where a relu alone follows; returns how many."""
+    follower = graph.only_user(node.results[0])
+    if node.op.name != "conv2d" or node.op.groups > 1 or follower is None or follower.op.name != "clip":
+        return 0
+    w, b = (node.operands[i].const.copy() for i in (1, 2))
+    count = len(b) // 4
+    w[:count], b[:count] = 0, -5
+    for i, array in ((1, w), (2, b)):
+        value = const_value(array)
+        graph.adopt(value, before=node)
+        graph.set_operand(node, i, value)
+    return count
+
+
+def macs(graph):
+    return sum(n.op.cost(*(v.type for v in n.operands)).macs for n in graph.nodes)
