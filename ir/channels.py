@@ -78,7 +78,7 @@ def tied_in_order(operands: Sequence[TensorType], results: Sequence[TensorType])
     return tuple(found)
 
 
-def tied_by_labels(op: Op, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+def tied_by_labels(op: Op, operands: Sequence[TensorType], result: TensorType) -> tuple[Channels, ...]:
     """Ties of a data movement, found by moving one label per element; those that tell most channels apart come first.
 
     An axis of the operands and one of the result are tied where elements went from slice to slice. What a pad fills in
@@ -101,7 +101,7 @@ def tied_by_labels(op: Op, operands: Sequence[TensorType]) -> tuple[Channels, ..
             [start + _along(shape, a).ravel() for start, shape in zip(starts, shapes, strict=False)]
         )
         for b in range(moved.ndim):
-            if a != b and len(operands) > 1:
+            if isinstance(result.shape[b], Sym) or (a != b and len(operands) > 1):
                 continue  # operands that stand beside each other agree in their other axes
             before, after = slices[moved[inside]], _along(moved.shape, b)[inside]
             if _is_mixed(before, after):

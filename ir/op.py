@@ -255,7 +255,7 @@ class Op:
         result = self.infer(*operands)
         if self.elementwise:
             return tied_in_order(operands, result if isinstance(result, tuple) else (result,))
-        return tied_by_labels(self, operands) if self.moves_data and not isinstance(result, tuple) else ()
+        return tied_by_labels(self, operands, result) if self.moves_data and not isinstance(result, tuple) else ()
 
     def resized(self, operands: Sequence[TensorType], kept: Kept) -> Op | None:
         """The op for operands (now of these types) of which these slices are left; None where no attributes fit."""

@@ -221,7 +221,7 @@ class Table(QuantOp):
         return table[x.astype(np.int64) - np.iinfo(x.dtype).min]
 
     def bounds(self, x: Bounds, table: Bounds) -> Bounds:
-        first, last = (np.asarray(end - x.type.dtype.min) for end in (x.lo, x.hi))
+        first, last = (np.clip(end - x.type.dtype.min, 0, 255) for end in (x.lo, x.hi))
         lo, hi = (np.broadcast_to(entries, (256,)) for entries in (table.lo, table.hi))
         return Bounds(
             self.infer(x.type, table.type), _lowest(lo, first, last - first), -_lowest(-hi, first, last - first)

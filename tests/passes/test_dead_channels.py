@@ -76,13 +76,34 @@ def test_planted_graphs_have_everything():
     assert wanted | {"reshape", "depthwise", "padding", "dead"} <= seen
 
 
-@given(st.one_of(quantized_graphs(), planted_graphs().map(lambda p: p.fat)), st.integers(0, 2**16))
+NETWORKS = st.one_of(quantized_graphs(), planted_graphs().map(lambda p: p.fat))
+
+
+@given(NETWORKS, st.integers(0, 2**16))
 def test_cutting_is_not_reading(graph, seed):
     """Chosen channels, cut out, leave what is computed when the weights that read them are zero."""
-    random = np.random.Generator(np.random.PCG64(seed))
+    cut_at_random(graph, np.random.Generator(np.random.PCG64(seed)))
+
+
+def test_much_is_cut():
+    """What the test above says is about something: channels go in most networks."""
+    gone = []
+
+    @hypothesis.settings(max_examples=30, derandomize=True, database=None, phases=(hypothesis.Phase.generate,))
+    @given(NETWORKS)
+    def draw(graph):
+        gone.append(cut_at_random(graph, np.random.default_rng(0)))
+
+    draw()
+    assert np.mean(np.array(gone) > 0) > 0.5
+
+
+def cut_at_random(graph, random):
+    """Cut about half of all channels, bundle by bundle, each time against the twin; returns how many went."""
+    gone = 0
     origins = list(Solver(graph).origins())
-    for value, axis in random.permutation(np.array(origins, object).reshape(-1, 2)).tolist():
-        bundle = Solver(graph).bundle(value, axis)
+    for i in random.permutation(len(origins)):
+        bundle = Solver(graph).bundle(*origins[i])
         sums = [(n, t) for n, ties in bundle.ties.items() for t in ties if t.channels.is_sum]
         wanted = random.integers(0, 2, bundle.count) > 0
         for node, tie in sums:
@@ -95,15 +116,8 @@ def test_cutting_is_not_reading(graph, seed):
         cut(graph, bundle, keep)
         verify(graph)
         assert same_bits(graph, twin)
-        cuts.append(int(np.count_nonzero(~keep)))
-
-
-cuts: list[int] = []
-
-
-def test_much_is_cut():
-    """Not a vacuous property: classes went from most of the networks above."""
-    assert len(cuts) == 0 or np.mean(np.array(cuts) > 0) > 0.2
+        gone += int(np.count_nonzero(~keep))
+    return gone
 
 
 def silence(graph, node, tie, keep):
