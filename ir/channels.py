@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .errors import InferenceError
 from .types import Array, Sym, TensorType
 
 if TYPE_CHECKING:
@@ -84,13 +83,12 @@ def tied_by_labels(op: Op, operands: Sequence[TensorType], result: TensorType) -
     An axis of the operands and one of the result are tied where elements went from slice to slice. What a pad fills in
     belongs to no operand.
     """
-    shapes = [tuple(d.factor if isinstance(d, Sym) else d for d in t.shape) for t in operands]
-    total = sum(map(math.prod, shapes))
-    labels = [block.reshape(shape) for block, shape in zip(_split(np.arange(total), shapes), shapes, strict=True)]
-    try:
-        moved, again = op.ref(*labels), op.ref(*(label + total for label in labels))
-    except InferenceError:  # a symbol in an attribute
+    shapes = one_batch(*operands, result)[:-1]
+    if not shapes:
         return ()
+    total = sum(map(math.prod, shapes))
+    labels = labelled(shapes)
+    moved, again = op.ref(*labels), op.ref(*(label + total for label in labels))
     inside = again - moved == total  # what is filled in does not follow the labels
     found = []
     for a in range(max(t.rank for t in operands)):
@@ -112,8 +110,24 @@ def tied_by_labels(op: Op, operands: Sequence[TensorType], result: TensorType) -
     return tuple(ties for *_, ties in sorted(found, key=lambda x: x[:2]))
 
 
-def _split(array: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-    return np.split(array, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
+def one_batch(*types: TensorType) -> list[tuple[int, ...]]:
+    """Shapes of types that are known, or all but for a batch on axis 0, which is taken as one; else none.
+
+    What moves within one batch moves alike in all of them. Where a symbol stands elsewhere, a reshape may mix what it
+    counts with other axes, in a way that depends on its value.
+    """
+    batches = {t.shape[:1] for t in types}
+    symbols = {d for t in types for d in t.shape if isinstance(d, Sym)}
+    inner = any(isinstance(d, Sym) for t in types for d in t.shape[1:])
+    if symbols and (inner or len(batches) > 1):
+        return []
+    return [tuple(1 if isinstance(d, Sym) else d for d in t.shape) for t in types]
+
+
+def labelled(shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+    """A number for each element of tensors of these shapes."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
+    return [np.arange(e - math.prod(shape), e).reshape(shape) for e, shape in zip(ends, shapes, strict=True)]
 
 
 def _along(shape: tuple[int, ...], axis: int) -> Array:

@@ -290,12 +290,12 @@ MOST_BOUNDS = 1 << 22
 
 def moved_bounds(op: Op, result: TensorType, operands: Sequence[Bounds]) -> Bounds:
     """Bounds of a data movement: its operands' bounds, moved; one for all where they do not differ, or are many."""
-    types = [b.type for b in operands]
-    known = all(isinstance(d, int) for t in (*types, result) for d in t.shape)
-    if known and any(b.lo.size > 1 or b.hi.size > 1 for b in operands) and result.size <= MOST_BOUNDS:
-        shapes = [t.shape for t in types]
+    from .channels import one_batch
+
+    *shapes, moved = one_batch(*(b.type for b in operands), result) or [()]
+    if shapes and any(b.lo.size > 1 or b.hi.size > 1 for b in operands) and math.prod(moved) <= MOST_BOUNDS:
         lo, hi = (
-            op.ref(*(np.broadcast_to(end, shape) for end, shape in zip(ends, shapes, strict=True)))  # type: ignore[arg-type]
+            op.ref(*(np.broadcast_to(end, shape) for end, shape in zip(ends, shapes, strict=True)))
             for ends in ([b.lo for b in operands], [b.hi for b in operands])
         )
         return Bounds(result, lo, hi)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..ir.channels import Channels, Kept, components
+from ..ir.channels import Channels, Kept, components, labelled, one_batch
 from ..ir.errors import InferenceError
 from ..ir.graph import Graph, Node, Value, infer
 from ..ir.op import Op
@@ -250,10 +250,7 @@ def _without(node: Node, bundle: Bundle, keep: Array) -> Op | None:
 
 def _moves_alike(node: Node, op: Op, kept: Kept) -> bool:
     """Whether the op moves what is left as the node's moved all: ref(labels[kept]) == ref(labels)[kept]."""
-    start, labels = 0, []
-    for v in node.operands:
-        shape = tuple(d if isinstance(d, int) else d.factor for d in v.type.shape)
-        labels.append(np.arange(start, start := start + int(np.prod(shape))).reshape(shape))
+    labels = labelled(one_batch(*(v.type for v in node.operands)))
     parts = [taken(x, {a: k for (j, a), k in kept.operands.items() if i == j}) for i, x in enumerate(labels)]
     whole = taken(node.op.ref(*labels), {a: k for (_, a), k in kept.results.items()})
     return np.array_equal(op.ref(*parts), whole)

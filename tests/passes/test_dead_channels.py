@@ -14,10 +14,12 @@ from planish.ir.constant import Const
 from planish.ir.equality import difference
 from planish.ir.evaluate import evaluate
 from planish.ir.ops.conv import conv2d
+from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import clip, relu
+from planish.ir.ops.pool import max_pool2d
 from planish.ir.ops.quant import rescale, rescale_add, sum_factors, table
 from planish.ir.ops.shape import reshape, slice_, transpose
-from planish.ir.types import I8
+from planish.ir.types import I8, Sym
 from planish.ir.verifier import verify
 from planish.passes.base import Context
 from planish.passes.channels import Solver, cut, settled
@@ -173,6 +175,14 @@ def test_a_constant_goes_into_the_bias():
     assert channels(graph) == [1]
     (w, b) = (list(graph.nodes)[-1].operands[i].const for i in (1, 2))
     assert (w.tolist(), b.tolist()) == ([[[[1]]]], [7 + 3 * 20])
+
+
+def test_any_batch():
+    x = layer(x_input(Sym("N"), 1, 3, 3, dtype=I8), [[2], [0], [3]], [0, 40, 0])
+    turned = transpose(transpose(max_pool2d(x, window=(2, 2)), perm=(0, 2, 3, 1)), perm=(0, 3, 1, 2))
+    flat = reshape(turned, shape=(Sym("N"), 12))
+    y = dense(flat, np.ones((2, 12), np.int8), np.zeros(2, np.int32), input_zero=-128)
+    assert channels(thinned(y)[0]) == [2]
 
 
 def test_at_the_border_a_constant_is_not_padding():
