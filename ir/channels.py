@@ -77,16 +77,20 @@ def tied_in_order(operands: Sequence[TensorType], results: Sequence[TensorType])
     return tuple(found)
 
 
+#: Larger tensors are not labelled: nothing is known of them.
+MOST_LABELS = 1 << 22
+
+
 def tied_by_labels(op: Op, operands: Sequence[TensorType], result: TensorType) -> tuple[Channels, ...]:
     """Ties of a data movement, found by moving one label per element; those that tell most channels apart come first.
 
     An axis of the operands and one of the result are tied where elements went from slice to slice. What a pad fills in
     belongs to no operand.
     """
-    shapes = one_batch(*operands, result)[:-1]
-    if not shapes:
-        return ()
+    *shapes, moved_shape = one_batch(*operands, result) or [()]
     total = sum(map(math.prod, shapes))
+    if not shapes or max(total, math.prod(moved_shape)) > MOST_LABELS:
+        return ()
     labels = labelled(shapes)
     moved, again = op.ref(*labels), op.ref(*(label + total for label in labels))
     inside = again - moved == total  # what is filled in does not follow the labels
