@@ -27,6 +27,7 @@ from .errors import InferenceError
 from .types import EXACT, I32, Array, DType, Layout, Quant, Shape, TensorType, dtype_of, type_of
 
 if TYPE_CHECKING:
+    from .channels import Channels, Kept
     from .graph import Graph, Value
     from .quantized import QuantizedOperand, QuantizedResult, Refusal
 
@@ -69,6 +70,13 @@ class Bounds:
     @property
     def is_exact(self) -> bool:
         return self.lo is self.hi
+
+    def over(self, axes: Sequence[int]) -> tuple[Array, Array]:
+        """The lowest and the highest end along these axes, which keep length 1; the others as far as they are known."""
+        ends = [e.reshape(*(1,) * (self.type.rank - e.ndim), *e.shape) for e in (self.lo, self.hi)]
+        if not all(e.size for e in ends):  # a tensor without elements
+            return (np.zeros((1,) * self.type.rank, self.lo.dtype),) * 2
+        return ends[0].min(axis=tuple(axes), keepdims=True), ends[1].max(axis=tuple(axes), keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -161,6 +169,8 @@ class Op:
             "accumulator",
             "quantized",
             "permuted",
+            "channels",
+            "resized",
             "examples",
             "bodies",
             "definition",
@@ -202,9 +212,7 @@ class Op:
         """Bounds of the result from those of the operands. Default: of a data movement the same, else the dtype's."""
         result = self.infer(*(b.type for b in operands))
         if self.moves_data and not isinstance(result, tuple) and operands:
-            lo = np.min([b.lo.min() for b in operands if b.lo.size] or [0])
-            hi = np.max([b.hi.max() for b in operands if b.hi.size] or [0])
-            return Bounds(result, lo, hi)
+            return moved_bounds(self, result, operands)
         return tuple(Bounds.top(t) for t in result) if isinstance(result, tuple) else Bounds.top(result)
 
     def accumulator(self, *operands: Any, **_: Any) -> Bounds | None:
@@ -240,6 +248,22 @@ class Op:
         """
         return None
 
+    def channels(self, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+        """Which slices of operands and results go together; of an axis in more than one answer the first counts.
+
+        Default: corresponding ones of elementwise ops, of data movements what labels show; else nothing.
+        """
+        from .channels import tied_by_labels, tied_in_order
+
+        result = self.infer(*operands)
+        if self.elementwise:
+            return tied_in_order(operands, result if isinstance(result, tuple) else (result,))
+        return tied_by_labels(self, operands, result) if self.moves_data and not isinstance(result, tuple) else ()
+
+    def resized(self, operands: Sequence[TensorType], kept: Kept) -> Op | None:
+        """The op for operands (now of these types) of which these slices are left; None where no attributes fit."""
+        return self
+
     @staticmethod
     def examples(draw: Draw) -> Instance:
         """A valid random instance, for every generic test of this op and of its kernels."""
@@ -273,6 +297,26 @@ class Op:
     def like(self, **changes: Any) -> Self:
         """The same op with some attributes changed."""
         return dataclasses.replace(self, **changes)
+
+
+#: Bounds of a data movement are not held element by element beyond so many elements.
+MOST_BOUNDS = 1 << 22
+
+
+def moved_bounds(op: Op, result: TensorType, operands: Sequence[Bounds]) -> Bounds:
+    """Bounds of a data movement: its operands' bounds, moved; one for all where they do not differ, or are many."""
+    from .channels import one_batch
+
+    *shapes, moved = one_batch(*(b.type for b in operands), result) or [()]
+    if shapes and any(b.lo.size > 1 or b.hi.size > 1 for b in operands) and math.prod(moved) <= MOST_BOUNDS:
+        lo, hi = (
+            op.ref(*(np.broadcast_to(end, shape) for end, shape in zip(ends, shapes, strict=True)))
+            for ends in ([b.lo for b in operands], [b.hi for b in operands])
+        )
+        return Bounds(result, lo, hi)
+    lo = np.min([b.lo.min() for b in operands if b.lo.size] or [0])
+    hi = np.max([b.hi.max() for b in operands if b.hi.size] or [0])
+    return Bounds(result, lo, hi)
 
 
 def traffic(op: Op, operands: Sequence[TensorType], macs: int = 0) -> Cost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..ir.errors import UsageError
 from ..ir.extensions import extensions
 from .base import Pass
+from .dead_channels import DeadChannels
 from .decompose import Decompose
 from .fold_quantization import FoldQuantization
 from .fuse import Fuse
@@ -13,7 +14,9 @@ from .layout import Layout
 from .quantize import Quantize
 from .simplify import Simplify
 
-PASSES: tuple[type[Pass], ...] = (Simplify, Fuse, Quantize, FoldQuantization, Layout, Decompose, Group)
+PASSES: tuple[type[Pass], ...] = (
+    Simplify, Fuse, Quantize, FoldQuantization, DeadChannels, Layout, Decompose, Group,
+)  # fmt: skip
 
 _registry: dict[str, type[Pass]] = {}
 

@@ -82,18 +82,21 @@ def ungroup(graph: Graph) -> int:
     return len(groups)
 
 
-def inline(graph: Graph, fused: Node) -> None:
-    """Replace one `fused` node by the nodes of its body."""
+def inline(graph: Graph, fused: Node) -> list[Node]:
+    """Replace one `fused` node by the nodes of its body; returns them."""
     (body,) = fused.op.bodies()
     outer = dict(zip(body.inputs, fused.operands, strict=True))
+    members = []
     for node in body.nodes:
         copy = Node(node.op, [outer[v] for v in node.operands], [v.type for v in node.results], node.loc)
         _name(copy, node)
         outer |= dict(zip(node.results, copy.results, strict=True))
         graph.insert(copy, before=fused)
+        members.append(copy)
     for old, new in zip(fused.results, body.outputs, strict=True):
         graph.replace(old, outer[new])
     graph.prune_from([fused])
+    return members
 
 
 def _input_names(values: list[Value]) -> list[str]:

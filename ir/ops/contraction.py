@@ -10,7 +10,7 @@ from ..builder import const_value
 from ..graph import Value, apply
 from ..op import Bounds, Op, expect, same_dtype
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
-from ..types import I32, Array, DType, Layout, TensorType
+from ..types import I32, Array, DType, Layout, TensorType, static
 
 INT32 = np.iinfo(np.int32)
 
@@ -32,19 +32,28 @@ def contract(a: Array, b: Array) -> Array:
     return np.matmul(a, b)
 
 
-def linear_bounds(x: Bounds, w: Bounds, b: Bounds, input_zero: int, padded: bool) -> tuple[Array, Array]:
-    """Bounds [O] of sum((x - input_zero) * w) + b over all but the first axis of w; exact in constant w and b."""
-    lo, hi = x.lo.min() - input_zero, x.hi.max() - input_zero
-    if padded:
-        lo, hi = min(lo, 0), max(hi, 0)
-    outputs = int(w.type.shape[0])  # type: ignore[arg-type]
+def linear_bounds(x: tuple[Array, Array], w: Bounds, b: Bounds) -> tuple[Array, Array]:
+    """Bounds [O] of sum(x * w) + b over all but the first axis of w; exact in constant x, w and b.
+
+    x: the ends of what w is multiplied with, of w's rank, broadcastable to it.
+    """
+    axes = tuple(range(1, w.type.rank))
+    w_lo, w_hi = (np.broadcast_to(end, static(w.type.shape)) for end in (w.lo, w.hi))
+    if not w.is_exact:
+        corners = np.stack([_times(part, end) for part in (w_lo, w_hi) for end in x])
+        return corners.min(0).sum(axes) + b.lo, corners.max(0).sum(axes) + b.hi
+    below, above = np.minimum(w_lo, 0), np.maximum(w_hi, 0)
+    if x[0].size == x[1].size == 1:  # the same for all of them: sum the weights first
+        below, above = (part.sum(axes, keepdims=True) for part in (below, above))
+    lo, hi = _times(above, x[0]) + _times(below, x[1]), _times(above, x[1]) + _times(below, x[0])
+    return lo.sum(axes) + b.lo, hi.sum(axes) + b.hi
+
+
+def _times(w: Array, x: Array) -> Array:
+    """The products; of weight 0 and an input that is unbounded, but finite, it is 0."""
     with np.errstate(all="ignore"):
-        rows_lo = np.broadcast_to(w.lo, w.type.shape).reshape(outputs, -1)  # type: ignore[arg-type]
-        rows_hi = np.broadcast_to(w.hi, w.type.shape).reshape(outputs, -1)  # type: ignore[arg-type]
-        corners = np.stack([rows_lo * lo, rows_lo * hi, rows_hi * lo, rows_hi * hi])
-        if corners.dtype.kind == "f":
-            corners[np.isnan(corners)] = 0  # weight 0 times an unbounded, but finite, input
-        return corners.min(0).sum(1) + b.lo, corners.max(0).sum(1) + b.hi
+        product = w * x
+    return np.where(w == 0, 0, product) if product.dtype.kind == "f" else product
 
 
 def quantized_linear(

@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from ..builder import builder
+from ..channels import Channels, Kept, summed, tied
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, op, traffic
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
-from ..types import F32, I8, I32, NCHW, Array, Layout, Sym, TensorType
+from ..types import F32, I8, I32, NCHW, Array, Layout, Sym, TensorType, static
 from .contraction import accumulated, contract, linear_bounds, quantized_linear
 from .windows import Pads2, Size2, centred, pooled, to_layout, windows
 
@@ -66,8 +67,19 @@ class Conv2d(Op):
 
     def bounds(self, x: Bounds, w: Bounds, b: Bounds) -> Bounds:
         result = self.infer(x.type, w.type, b.type)
-        lo, hi = linear_bounds(x, w, b, self.input_zero, padded=any(self.pads))
-        return Bounds(result, self.layout.per_channel(lo), self.layout.per_channel(hi))
+        lo, hi = (self._per_weight(end - self.input_zero, w.type) for end in x.over((0, *self.layout.spatial)))
+        if any(self.pads):
+            lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
+        ends = linear_bounds((lo, hi), w, b)
+        return Bounds(result, *map(self.layout.per_channel, ends))
+
+    def _per_weight(self, x: Array, w: TensorType) -> Array:
+        """Numbers for each input channel, or one for all, where the weights that meet them are: [O or 1, ...]."""
+        if x.size == 1 or self.groups == 1:
+            return x
+        outputs, taken = int(w.shape[0]), int(w.shape[self.layout.channel])  # type: ignore[arg-type]
+        rows = x.reshape(self.groups, taken).repeat(outputs // self.groups, axis=0)
+        return rows.reshape(static(self.layout.shape(outputs, taken, 1, 1)))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_linear(self, operands, result, self.layout)
@@ -80,6 +92,20 @@ class Conv2d(Op):
         if perm != other.to(self.layout):
             return None
         return self.like(layout=other), (None, self.layout.to(other), None), other.to(self.layout)
+
+    def channels(self, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+        c = self.layout.channel
+        inputs, outputs = static((operands[0].shape[c], operands[1].shape[0]))
+        if self.groups == 1:
+            return tied([(1, 0), (2, 0)], [(0, c)], outputs), summed([(0, c), (1, c)], inputs, bias=2)
+        of_x, of_rows = (np.arange(n) * self.groups // n for n in (inputs, outputs))
+        return (Channels(self.groups, {(0, c): of_x, (1, 0): of_rows, (2, 0): of_rows}, {(0, c): of_rows}),)
+
+    def resized(self, operands: Sequence[TensorType], kept: Kept) -> Conv2d:
+        if self.groups == 1:
+            return self
+        per_group = int(operands[1].shape[self.layout.channel])  # type: ignore[arg-type]
+        return self.like(groups=len(kept.operands[0, self.layout.channel]) // per_group)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

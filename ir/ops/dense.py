@@ -8,10 +8,11 @@ from typing import ClassVar, Self
 import numpy as np
 
 from ..builder import builder
+from ..channels import Channels, summed, tied
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, last_axis_permuted, op, traffic
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
-from ..types import F32, I8, I32, Array, Sym, TensorType, broadcast
+from ..types import F32, I8, I32, Array, Sym, TensorType, broadcast, static
 from .contraction import accumulated, contract, linear_bounds, quantized_linear
 from .windows import centred
 
@@ -39,13 +40,18 @@ class Dense(Op):
 
     def bounds(self, x: Bounds, w: Bounds, b: Bounds) -> Bounds:
         result = self.infer(x.type, w.type, b.type)
-        return Bounds(result, *linear_bounds(x, w, b, self.input_zero, padded=False))
+        lo, hi = (end.reshape(1, -1) - self.input_zero for end in x.over(range(x.type.rank - 1)))
+        return Bounds(result, *linear_bounds((lo, hi), w, b))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_linear(self, operands, result, None)
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         return last_axis_permuted(self, perm, 3)
+
+    def channels(self, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+        last, (outputs, inputs) = operands[0].rank - 1, static(operands[1].shape)
+        return tied([(1, 0), (2, 0)], [(0, last)], outputs), summed([(0, last), (1, 1)], inputs, bias=2)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -96,6 +102,16 @@ class Matmul(Op):
         if overflow(acc) > 1:
             return Refusal(NOT_PROVEN)
         return result.rescaled(acc, float(a.scale.item() * b.scale.item()) / result.scale)
+
+    def channels(self, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+        a, b = operands
+        rank, (rows, terms), columns = self.infer(a, b).rank, a.shape[-2:], b.shape[-1]
+        found = [tied([(0, a.rank - 2)], [(0, rank - 2)], rows)] if isinstance(rows, int) else []
+        if isinstance(columns, int):
+            found.append(tied([(1, b.rank - 1)], [(0, rank - 1)], columns))
+        if isinstance(terms, int):
+            found.append(summed([(0, a.rank - 1), (1, b.rank - 2)], terms))
+        return tuple(found)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

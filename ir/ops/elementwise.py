@@ -263,8 +263,13 @@ class Clip(Elementwise):
         return np.full(x.shape, max((abs(float(x.dtype.type(v)) - v) for v in ends), default=0.0))
 
     def bounds(self, x: Bounds) -> Bounds:
-        lo, hi = (x.type.dtype.numpy.type(v) if x.type.dtype.is_float else v for v in (self.lo, self.hi))
-        return Bounds(x.type, np.clip(x.lo, lo, hi), np.clip(x.hi, lo, hi))
+        # As `ref`: bounds in x's dtype, infinite ones left out, the upper one last.
+        lo, hi = x.lo, x.hi
+        if self.lo != -math.inf:
+            lo, hi = (np.maximum(end, end.dtype.type(x.type.dtype.numpy.type(self.lo))) for end in (lo, hi))
+        if self.hi != math.inf:
+            lo, hi = (np.minimum(end, end.dtype.type(x.type.dtype.numpy.type(self.hi))) for end in (lo, hi))
+        return Bounds(x.type, lo, hi)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

@@ -8,8 +8,10 @@ from typing import ClassVar, Self
 import numpy as np
 
 from ..builder import builder
+from ..channels import Kept
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op
 from ..types import F32, I8, I32, I64, Array, Shape, Sym, TensorType, broadcast, static
+from .shape import resized_shape
 
 
 @op
@@ -36,6 +38,12 @@ class Gather(Op):
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         return self.like(axis=perm[self.axis]), (None,), perm
+
+    def resized(self, operands: Sequence[TensorType], kept: Kept) -> Self:
+        if (0, self.axis) not in kept.operands:
+            return self
+        left = np.asarray(self.indices, np.int64)[kept.results[0, self.axis]]
+        return self.like(indices=tuple(np.searchsorted(kept.operands[0, self.axis], left).tolist()))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -65,6 +73,9 @@ class Expand(Op):
         if len(self.shape) != len(perm):
             return None
         return self.like(shape=tuple(self.shape[i] for i in invert(perm))), (None,), perm
+
+    def resized(self, operands: Sequence[TensorType], kept: Kept) -> Self:
+        return self.like(shape=resized_shape(self.shape, kept))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

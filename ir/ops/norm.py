@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..builder import builder, number
+from ..channels import Channels, tied
 from ..graph import Value
 from ..op import Draw, Instance, Op, Perm, expect, gamma, last_axis_permuted, op, same_dtype
 from ..types import F32, NCHW, NHWC, Array, Layout, TensorType
@@ -53,6 +54,11 @@ class BatchNorm(Op):
         if channel not in (1, len(perm) - 1):
             return None
         return self.like(layout=NCHW if channel == 1 else NHWC), (None,) * 5, perm
+
+    def channels(self, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+        axis = 1 if self.layout is NCHW else operands[0].rank - 1
+        size = operands[0].shape[axis]
+        return (tied([(0, axis), *((i, 0) for i in range(1, 5))], [(0, axis)], size),) if isinstance(size, int) else ()
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

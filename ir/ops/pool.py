@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..builder import builder
+from ..channels import Channels, tied
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
@@ -27,6 +28,12 @@ class Pooling(Op):
         if perm != other.to(this.layout):
             return None
         return self.like(layout=other), (None,), perm
+
+    def channels(self, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+        this: Any = self
+        axis = this.layout.channel
+        size = operands[0].shape[axis]
+        return (tied([(0, axis)], [(0, axis)], size),) if isinstance(size, int) else ()
 
 
 def _pooled_type(op: Any, x: TensorType, dtype_of: TensorType) -> TensorType:
@@ -63,7 +70,7 @@ class MaxPool2d(Pooling):
         return from_nhwc(windows(image, self.window, self, fill=lowest).max(axis=(4, 5)), self.layout)
 
     def bounds(self, x: Bounds) -> Bounds:
-        return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
+        return Bounds(self.infer(x.type), *x.over(self.layout.spatial))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -94,7 +101,7 @@ class AvgPool2d(Pooling):
         return rounding_error(self, (x,), terms=self.window[0] * self.window[1])
 
     def bounds(self, x: Bounds) -> Bounds:
-        lo, hi = x.lo.min(), x.hi.max()
+        lo, hi = x.over(self.layout.spatial)
         if self.count_pads and any(self.pads):
             lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
         return Bounds(self.infer(x.type), lo, hi)
@@ -144,9 +151,11 @@ class SumPool2d(Pooling):
         return from_nhwc(windows(image, self.window, self, fill=0).sum(axis=(4, 5)), self.layout)
 
     def bounds(self, x: Bounds) -> Bounds:
+        lo, hi = (end - self.input_zero for end in x.over(self.layout.spatial))
+        if any(self.pads):
+            lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
         size = self.window[0] * self.window[1]
-        lo, hi = size * min(x.lo.min() - self.input_zero, 0), size * max(x.hi.max() - self.input_zero, 0)
-        return Bounds(self.infer(x.type), np.asarray(lo), np.asarray(hi))
+        return Bounds(self.infer(x.type), size * lo, size * hi)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import arithmetic
 from ..builder import builder
+from ..channels import Channels, tied_in_order
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, op
 from ..types import F32, I8, I16, I32, U8, Array, DType, TensorType, broadcast
 from .elementwise import elementwise_permuted
@@ -83,8 +84,8 @@ class Dequantize(QuantOp):
         return (x.astype(np.int64) - zero.astype(np.int64)).astype(scale.dtype) * scale
 
     def bounds(self, x: Bounds, scale: Bounds, zero: Bounds) -> Bounds:
-        ends = np.stack([(x.lo - zero.lo) * scale.lo, (x.hi - zero.lo) * scale.lo])
-        return Bounds(self.infer(x.type, scale.type, zero.type), ends.min(0), ends.max(0))
+        ends = (x.lo - zero.lo) * scale.lo, (x.hi - zero.lo) * scale.lo
+        return Bounds(self.infer(x.type, scale.type, zero.type), np.minimum(*ends), np.maximum(*ends))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -167,17 +168,20 @@ class RescaleAdd(QuantOp):
 
     def ref(self, a: Array, b: Array) -> Array:
         total = a.astype(np.int64) * self.a_multiplier + b.astype(np.int64) * self.b_multiplier + self.bias
+        return self._result(total)
+
+    def _result(self, total: Array) -> Array:
         return np.clip(total >> self.shift, self.lo, self.hi)
 
     def bounds(self, a: Bounds, b: Bounds) -> Bounds:
-        return Bounds(self.infer(a.type, b.type), np.array(self.lo), np.array(self.hi))
+        total = self.accumulator(a, b)
+        return Bounds(total.type.with_dtype(self.dtype), *(self._result(end) for end in (total.lo, total.hi)))
 
     def accumulator(self, a: Bounds, b: Bounds) -> Bounds:
-        def ends(x: Bounds, factor: int) -> list[int]:
-            return sorted((factor * int(x.lo.min()), factor * int(x.hi.max())))
-
-        total = np.array([ends(a, self.a_multiplier), ends(b, self.b_multiplier)]).sum(0) + self.bias
-        return Bounds(TensorType((), I32), *total)
+        result = self.infer(a.type, b.type)
+        terms = [(x.lo * m, x.hi * m) for x, m in ((a, self.a_multiplier), (b, self.b_multiplier))]
+        lo, hi = (sum(pick(*term) for term in terms) + self.bias for pick in (np.minimum, np.maximum))
+        return Bounds(result.with_dtype(I32), lo, hi)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -217,16 +221,34 @@ class Table(QuantOp):
         return table[x.astype(np.int64) - np.iinfo(x.dtype).min]
 
     def bounds(self, x: Bounds, table: Bounds) -> Bounds:
-        return Bounds(self.infer(x.type, table.type), table.lo.min(), table.hi.max())
+        first, last = (np.clip(end - x.type.dtype.min, 0, 255) for end in (x.lo, x.hi))
+        lo, hi = (np.broadcast_to(entries, (256,)) for entries in (table.lo, table.hi))
+        return Bounds(
+            self.infer(x.type, table.type), _lowest(lo, first, last - first), -_lowest(-hi, first, last - first)
+        )
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         return self, (None, None), perm
+
+    def channels(self, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+        return tied_in_order(operands[:1], operands[:1])
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
         return Instance.of(
             Table(), draw.array(draw.shape(), draw.choice([I8, U8])), draw.array((256,), I8), constants=(1,)
         )
+
+
+def _lowest(entries: Array, first: Array, further: Array) -> Array:
+    """The least of entries[first : first + further + 1] for each of many ranges: that of two powers of two in it."""
+    levels = [entries]
+    for k in range(8):
+        step = 1 << k
+        levels.append(np.minimum(levels[-1], np.append(levels[-1][step:], levels[-1][-step:])))
+    level = np.log2(further + 1).astype(np.int64)
+    table = np.stack(levels)
+    return np.asarray(np.minimum(table[level, first], table[level, first + further + 1 - (1 << level)]))
 
 
 quantize, dequantize = builder(Quantize), builder(Dequantize)

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
 from ..builder import builder
+from ..channels import Channels, summed, tied
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
@@ -27,6 +26,20 @@ class Reduction(Op):
     def error(self, x: Array) -> Array:
         this: Any = self
         return rounding_error(self, (x,), terms=math.prod(x.shape[a] for a in this.axes))
+
+    def _over(self, x: Bounds) -> tuple[Array, Array]:
+        """The ends of x over the axes, in the result's shape."""
+        this: Any = self
+        lo, hi = x.over(this.axes)
+        return (lo, hi) if this.keepdims else (lo.squeeze(this.axes), hi.squeeze(this.axes))
+
+    def channels(self, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+        this: Any = self
+        found, left = [], [a for a in range(operands[0].rank) if a not in this.axes]
+        for place, axis in enumerate(left):
+            if isinstance(size := operands[0].shape[axis], int):
+                found.append(tied([(0, axis)], [(0, axis if this.keepdims else place)], size))
+        return tuple(found)
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         this: Any = self
@@ -64,7 +77,7 @@ class ReduceMean(Reduction):
         return x.mean(axis=self.axes, keepdims=self.keepdims)
 
     def bounds(self, x: Bounds) -> Bounds:
-        return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
+        return Bounds(self.infer(x.type), *self._over(x))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         elements = math.prod(static(operands[0].type.shape)[a] for a in self.axes)
@@ -92,8 +105,12 @@ class ReduceSum(Reduction):
 
     def bounds(self, x: Bounds) -> Bounds:
         size = math.prod(static(x.type.shape)[a] for a in self.axes)
-        lo, hi = size * (x.lo.min() - self.input_zero), size * (x.hi.max() - self.input_zero)
-        return Bounds(self.infer(x.type), np.asarray(lo), np.asarray(hi))
+        lo, hi = (size * (end - self.input_zero) for end in self._over(x))
+        return Bounds(self.infer(x.type), lo, hi)
+
+    def channels(self, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+        sums = ((a, operands[0].shape[a]) for a in self.axes)
+        return *super().channels(operands), *(summed([(0, a)], size) for a, size in sums if isinstance(size, int))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return _quantized_sum(self, operands[0], result, 1)
@@ -130,7 +147,7 @@ class ReduceMax(Reduction):
         return rounding_error(self, (x,), terms=0)
 
     def bounds(self, x: Bounds) -> Bounds:
-        return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
+        return Bounds(self.infer(x.type), *self._over(x))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

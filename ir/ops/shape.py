@@ -8,11 +8,18 @@ from typing import ClassVar, Self
 import numpy as np
 
 from ..builder import builder
+from ..channels import Kept
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved
 from ..types import F32, I8, NCHW, Array, Dim, Layout, Shape, Sym, TensorType, count
 from .windows import from_nhwc, to_layout
+
+
+def resized_shape(shape: Shape, kept: Kept) -> Shape:
+    """The shape of the (only) result when these of its slices are left."""
+    left = {axis: len(indices) for (_, axis), indices in kept.results.items()}
+    return tuple(left.get(axis, d) for axis, d in enumerate(shape))
 
 
 @op
@@ -29,6 +36,9 @@ class Reshape(Op):
     def ref(self, x: Array) -> Array:
         # A symbol is whatever makes the sizes agree.
         return x.reshape([-1 if isinstance(d, Sym) else d for d in self.shape])
+
+    def resized(self, operands: Sequence[TensorType], kept: Kept) -> Self:
+        return self.like(shape=resized_shape(self.shape, kept))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -128,6 +138,16 @@ class Slice(Op):
         moved = {k: tuple(getattr(self, k)[i] for i in back) for k in ("starts", "stops", "steps")}
         return self.like(**moved), (None,), perm
 
+    def resized(self, operands: Sequence[TensorType], kept: Kept) -> Self | None:
+        starts, stops, steps = map(list, (self.starts, self.stops, self.steps))
+        for (_, axis), left in kept.operands.items():
+            taken = np.searchsorted(left, starts[axis] + steps[axis] * kept.results[0, axis])
+            gaps = set(np.diff(taken).tolist()) or {1}
+            if len(gaps) > 1 or not taken.size:
+                return None
+            starts[axis], stops[axis], steps[axis] = int(taken[0]), int(taken[-1]) + 1, gaps.pop()
+        return self.like(starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
+
     @staticmethod
     def examples(draw: Draw) -> Instance:
         shape = draw.shape(1)
@@ -159,8 +179,10 @@ class Pad(Op):
         return np.pad(x, tuple(zip(self.before, self.after, strict=True)), constant_values=self.value)
 
     def bounds(self, x: Bounds) -> Bounds:
-        value = x.lo.dtype.type(self.value)
-        return Bounds(self.infer(x.type), np.minimum(x.lo.min(), value), np.maximum(x.hi.max(), value))
+        moved, value = super().bounds(x), x.lo.dtype.type(self.value)
+        if moved.lo.size > 1 or moved.hi.size > 1:
+            return moved
+        return Bounds(moved.type, np.minimum(moved.lo, value), np.maximum(moved.hi, value))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         value = np.rint(self.value / result.scale) + result.zero

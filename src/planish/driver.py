@@ -38,7 +38,7 @@ LOWERED, REFERENCE = "graphs/lowered.planish", "graphs/reference.planish"
 #: quantized, too.
 FLOAT = "simplify,fuse"
 INT8 = "simplify,fuse,quantize{weights=int8}"
-FOLDED = ",fold-quantization,simplify"
+FOLDED = ",fold-quantization,simplify,dead-channels"
 
 
 @dataclass(frozen=True)

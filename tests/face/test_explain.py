@@ -3,11 +3,13 @@
 import pytest
 
 from planish.debugging.explain import near_misses, rules_named
+from planish.ir.arithmetic import fixed_point
 from planish.ir.graph import Graph, graph_input
 from planish.ir.ops.conv import conv2d
 from planish.ir.ops.elementwise import add, mul, relu
+from planish.ir.ops.quant import rescale
 from planish.ir.text import save
-from planish.ir.types import F32, TensorType
+from planish.ir.types import F32, I8, TensorType
 from planish.passes import all_passes
 
 
@@ -40,6 +42,23 @@ def test_near_misses_are_told_with_the_deepest_reason(planish, model):
     text = planish("passes", "explain", model, "ConstantAfterLayer").out
     assert "the result of conv2d has other uses" in text
     assert "ConstantAfterLayer(conv2d, sub) of fuse: fired 0 times; after simplify,fuse there is no sub" in text
+
+
+def test_a_pass_without_rules_says_what_it_left(planish, tmp_path):
+    """A constant channel that padding meets with another value."""
+    import numpy as np
+
+    x = graph_input("x", TensorType((1, 1, 3, 3), I8))
+    acc = conv2d(x, np.array([2, 0], np.int8).reshape(2, 1, 1, 1), np.array([0, 40], np.int32))
+    y = rescale(acc, *fixed_point(0.5), zero=-128, named="layer")
+    sums = conv2d(y, np.ones((1, 2, 1, 1), np.int8), np.zeros(1, np.int32), pads=(1, 1, 1, 1), input_zero=-128)
+    save(Graph([x], [sums], ["y"]), tmp_path / "model.planish")
+    command = ("passes", "explain", tmp_path / "model.planish", "dead-channels")
+    answer = planish(*command, "--json").json
+    (refused,) = answer["refused"]
+    assert (answer["pass"], answer["applied"], refused["node"]) == ("dead-channels", {}, "layer")
+    assert refused["reason"] == "1: padding lies between: the sum gets something else at the border"
+    assert "padding lies between" in " ".join(planish(*command).out.split())
 
 
 def test_the_passes_before_can_be_chosen(planish, model):

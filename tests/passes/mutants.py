@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
+from unittest import mock
 
 import numpy as np
 
-from planish.ir.graph import apply
+from planish.ir.graph import Node, apply
 from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import add, clip, mul, sub
-from planish.ir.ops.quant import Rescale
-from planish.ir.ops.shape import pad, reshape, slice_, transpose
+from planish.ir.ops.quant import Rescale, RescaleAdd
+from planish.ir.ops.shape import Concat, pad, reshape, slice_, transpose
 from planish.ir.pattern import const, only_use
 from planish.ir.rewrite import Rule, no_match
 from planish.ir.types import NHWC
-from planish.passes import fuse, layout
+from planish.passes import channels, fuse, layout
+from planish.passes import dead_channels as dead
 from planish.passes.base import Changes, Pass, RulePass
 from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.group import Group
@@ -263,6 +265,74 @@ class ZeroPointOff(FoldQuantization):
         return changes
 
 
+class _IgnoresPadding(dead._Round):
+    def share(self, node, ties, which):
+        return super().share(_with(node, pads=(0, 0, 0, 0)), ties, which)
+
+
+class _IgnoresInputZero(dead._Round):
+    def share(self, node, ties, which):
+        return super().share(_with(node, input_zero=0), ties, which)
+
+
+class _IntoTheNextBias(dead._Round):
+    def share(self, node, ties, which):
+        share = super().share(node, ties, which)
+        return share if share is None else np.roll(share, 1)
+
+
+class _OneBranchIsEnough(dead._Round):
+    """Takes a sum for constant where its first operand is."""
+
+    def __init__(self, *given):
+        right = RescaleAdd.bounds
+
+        def bounds(op, a, b):
+            both = right(op, a, b)
+            return replace(both, hi=np.where(a.lo == a.hi, both.lo, both.hi))
+
+        with mock.patch.object(RescaleAdd, "bounds", bounds):
+            super().__init__(*given)
+
+
+class _ForgetsOffsets(dead._Round):
+    """Takes the operands of a concat to stand in the other order, and does not check where labels go."""
+
+    def __init__(self, graph, changes, solver):
+        super().__init__(graph, changes, _OtherWayRound(graph))
+
+    def run(self):
+        with mock.patch.object(channels, "_moves_alike", return_value=True):
+            return super().run()
+
+
+class _OtherWayRound(channels.Solver):
+    def ties(self, node):
+        answers = super().ties(node)
+        if not isinstance(node.op, Concat):
+            return answers
+        return tuple(replace(c, results={p: of[::-1] for p, of in c.results.items()}) for c in answers)
+
+
+def _with(node, **attributes):
+    """The node as it would be with other attributes, where it has them."""
+    known = {k: v for k, v in attributes.items() if k in node.op.attributes()}
+    return Node(node.op.like(**known), node.operands, [v.type for v in node.results], node.loc)
+
+
+@dataclass(frozen=True)
+class WrongChannels(dead.DeadChannels):
+    """Decides in a wrong way which channels are dead, or what becomes of them."""
+
+    round: type = dead._Round
+
+    def run(self, graph, context):
+        changes, solver = Changes(), channels.Solver(graph)
+        while removed := self.round(graph, changes, solver).run():
+            changes.count("channel removed", removed)
+        return changes
+
+
 def of_rules(promised, *wrong):
     """A pass of these rules."""
 
@@ -296,4 +366,8 @@ MUTANTS = {
     "group": [GroupLosesClips()],
     "quantize": [SilentQuantize(calibration="minmax")],
     "fold-quantization": [ZeroPointOff()],
+    "dead-channels": [
+        WrongChannels(round=wrong)
+        for wrong in (_IgnoresPadding, _IgnoresInputZero, _IntoTheNextBias, _OneBranchIsEnough, _ForgetsOffsets)
+    ],
 }  # fmt: skip

@@ -19,7 +19,8 @@ from planish.ir.rewrite import NodeRule, Rule, no_match
 from planish.ir.text import parse_graph
 from planish.ir.types import Sym
 from planish.ir.verifier import verify
-from planish.passes import PASSES
+from planish.passes import PASSES, pass_named
+from planish.passes.dead_channels import DeadChannels
 from planish.passes.decompose import Decompose
 from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.fuse import Fuse
@@ -35,6 +36,7 @@ from planish.testing import (
     check_rule,
     graphs,
     graphs_with,
+    graphs_with_dead_channels,
     quantized_graphs,
     rescaled_twins,
 )
@@ -61,14 +63,18 @@ PROVEN = 500
 
 CHECKED = [
     Simplify(), Fuse(), Layout(), Layout("nchw"), Decompose(), Group(), Quantize(calibration="minmax"),
-    FoldQuantization(),
+    FoldQuantization(), DeadChannels(),
 ]  # fmt: skip
 #: Composite ops in the midst of networks.
 COMPOSITES = graphs_with([of_op(op) for op in BUILT_IN if op.definition is not Op.definition])
 
 
-#: What is drawn for passes that say themselves nothing about the graphs they are for.
-DRAWN = {Layout("nchw"): graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph), Decompose(): COMPOSITES}
+#: What is drawn for passes that find nothing to do in networks as they are.
+DRAWN = {
+    Layout("nchw"): graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph),
+    Decompose(): COMPOSITES,
+    DeadChannels(): graphs_with_dead_channels(),
+}
 
 
 def test_no_pass_is_forgotten():
@@ -125,7 +131,7 @@ def test_rules(title, noted):
     [pytest.param(n, m, id=f"{n}-{i}-{m.name}") for n, ms in MUTANTS.items() for i, m in enumerate(ms)],
 )
 def test_mutants_are_caught(name, mutant, record_property):
-    drawn = {"fold-quantization": quantized_graphs(folded=False), "decompose": COMPOSITES}.get(name)
+    drawn = {"fold-quantization": quantized_graphs(folded=False)}.get(name, DRAWN.get(pass_named(name)()))
     with pytest.raises(Counterexample) as caught:
         check_pass(mutant, drawn, CAUGHT_WITHIN)
     text = str(caught.value)

@@ -127,7 +127,7 @@ def profile(screen: Screen, /, data: str | None, trace: Path | None, **options: 
 @_passes
 @click.pass_obj
 def explain(screen: Screen, /, rule: str, **options: Any) -> int:
-    """Say why RULE did not fire in MODEL, at every node where it might have.
+    """Say why RULE did not fire in MODEL, at every node where it might have; or what a pass left, and why.
 
     The passes before the rule's own are run, or those of --pipeline, and then that one.
     """

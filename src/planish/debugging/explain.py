@@ -1,4 +1,4 @@
-"""`passes explain`: why a rewrite rule did not fire, at every node where it might have."""
+"""`passes explain`: why a rewrite rule did not fire, at every node where it might have; or a pass left something."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..ir.errors import UsageError
 from ..ir.graph import Graph, Node
 from ..ir.pattern import Mismatch, match
 from ..ir.rewrite import NodeRule, NoMatch, Rule
-from ..passes import all_passes
+from ..passes import all_passes, pass_named
 from ..passes.base import Pass
 from ..passes.pipeline import Pipeline, parse_pipeline, run_pipeline
 from ..screen import Column, Screen, counted
@@ -70,12 +70,33 @@ def passes_before(cls: type[Pass]) -> Pipeline:
 
 
 def explain_rule(request: Request, name: str, screen: Screen) -> int:
-    """Run the passes up to the rule's own, and that one; then ask the rule at every node that it left."""
+    """Run the passes up to the rule's own, and that one; then ask the rule at every node that it left.
+
+    Of a pass without rules, what it said about what it left.
+    """
     prefix = request.passes()  # makes the user's own passes known
+    if (cls := pass_named(name)) is not None and not cls.rules:
+        return _explain_pass(request, prefix, cls, screen)
     answers = [_explained(request, prefix, cls, rule) for cls, rule in rules_named(name)]
     screen.result({"rules": answers})
     for answer in answers:
         _show(screen, answer)
+    return 0
+
+
+def _explain_pass(request: Request, prefix: Pipeline | None, cls: type[Pass], screen: Screen) -> int:
+    before, own = _split(passes_before(cls) if prefix is None else prefix, cls)
+    graph = request.graph()
+    changes = run_pipeline(graph, [*before, own], request.context(graph)).steps[-1].changes
+    after = str(Pipeline((*before, own)))
+    rows = [[reason, pattern, at] for (pattern, at), reason in changes.refused.items()]
+    refused = [dict(zip(("reason", "pattern", "node"), row, strict=True)) for row in rows]
+    screen.result({"pass": cls.name, "after": after, "applied": dict(changes.applied), "refused": refused})
+    if not screen.json:
+        did = ", ".join(f"{action} x{times}" for action, times in changes.applied.items()) or "nothing"
+        screen.say(f"{cls.name}: did {did}; after {after} it left {counted(len(rows), 'thing')} for a reason")
+        if rows:
+            screen.table((Column("why not"), Column("what"), Column("at")), rows)
     return 0
 
 

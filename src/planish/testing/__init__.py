@@ -6,12 +6,14 @@ from .kernels import check_kernel
 from .ops import check_op, graph_of, instances
 from .passes import Counterexample, Tally, check_pass, check_rule, graphs_for
 from .patterns import graphs_with
+from .planted import Planted, graphs_with_dead_channels, planted_graphs
 from .quantized import check_quantized
 from .variants import quantized_graphs, rescaled_twins
 
 __all__ = [
     "Counterexample",
     "HypothesisDraw",
+    "Planted",
     "Tally",
     "check_kernel",
     "check_op",
@@ -22,7 +24,9 @@ __all__ = [
     "graphs",
     "graphs_for",
     "graphs_with",
+    "graphs_with_dead_channels",
     "instances",
+    "planted_graphs",
     "quantized_graphs",
     "rescaled_twins",
     "types",

@@ -21,6 +21,7 @@ from ..ir.types import Array, TensorType, converted, dtype_of, static, type_of
 from ..ir.verifier import verify
 from ..passes.decompose import decomposed
 from .draw import HypothesisDraw
+from .ties import check_channels
 
 
 @st.composite
@@ -73,7 +74,8 @@ def _holds(instance: Instance, data: st.DataObject) -> None:
     assert gap is None, f"the text form changes the graph: {gap}"
     assert instance.constants <= set(range(len(instance.operands))), "`constants` names operands that are not there"
     results = _results(instance)
-    _within_bounds(instance, results)
+    _within_bounds(instance, results, data)
+    check_channels(instance, results, errors(instance.op, instance.operands), data)
     _permutes(instance, results, data)
     _defined(graph)
     instance.op.cost(*map(type_of, instance.operands))
@@ -112,8 +114,8 @@ def errors(op: Op, operands: Sequence[Array]) -> tuple[Array, ...]:
     return out if isinstance(out, tuple) else (out,)
 
 
-def _within_bounds(instance: Instance, results: Sequence[Array]) -> None:
-    """Bounds of the result contain it, whether operands are known exactly, by their range, or not at all."""
+def _within_bounds(instance: Instance, results: Sequence[Array], data: st.DataObject) -> None:
+    """Bounds of the result contain it, known exactly, by range, by ranges of slices, or not at all."""
     op = instance.op
     slack = errors(op, instance.operands)
 
@@ -124,11 +126,22 @@ def _within_bounds(instance: Instance, results: Sequence[Array]) -> None:
     def unknown(i: int, x: Array) -> Bounds:
         return Bounds.exactly(x) if i in instance.constants else Bounds.top(type_of(x))
 
-    for knowledge in (ranged, unknown):
+    def exactly(i: int, x: Array) -> Bounds:
+        return Bounds.exactly(x)
+
+    def sliced(i: int, x: Array) -> Bounds:
+        exact = Bounds.exactly(x)
+        if i in instance.constants or not x.size or not x.ndim:
+            return exact
+        axis = data.draw(st.integers(0, x.ndim - 1), "axis whose slices are known")
+        others = [a for a in range(x.ndim) if a != axis]
+        return Bounds(exact.type, *exact.over(others))
+
+    for knowledge in (exactly, ranged, sliced, unknown):
         with np.errstate(all="ignore"):
-            out = op.bounds(*(knowledge(i, x) for i, x in enumerate(instance.operands)))
+            known = [knowledge(i, x) for i, x in enumerate(instance.operands)]
+            out, sums = op.bounds(*known), op.accumulator(*known) is not None
         bounds = out if isinstance(out, tuple) else (out,)
-        sums = op.accumulator(*(knowledge(i, x) for i, x in enumerate(instance.operands))) is not None
         for bound, result, error in zip(bounds, results, slack, strict=True):
             assert bound.type.bare == TensorType(result.shape, bound.type.dtype), f"bounds are of a {bound.type}"
             wide = result.astype(bound.lo.dtype) if result.dtype.kind != "b" else result.astype(np.int64)
