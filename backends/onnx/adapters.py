@@ -259,7 +259,7 @@ def depth_to_space(site: Site, op: DepthToSpace, x: Operand) -> Operand:
 
 @channels_first
 def resize(site: Site, op: ResizeNearest | ResizeLinear, x: Operand) -> Operand:
-    """By scales where ONNX gets the size from them; where they are the sizes' ratios, by sizes."""
+    """By scales where ONNX gets the size from them, by sizes where scales are their ratios; else rows, then columns."""
     if isinstance(op, ResizeLinear):
         require_floats(op, x)
     if site.opset < RESIZE:
@@ -273,10 +273,15 @@ def resize(site: Site, op: ResizeNearest | ResizeLinear, x: Operand) -> Operand:
         attributes["mode"] = "linear"
     if all(tuple(np.floor(have.astype(t) * scales.astype(t))) == op.size for t in (np.float32, np.float64)):
         return site.emit("Resize", x, absent, site.array("scales", np.array([1, 1, *scales], np.float32)), **attributes)
-    if (np.array(op.size, np.float32) / have != scales).any() or not all(isinstance(d, int) for d in x.type.shape):
-        raise RefusedError(f"ONNX has no Resize by {list(op.scales)} from {list(have)} to {list(op.size)} pixels")
-    sizes = site.array("sizes", [*x.type.shape[:2], *op.size])  # type: ignore[list-item]
-    return site.emit("Resize", x, absent, absent, sizes, **attributes)
+    known = [d for d in x.type.shape if isinstance(d, int)]
+    if len(known) == x.type.rank and (np.array(op.size, np.float32) / have == scales).all():
+        sizes = site.array("sizes", [*known[:2], *op.size])
+        return site.emit("Resize", x, absent, absent, sizes, **attributes)
+    if 1.0 in op.scales:
+        raise RefusedError(f"ONNX has no Resize by {list(op.scales)} from {known[-2:]} to {list(op.size)} pixels")
+    rows = op.like(size=(op.size[0], known[-1]), scales=(op.scales[0], 1.0))
+    between = resize(site.of(rows.infer(x.type)), rows, x)
+    return resize(site, op.like(scales=(1.0, op.scales[1])), between)
 
 
 def gather(site: Site, op: Gather, x: Operand) -> Operand:
