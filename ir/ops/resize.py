@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from ..builder import builder
+from ..channels import Channels, tied
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, op, rounding_error, traffic
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
@@ -101,6 +102,12 @@ class Resizing(Op):
         other: Layout = this.layout.other
         return (self.like(layout=other), (None,), perm) if perm == other.to(this.layout) else None
 
+    def channels(self, operands: Sequence[TensorType]) -> tuple[Channels, ...]:
+        this: Any = self
+        axis = this.layout.channel
+        size = operands[0].shape[axis]
+        return (tied([(0, axis)], [(0, axis)], size),) if isinstance(size, int) else ()
+
 
 def _resized(op: Any, x: TensorType) -> TensorType:
     expect(x.rank == 4, "an image has rank 4")
@@ -189,9 +196,9 @@ class ResizeLinear(Resizing):
         return traffic(self, (x,), macs=4 * self.infer(x).size)
 
     def bounds(self, x: Bounds) -> Bounds:
-        if x.type.dtype.is_float:
-            return Bounds(self.infer(x.type), x.lo.min(), x.hi.max())
-        lo, hi = (UNIT * (np.asarray(end, np.int64) - self.input_zero) for end in (x.lo.min(), x.hi.max()))
+        lo, hi = x.over(self.layout.spatial)
+        if x.type.dtype.is_integer:
+            lo, hi = (UNIT * (end.astype(np.int64) - self.input_zero) for end in (lo, hi))
         return Bounds(self.infer(x.type), lo, hi)
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
