@@ -1,157 +1,236 @@
-"""Tilings of a job, lowered and timed with the cycles of their instructions; the fastest is taken."""
+"""Tilings of a group, lowered and timed with the cycles of their instructions; the fastest is taken."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 
-import numpy as np
-
 from ...ir.errors import DoesNotFitError
-from ...ir.graph import Value
+from .bands import Group
+from .floors import floor
 from .isa import Space
-from .jobs import Job, Product
-from .lowering import CHANNEL, Place, Tiling, kind, lower
+from .jobs import Job, Product, kind
+from .lowering import Tiling, lower
 from .machine import Machine
-from .memory import Constants, NoRoomError
-from .schedule import Step, configured, issue_order, synchronized, timeline
+from .memory import Constants, NoRoomError, aligned
+from .timeline import estimate
+from .timing import conv_steps, product_cycles, vector_cycles
+from .worker import Cut, Place
 
 #: Tilings with more tiles than this are not looked at: instructions take memory, too.
 MOST_TILES = 600
 
 
-@dataclass(frozen=True)
-class Bound:
-    """Cycles that no tiling of a job can beat, by what limits them: data, products, and elements of results."""
-
-    memory: int
-    array: int
-    vector: int
-
-    @property
-    def cycles(self) -> int:
-        return max(self.memory, self.array, self.vector)
-
-    @property
-    def limit(self) -> str:
-        """The name of the largest."""
-        return max(("memory", "array", "vector"), key=lambda name: getattr(self, name))
-
-    def __add__(self, other: Bound) -> Bound:
-        return Bound(self.memory + other.memory, self.array + other.array, self.vector + other.vector)
-
-
-def bound(job: Job, machine: Machine) -> Bound:
-    """The roofline of a job: everything moved once at the full rate, every multiplier busy, every lane busy."""
-    rate = {s: machine.region(s).bytes_per_cycle * machine.dma.efficiency for s in (Space.ARENA, Space.CONST)}
-    moved = job.x.size + job.y.size + (job.residual.size if job.residual is not None else 0)
-    how = kind(job)
-    passes = {"pool": prod(job.window), "softmax": 5}.get(how, 1)
-    constants = (
-        job.weights.size * (how in ("conv", "depthwise")) + CHANNEL * job.y.channels if isinstance(job, Product) else 0
-    )
-    memory = moved / rate[Space.ARENA] + constants / rate[Space.CONST]
-    macs = job.macs if how in ("conv", "depthwise") else 0
-    vector = 0 if how == "copy" else job.y.size * passes / machine.post.width
-    return Bound(int(np.ceil(memory)), -(-macs // machine.array.macs), int(np.ceil(vector)))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mapped:
-    """A job with its tiling, and the cycles of the analytic model when it runs alone."""
+    """A group with its tiling, and the cycles of the analytic model when it runs alone."""
 
-    job: Job
+    group: Group
     tiling: Tiling
     cycles: int
-    tried: int
 
 
-def signature(job: Job) -> tuple[object, ...]:
-    """What the search depends on: jobs of equal signature get the same tiling."""
-    views = (job.x, job.y, job.residual)
-    shapes = tuple(None if v is None else (v.height, v.width, v.channels, v.row, v.pixel) for v in views)
-    finish = (job.input_zero != 0, job.finish.table is None) if isinstance(job, Product) else ()
-    return (kind(job), shapes, job.window, job.strides, job.dilations, job.pads, finish)
-
-
-def best(
-    job: Job, machine: Machine, addresses: Mapping[Value, tuple[Space, int]], cache: dict[tuple[object, ...], Mapped]
-) -> Mapped:
-    """The fastest tiling. Raises DoesNotFitError where none fits the local memories."""
-    key = signature(job)
-    if key not in cache:
-        cache[key] = _search(job, machine, addresses)
-    return replace(cache[key], job=job)
-
-
-def _search(job: Job, machine: Machine, addresses: Mapping[Value, tuple[Space, int]]) -> Mapped:
-    """Time tilings in order of their floor until it reaches the best.
-
-    Columns are cut, and blocks are narrower than the array, only where nothing else fits.
-    """
-    found: tuple[int, Tiling] | None = None
-    tried = 0
-    for narrow, columns in product((False, True), _cuts(job.y.width)):
-        tilings = candidates(job, machine, columns, narrow)
-        ordered = sorted((floor(job, t, machine), i, t) for i, t in enumerate(tilings))
-        for least, _, tiling in ordered:
-            if found is not None and least >= found[0]:
-                break
-            place = Place(machine, addresses, Constants(keep=False))
-            try:
-                steps = issue_order(lower(job, tiling, place))
-            except NoRoomError:
+def signature(group: Group, place: Place) -> tuple[object, ...]:
+    """What the search depends on: groups of equal signature, amid the same chunks of `act`, get the same tiling."""
+    jobs = []
+    for i, job in enumerate(group.jobs):
+        views = []
+        for view in (job.x, job.y, job.residual):
+            if view is None:
                 continue
-            tried += 1
-            cycles = estimate(steps, machine)
-            if found is None or cycles < found[0]:
-                found = cycles, tiling
-        if found is not None:
-            return Mapped(job, found[1], found[0], tried)
-    raise DoesNotFitError(
+            kept = place.kept.get(view.value, -1)
+            space = place.addresses[view.value][0]
+            shape = (view.height, view.width, view.channels, view.row, view.pixel)
+            views.append((shape, kept, space, group.producer(view), view.key == job.x.key))
+        finish = (job.input_zero != 0, job.finish.table is None) if isinstance(job, Product) else ()
+        jobs.append(
+            (kind(job), tuple(views), job.window, job.strides, job.dilations, job.pads, finish, group.stored[i])
+        )
+    return (tuple(jobs), tuple(sorted(place.rings[Space.ACT].live.items())))
+
+
+@dataclass
+class Mapper:
+    """Finds tilings, each once."""
+
+    machine: Machine
+    known: dict[tuple[object, ...], tuple[Tiling, int] | DoesNotFitError] = field(default_factory=dict)
+    tried: int = 0
+
+    def best(self, group: Group, place: Place) -> Mapped:
+        """The fastest tiling amid what `place` keeps. Raises DoesNotFitError where none fits the local memories."""
+        key = signature(group, place)
+        if key not in self.known:
+            try:
+                self.known[key] = self._search(group, place)
+            except DoesNotFitError as error:
+                self.known[key] = error
+        found = self.known[key]
+        if isinstance(found, DoesNotFitError):
+            raise found
+        return Mapped(group, *found)
+
+    def _search(self, group: Group, place: Place) -> tuple[Tiling, int]:
+        """Time tilings in order of their floor until it reaches the best.
+
+        Columns are cut, blocks are narrower than the array, and sums are split only where nothing else fits.
+        """
+        found: tuple[int, Tiling] | None = None
+        shortage: NoRoomError | None = None
+        for tilings in stages(group, place):
+            ordered = sorted((floor(group, t, place), i, t) for i, t in enumerate(tilings))
+            for least, _, tiling in ordered:
+                if found is not None and least >= found[0]:
+                    break
+                here = alone(place)
+                try:
+                    tiles = lower(group, tiling, here)
+                except NoRoomError as error:
+                    shortage = error
+                    continue
+                self.tried += 1
+                cycles = estimate(tiles, self.machine)
+                if found is None or cycles < found[0]:
+                    found = cycles, tiling
+            if found is not None:
+                return found[1], found[0]
+        raise _no_tiling(group.jobs[0], self.machine, shortage)
+
+
+def alone(place: Place) -> Place:
+    """A place to try things at: the same is kept, and nothing else is in use."""
+    rings = Place(place.machine, {}, place.constants).rings
+    rings[Space.ACT].live = dict(place.rings[Space.ACT].live)
+    return Place(place.machine, place.addresses, Constants(keep=False), rings, place.kept)
+
+
+def _no_tiling(job: Job, machine: Machine, shortage: NoRoomError | None) -> DoesNotFitError:
+    details = [f"the smallest tile: {shortage}"] if shortage is not None else []
+    return DoesNotFitError(
         f"no tiling of {job.node.op.name} fits the local memories of {machine.name}",
         where=job.node.describe(),
-        details=(str(machine.memories),),
+        details=(*details, str(machine.memories)),
         fix="choose a machine with larger local memories",
     )
 
 
-def estimate(steps: Sequence[Step], machine: Machine) -> int:
-    """Cycles of some steps alone, by the analytic model."""
-    configured(steps)
-    return max(
-        timeline(synchronized(steps), machine.control.dispatch, machine.control.queue, machine.dma.channels), default=0
-    )
+def stages(group: Group, place: Place) -> Iterator[Iterator[Tiling]]:
+    """Sets of tilings, each for where nothing of those before fits; the largest tiles first."""
+    if len(group.jobs) > 1:
+        yield _fused(group, place)
+        return
+    job = group.jobs[0]
+    for narrow, columns in product((False, True), _cuts(job.y.width)):
+        yield _plain(group, place, columns, narrow)
+    if kind(job) in ("conv", "depthwise"):
+        yield from (_split(job, place.machine, columns) for columns in _cuts(job.y.width))
 
 
-def candidates(job: Job, machine: Machine, columns: int, narrow: bool = False) -> Iterator[Tiling]:
-    """Tilings of some width that are worth a look, the largest tiles first. narrow: blocks that leave lanes unused."""
+def _plain(group: Group, place: Place, columns: int, narrow: bool) -> Iterator[Tiling]:
+    """Of one job, of some width. narrow: blocks that leave lanes unused."""
+    job, machine = group.jobs[0], place.machine
     how, y = kind(job), job.y
+    local = job.x.value in place.kept and not group.stored[0]
     shapes = range(len(machine.array.shapes)) if how == "conv" else [0]
-    for shape in shapes:
+    for shape, rows in product(shapes, [y.height] if local and columns == y.width else _cuts(y.height)):
         step = machine.array.shapes[shape].k if how == "conv" else machine.array.depthwise.k
         blocks = _narrow(step) if narrow else _sizes(y.channels, step)
-        if how in ("softmax", "copy", "vector"):
+        if how == "softmax":
             blocks = [y.channels]
-        for rows in _cuts(y.height):
-            for block in blocks:
-                if (-(-y.height // rows)) * (-(-y.width // columns)) * (-(-y.channels // block)) > MOST_TILES:
-                    continue
-                if how == "conv":
-                    yield Tiling(rows, columns, block, y.channels, True, shape)
-                    if block < y.channels:
-                        yield Tiling(rows, columns, block, y.channels, False, shape)
-                else:
-                    for channels in blocks if how in ("depthwise", "pool") else [y.channels]:
-                        if block <= channels:
-                            yield Tiling(rows, columns, block, channels)
+        for block in blocks:
+            if (-(-y.height // rows)) * (-(-y.width // columns)) * (-(-y.channels // block)) > MOST_TILES:
+                continue
+            if how == "conv":
+                residents = (True, False) if block < y.channels else (True,)
+                yield from (
+                    Tiling(rows, columns, (Cut(block, 0, stays, shape),), (True, c))
+                    for stays in residents
+                    for c in _carries(job, rows)
+                )
+            else:
+                for channels in blocks if how != "softmax" else [y.channels]:
+                    if block <= channels and (how in ("depthwise",) or block == channels):
+                        yield from (
+                            Tiling(rows, columns, (Cut(block, channels),), (True, c)) for c in _carries(job, rows)
+                        )
+
+
+def _carries(job: Job, rows: int) -> tuple[bool, ...]:
+    """Whether to keep loaded rows for the next band, where bands share any."""
+    shares = rows < job.y.height and (job.window[0] - 1) * job.dilations[0] + 1 > job.strides[0]
+    return (False, True) if shares else (False,)
+
+
+def _split(job: Job, machine: Machine, columns: int) -> Iterator[Tiling]:
+    """Sums over some input channels or rows of the window at a time; the largest pieces that could fit, and less."""
+    how, y, room = kind(job), job.y, machine.memories
+    step = machine.array.depthwise.k if how == "depthwise" else machine.array.shapes[0].k
+    wide = sorted({*_narrow(step), *_sizes(y.channels, step)} - {0}, reverse=True)
+    for block, rows in product([b for b in wide if b <= y.channels], _cuts(y.height)):
+        if aligned(4 * rows * columns * block) > room.acc:
+            continue
+        for taps in _cuts(job.window[0]):
+            for depth in _halves(job.x.channels) if how == "conv" else [0]:
+                pieces = -(-job.window[0] // taps) * (-(-job.x.channels // depth) if depth else 1)
+                tiles = (-(-y.height // rows)) * (-(-y.width // columns)) * (-(-y.channels // block)) * pieces
+                if (
+                    aligned(block * taps * job.window[1] * (depth or 1)) <= room.wgt
+                    and aligned(rows * columns * (depth or block)) <= room.act
+                    and tiles <= 16 * MOST_TILES
+                ):
+                    yield Tiling(rows, columns, (Cut(block, 0, False, 0, depth, taps),))
+
+
+def _fused(group: Group, place: Place) -> Iterator[Tiling]:
+    """Of several jobs: bands of the last result, as wide as it is, with the channels of each job cut for them."""
+    last = group.jobs[-1].y
+    for rows in _cuts(last.height):
+        if -(-last.height // rows) * len(group.jobs) > MOST_TILES:
+            continue
+        cuts = tuple(_cut(job, max(1, round(rows * job.y.height / last.height)), place.machine) for job in group.jobs)
+        yield from (
+            Tiling(rows, last.width, cuts, carried) for carried in ((True, True), (True, False), (False, False))
+        )
+
+
+def _cut(job: Job, rows: int, machine: Machine) -> Cut:
+    """The shape and block with which so many rows of a job take the array and the post-process unit least time."""
+    how, y = kind(job), job.y
+    if how not in ("conv", "depthwise"):
+        return Cut(y.channels)
+    found: list[tuple[int, int, Cut]] = []
+    for index, shape in enumerate(machine.array.shapes if how == "conv" else [machine.array.depthwise]):
+        steps = (
+            conv_steps(shape, job.window, job.x.channels, job.dilations[1] == 1)
+            if how == "conv"
+            else -(-prod(job.window) // shape.c)
+        )
+        for block in _sizes(y.channels, shape.k):
+            line = aligned(4 * y.width * block)
+            lines = machine.memories.acc // 2 // line or machine.memories.acc // line
+            if not lines:
+                continue
+            passes, blocks = -(-rows // lines), -(-y.channels // block)
+            pixels = -(-rows // passes) * y.width
+            array = product_cycles(machine, shape, block, pixels, steps, 0).cycles * passes * blocks
+            vector = vector_cycles(machine, pixels * block).cycles * passes * blocks
+            found.append((max(array, vector), array + vector, Cut(block, 0, True, index)))
+    return min(found, key=lambda f: f[:2])[2] if found else Cut(1)
 
 
 def _cuts(size: int) -> list[int]:
     """Lengths of equal pieces of `size`, each once, from the whole down."""
     return sorted({-(-size // n) for n in range(1, size + 1)}, reverse=True)
+
+
+def _halves(size: int) -> list[int]:
+    """`size`, and again and again half of it, down to 1."""
+    sizes = [size]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    return sizes
 
 
 def _sizes(channels: int, step: int) -> list[int]:
@@ -167,45 +246,3 @@ def _sizes(channels: int, step: int) -> list[int]:
 def _narrow(step: int) -> list[int]:
     """Powers of two below the array's number of channels."""
     return [1 << i for i in reversed(range((step - 1).bit_length()))]
-
-
-def floor(job: Job, tiling: Tiling, machine: Machine) -> int:
-    """Cycles that a tiling takes at least, counting full tiles alone.
-
-    The busiest of port, array and post-process unit, and what must come before and after it.
-    """
-    how, y, x = kind(job), job.y, job.x
-    per_channel = how != "conv"
-    slices = max(1, y.channels // tiling.channels) if per_channel else 1
-    outputs = min(tiling.channels, y.channels)
-    rows, columns = min(tiling.rows, y.height), min(tiling.columns, y.width)
-    tiles = (y.height // rows) * (y.width // columns)
-    needed = [
-        min((n - 1) * s + (k - 1) * d + 1 - 2 * p, size)
-        for n, s, k, d, p, size in zip(
-            (rows, columns), job.strides, job.window, job.dilations, job.pads, (x.height, x.width), strict=True
-        )
-    ]
-    taken = max(1, needed[0]) * max(1, needed[1]) * (outputs if per_channel else x.channels)
-    rate = machine.region(Space.ARENA).bytes_per_cycle * machine.dma.efficiency
-    weights = job.weights.size if isinstance(job, Product) and how in ("conv", "depthwise") else 0
-    reload = tiles if how == "conv" and not tiling.resident else 1
-    moved = slices * tiles * taken + weights * reload + y.size + (job.residual.size if job.residual else 0)
-    first, last = taken / rate, rows * columns * outputs / rate
-    block = min(tiling.block, outputs)
-    blocks = outputs // block
-    pixels = rows * columns
-    array = vector = 0
-    if how == "conv":
-        shape = machine.array.shapes[tiling.shape]
-        reduction = job.window[0] * -(-job.window[1] * x.channels // shape.c)
-        most = max(pixels // shape.p, -(-shape.k * shape.c // machine.array.weight_port))
-        array = blocks * -(-block // shape.k) * reduction * most
-    elif how == "depthwise":
-        shape = machine.array.depthwise
-        most = max(pixels // shape.p, -(-shape.k * shape.c // machine.array.weight_port))
-        array = blocks * -(-block // shape.k) * -(-prod(job.window) // shape.c) * most
-    if how != "copy":
-        vector = pixels * outputs * (prod(job.window) if how == "pool" else 1) // machine.post.width
-    busiest = slices * tiles * max(array, vector)
-    return int(max(moved / rate, first + busiest + last))

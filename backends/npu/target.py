@@ -15,10 +15,11 @@ from ...runtime.cost import node_cost
 from ...runtime.target import Artifact, Execution, Layer, Limits, Target, Unsupported
 from . import executor, functional, simulator
 from .assembly import disassemble
-from .compiler import Compiled, NpuLayer, arrange, compile_graph
+from .compiler import Compiled, NpuLayer, compile_graph
 from .encoding import decode, encode
+from .jobs import kind
+from .layout import arrange, offsets, restored
 from .linter import prove
-from .lowering import kind
 from .machine import FOLDER, Machine, load_machine, parse_machine
 from .partition import Placement
 from .program import Program
@@ -90,6 +91,7 @@ class NpuTarget(Target):
 
     def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
         layout, machine = arrange(artifact.graph), self._machine(artifact)
+        layout = restored(layout, artifact.facts["offsets"], artifact.facts["arena_bytes"])
         remaining = self.programs(artifact)
         if sum(not r[0].on_host for r in layout.runs) != len(remaining):
             raise ModelError("the programs are not those of the graph", str(artifact.path), "compile the model again")
@@ -109,19 +111,6 @@ class NpuTarget(Target):
         ]
         outputs = {n: np.stack([row[i] for row in rows]) for i, n in enumerate(artifact.graph.output_names)}
         return Execution(outputs, len(rows), cycles=cycles)
-
-
-def layer_cycles(simulation: Simulation) -> dict[int, int]:
-    """Cycles by tag: from the end of the layer before to its own end. They add up to the last layer's end."""
-    last: dict[int, int] = {}
-    for span in simulation.spans:
-        tag = span.command.instruction.tag
-        last[tag] = max(last.get(tag, 0), span.end)
-    shares, before = {}, 0
-    for tag in sorted(last):
-        shares[tag] = max(0, last[tag] - before)
-        before = max(before, last[tag])
-    return shares
 
 
 def _require_fit(target: str, facts: Mapping[str, Any], limits: Limits) -> None:
@@ -147,6 +136,7 @@ def _facts(compiled: Compiled, simulations: list[Simulation]) -> dict[str, Any]:
         "segments": len(programs),
         "instructions": sum(len(p.instructions) for p in programs),
         "arena_bytes": compiled.layout.arena_bytes,
+        "offsets": offsets(compiled.layout),
         "flash_bytes": len(programs[0].constants) if programs else 0,
         "cycles": cycles,
         "microseconds": round(cycles / machine.clock_mhz, 3),
@@ -163,15 +153,11 @@ def _facts(compiled: Compiled, simulations: list[Simulation]) -> dict[str, Any]:
 
 def profile_rows(compiled: Compiled, simulations: list[Simulation]) -> list[dict[str, Any]]:
     """One row per layer on the NPU: cycles simulated and modelled, utilisation, bound, what it waits for, energy."""
-    cycles: dict[int, int] = {}
-    layers: dict[int, simulator.Layer] = {}
-    for simulation in simulations:
-        cycles |= layer_cycles(simulation)
-        layers |= {layer.tag: layer for layer in simulation.layers}
+    layers = {layer.tag: layer for simulation in simulations for layer in simulation.layers}
     macs = compiled.machine.array.macs
     rows = []
     for layer in compiled.layers:
-        found, taken = layers[layer.tag], cycles[layer.tag]
+        found, taken = layers[layer.tag], layers[layer.tag].cycles
         rows.append(
             {
                 "tag": layer.tag,
@@ -179,7 +165,7 @@ def profile_rows(compiled: Compiled, simulations: list[Simulation]) -> list[dict
                 "op": _ops(layer.node),
                 "cycles": taken,
                 "modelled": layer.analytic,
-                "utilisation": round(sum(m.job.macs for m in layer.mapped) / (macs * taken), 4) if taken else 0.0,
+                "utilisation": round(sum(job.macs for job in layer.jobs) / (macs * taken), 4) if taken else 0.0,
                 "bound": layer.bound.cycles,
                 "limit": layer.bound.limit,
                 "stall": found.stall,
@@ -221,12 +207,23 @@ def _ops(node: Node) -> str:
 
 
 def _tiling(layer: NpuLayer) -> str:
-    """How the first job of a layer is computed and cut, in words."""
-    job, t = layer.mapped[0].job, layer.mapped[0].tiling
-    more = f" x{len(layer.mapped)}" if len(layer.mapped) > 1 else ""
+    """How the first job of a layer is computed and cut, in words; and what of it stays in local memory."""
+    job, cut = layer.jobs[0], layer.cut
+    more = f" x{len(layer.jobs)}" if len(layer.jobs) > 1 else ""
     how = kind(job)
-    block = f", {min(t.block, job.y.channels)} channels" if how in ("conv", "depthwise") else ""
-    return f"{how}{more}: {min(t.rows, job.y.height)}x{min(t.columns, job.y.width)}{block}"
+    rows, columns = layer.area
+    size = f"{min(rows, job.y.height)}x{min(columns, job.y.width)}"
+    if len(layer.group) > 1:
+        size = f"fused {layer.group.index(layer.tag) + 1} of {len(layer.group)}"
+    block = f", {min(cut.block, job.y.channels)} channels" if how in ("conv", "depthwise") else ""
+    local = {
+        (False, False): "",
+        (True, False): ", reads",
+        (False, True): ", leaves",
+        (True, True): ", reads and leaves",
+    }
+    stays = f"{local[layer.local]} locally" if any(layer.local) else ""
+    return f"{how}{more}: {size}{block}{stays}"
 
 
 def _layers(compiled: Compiled, facts: Mapping[str, Any]) -> list[Layer]:
@@ -237,7 +234,7 @@ def _layers(compiled: Compiled, facts: Mapping[str, Any]) -> list[Layer]:
         what = f"layer_{i:02d}"
         macs = node_cost(node).macs
         constants = sum(v.type.nbytes for v in node.operands if v.const is not None)
-        live = sum(row.size for row in compiled.layout.memory.rows if row.first <= i <= row.last)
+        live = compiled.layout.live.get(node, 0)
         shape = str(node.results[0].type.bare)
         kernel = _tiling(layer) if layer is not None else "host"
         result.append(Layer(what, _ops(node), str(node.loc), shape, macs, kernel, constants, live))

@@ -1,0 +1,101 @@
+"""Cycles that a tiling takes at least, without lowering it: what orders the search and ends it early."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from .bands import Group, Key
+from .isa import Space
+from .jobs import Job, Product, inputs, kind
+from .jobs import View as Image
+from .lowering import Tiling
+from .machine import Machine
+from .worker import CHANNEL, Cut, Place
+
+
+@dataclass
+class _Work:
+    """Of some job: cycles of the array and of the post-process unit."""
+
+    array: int = 0
+    vector: int = 0
+
+
+def floor(group: Group, tiling: Tiling, place: Place) -> int:
+    """The busiest of ports, array and post-process unit, and what must come before and after it; full tiles alone."""
+    machine = place.machine
+    rates = {s: machine.region(s).bytes_per_cycle * machine.dma.efficiency for s in (Space.ARENA, Space.CONST)}
+    last = group.jobs[-1].y
+    rows, columns = min(tiling.rows, last.height), min(tiling.columns, last.width)
+    tiles = (last.height // rows) * (last.width // columns)
+    moved = dict.fromkeys(rates, 0.0)
+    total, seen = _Work(), set[Key]()
+    for i, (job, cut) in enumerate(zip(group.jobs, tiling.cuts, strict=True)):
+        work = _work(job, cut, tiles, (rows, columns) if len(group.jobs) == 1 else None, machine)
+        total.array += work.array
+        total.vector += work.vector
+        for view in inputs(job):
+            if view.value not in place.kept and group.producer(view) is None and view.key not in seen:
+                seen.add(view.key)
+                moved[place.addresses[view.value][0]] += _taken(job, view, cut, tiling, tiles, len(group.jobs) == 1)
+        moved[Space.ARENA] += job.y.size * group.stored[i]
+        if isinstance(job, Product) and kind(job) in ("conv", "depthwise"):
+            moved[Space.CONST] += job.weights.size * (1 if cut.resident else tiles) + CHANNEL * job.y.channels
+    first, end = 0.0, 0.0
+    if len(group.jobs) == 1:
+        x, channels = group.jobs[0].x, tiling.cuts[0].channels or last.channels
+        depth = x.channels if kind(group.jobs[0]) == "conv" else min(channels, last.channels)
+        if x.value not in place.kept and not tiling.cuts[0].split:
+            first = prod(_needed(group.jobs[0], rows, columns)) * depth / rates[Space.ARENA]
+        end = rows * columns * min(channels, last.channels) * group.stored[0] / rates[Space.ARENA]
+    ports: dict[str, float] = {}
+    for space, nbytes in moved.items():
+        name = machine.region_name(space)
+        ports[name] = ports.get(name, 0.0) + nbytes / rates[space]
+    return int(max(*ports.values(), first + max(total.array, total.vector) + end))
+
+
+def _needed(job: Job, rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of x that a tile needs at least, wherever it lies."""
+    zipped = zip(
+        (rows, columns), job.strides, job.window, job.dilations, job.pads, (job.x.height, job.x.width), strict=True
+    )
+    height, width = (max(1, min((n - 1) * s + (k - 1) * d + 1 - 2 * p, size)) for n, s, k, d, p, size in zipped)
+    return height, width
+
+
+def _taken(job: Job, view: Image, cut: Cut, tiling: Tiling, tiles: int, alone: bool) -> float:
+    """Bytes that are loaded of an image."""
+    if view is not job.x:
+        return view.size
+    once = prod(_needed(job, job.y.height, job.y.width)) * view.channels
+    if not alone or (tiling.carried[1] and tiling.columns >= job.y.width):
+        return once
+    rows, columns = min(tiling.rows, job.y.height), min(tiling.columns, job.y.width)
+    blocks = max(1, job.y.channels // cut.block) if cut.split and kind(job) == "conv" else 1
+    return tiles * prod(_needed(job, rows, columns)) * view.channels * blocks
+
+
+def _work(job: Job, cut: Cut, tiles: int, tile: tuple[int, int] | None, machine: Machine) -> _Work:
+    """tile: rows and columns; None: as many as `tiles` equal bands give."""
+    how, y = kind(job), job.y
+    if how == "copy":
+        return _Work()
+    passes = prod(job.window) if how == "pool" else 1
+    if tile is not None:
+        pixels, count = tile[0] * tile[1], tiles
+    else:
+        pixels, count = y.height * y.width, 1
+    vector = count * pixels * y.channels * passes // machine.post.width
+    if how not in ("conv", "depthwise"):
+        return _Work(0, vector)
+    shape = machine.array.shapes[cut.shape] if how == "conv" else machine.array.depthwise
+    block = min(cut.block, y.channels)
+    if how == "conv":
+        steps = job.window[0] * -(-job.window[1] * job.x.channels // shape.c)
+    else:
+        steps = -(-prod(job.window) // shape.c)
+    entering = -(-shape.k * shape.c // machine.array.weight_port)
+    blocks = (y.channels // block) * -(-block // shape.k)
+    return _Work(count * blocks * steps * max(pixels // shape.p, entering), vector)

@@ -1,0 +1,162 @@
+"""Which jobs of a segment are computed together, and which values stay in local memory: dynamic programming.
+
+From left to right, for each set of values that may lie in `act` between two groups, the cheapest way to get there.
+Costs are those of groups alone, by the analytic model; places are real, so what is chosen can be lowered again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ...ir.errors import DoesNotFitError
+from ...ir.graph import Value
+from .bands import Group
+from .isa import Space
+from .jobs import Job, inputs, kind
+from .lowering import lower
+from .mapper import Mapped, Mapper
+from .memory import Constants, NoRoomError
+from .schedule import Tile
+from .worker import Place
+
+#: Jobs in a group at most.
+LONGEST = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Jobs without the host between them. outside: values that somebody else reads as well."""
+
+    jobs: tuple[Job, ...]
+    outside: Collection[Value]
+
+    def last_use(self) -> dict[Value, int]:
+        """The last job that reads or writes each value."""
+        return {v: i for i, job in enumerate(self.jobs) for v in _values(job)}
+
+    def leaves(self, value: Value, end: int, last: Mapping[Value, int]) -> bool:
+        """Whether a value is of use to anybody but the jobs before `end`."""
+        return last[value] >= end or value in self.outside
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A group with its tiling, and the values that lie in `act` from its begin on."""
+
+    mapped: Mapped
+    keeps: tuple[Value, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Some jobs are done: at what cost, how, and what is where."""
+
+    cycles: int
+    place: Place
+    groups: tuple[Planned, ...] = ()
+
+
+def plan(segment: Segment, mapper: Mapper, addresses: Mapping[Value, tuple[Space, int]], local: bool) -> list[Planned]:
+    """Groups in order. local: whether anything may stay in local memory; else every job is a group of its own.
+
+    Raises DoesNotFitError where a job has no tiling.
+    """
+    count, last = len(segment.jobs), segment.last_use()
+    start = _State(0, Place(mapper.machine, addresses, Constants(keep=False)))
+    states: list[dict[frozenset[Value], _State]] = [{frozenset(): start}, *({} for _ in range(count))]
+    refused: DoesNotFitError | None = None
+    for i in range(count):
+        for state in states[i].values():
+            for group, keeps in _choices(segment, i, last, state.place.kept, local):
+                try:
+                    following = _advance(state, group, keeps, mapper, last, i + len(group.jobs))
+                except NoRoomError:
+                    continue
+                except DoesNotFitError as error:
+                    if len(group.jobs) == 1 and not keeps and not state.place.kept:
+                        refused = error
+                    continue
+                there, kept = states[i + len(group.jobs)], frozenset(following.place.kept)
+                if kept not in there or following.cycles < there[kept].cycles:
+                    there[kept] = following
+        if refused is not None:
+            raise refused
+    return list(min(states[count].values(), key=lambda s: s.cycles).groups)
+
+
+def _advance(
+    state: _State, group: Group, keeps: tuple[Value, ...], mapper: Mapper, last: Mapping[Value, int], end: int
+) -> _State:
+    place = replace(state.place, rings={s: r.copy() for s, r in state.place.rings.items()}, kept=dict(state.place.kept))
+    keep(place, keeps)
+    mapped = mapper.best(group, place)
+    lower(group, mapped.tiling, place)
+    forget(place, last, end)
+    return _State(state.cycles + mapped.cycles, place, (*state.groups, Planned(mapped, keeps)))
+
+
+def keep(place: Place, values: Sequence[Value]) -> None:
+    """Give values a place in `act`. Raises NoRoomError."""
+    for value in values:
+        place.kept[value] = place.rings[Space.ACT].keep(value.type.nbytes)
+
+
+def forget(place: Place, last: Mapping[Value, int], end: int) -> None:
+    """Give back the places of values that no job from `end` on touches."""
+    for value in [v for v in place.kept if last[v] < end]:
+        place.rings[Space.ACT].release(place.kept.pop(value))
+
+
+def tiles(segment: Segment, planned: Sequence[Planned], place: Place) -> list[Tile]:
+    """The tiles of a whole segment."""
+    result: list[Tile] = []
+    end, last = 0, segment.last_use()
+    for p in planned:
+        keep(place, p.keeps)
+        result += lower(p.mapped.group, p.mapped.tiling, place)
+        end += len(p.mapped.group.jobs)
+        forget(place, last, end)
+    return result
+
+
+def _choices(
+    segment: Segment, start: int, last: Mapping[Value, int], kept: Collection[Value], local: bool
+) -> Iterator[tuple[Group, tuple[Value, ...]]]:
+    """Groups that begin at a job, with values that stay from there on."""
+    for count in range(1, min(LONGEST, len(segment.jobs) - start) + 1 if local else 2):
+        jobs = segment.jobs[start : start + count]
+        if count > 1 and not _fusable(segment, start, count, kept):
+            return
+        end = start + count
+        leaving = [v for v in dict.fromkeys(job.y.value for job in jobs) if segment.leaves(v, end, last)]
+        # What was begun elsewhere goes on there.
+        begun = {job.y.value for job in segment.jobs[:start]}
+        read = {view.value for job in segment.jobs[end:] for view in inputs(job)}
+        new = [v for v in leaving if v not in kept and v not in begun and v in read]
+        for keeps in ((), tuple(new)) if new and local else ((),):
+            local_now = {*kept, *keeps}
+            stored = tuple(
+                job.y.value in leaving and (job.y.value not in local_now or job.y.value in segment.outside)
+                for job in jobs
+            )
+            yield Group(jobs, stored), keeps
+
+
+def _fusable(segment: Segment, start: int, count: int, kept: Collection[Value]) -> bool:
+    """Whether consecutive jobs can be computed band by band: the last has to do with those before it."""
+    jobs = segment.jobs[start : start + count]
+    if any(kind(job) in ("copy", "softmax") for job in jobs):
+        return False
+    results = {job.y.value: job.y.key for job in jobs}
+    if len(results) < count or any(v in kept for v in results):
+        return False
+    read = [view for job in jobs for view in inputs(job)]
+    if any(view.value in results and view.key != results[view.value] for view in read):
+        return False
+    before = {view.key for job in jobs[:-1] for view in (*inputs(job), job.y) if view.value not in kept}
+    return any(view.key in before for view in inputs(jobs[-1]))
+
+
+def _values(job: Job) -> list[Value]:
+    return [view.value for view in (job.x, job.y, job.residual) if view is not None]
