@@ -98,6 +98,13 @@ class Image:
     held: list[Area] = field(default_factory=list)
     fresh: list[Area | None] = field(default_factory=list)
 
+    def continues(self, band: int) -> bool:
+        """Whether the band after it holds something that is not new."""
+        if band + 1 == len(self.held):
+            return False
+        held, fresh = self.held[band + 1], self.fresh[band + 1]
+        return fresh is None or fresh.row > held.row
+
 
 @dataclass
 class Bands:

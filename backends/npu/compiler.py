@@ -23,7 +23,7 @@ from .timeline import Timeline, timeline
 from .worker import Cut, Place
 
 #: So many tiles ahead may data be loaded; the fastest is taken.
-AHEAD = (1, 2, 4)
+AHEAD = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,11 +7,12 @@ from math import prod
 
 from .bands import Group, Key
 from .isa import Space
-from .jobs import Job, Product, inputs, kind
+from .jobs import Job, inputs, kind
 from .jobs import View as Image
 from .lowering import Tiling
 from .machine import Machine
-from .worker import CHANNEL, Cut, Place
+from .timing import product_cycles, vector_cycles
+from .worker import Cut, Place, array_steps, constant_bytes, lines_at_once
 
 
 @dataclass
@@ -40,8 +41,7 @@ def floor(group: Group, tiling: Tiling, place: Place) -> int:
                 seen.add(view.key)
                 moved[place.addresses[view.value][0]] += _taken(job, view, cut, tiling, tiles, len(group.jobs) == 1)
         moved[Space.ARENA] += job.y.size * group.stored[i]
-        if isinstance(job, Product) and kind(job) in ("conv", "depthwise"):
-            moved[Space.CONST] += job.weights.size * (1 if cut.resident else tiles) + CHANNEL * job.y.channels
+        moved[Space.CONST] += constant_bytes(job) * (1 if cut.resident else tiles)
     first, end = 0.0, 0.0
     if len(group.jobs) == 1:
         x, channels = group.jobs[0].x, tiling.cuts[0].channels or last.channels
@@ -82,20 +82,19 @@ def _work(job: Job, cut: Cut, tiles: int, tile: tuple[int, int] | None, machine:
     how, y = kind(job), job.y
     if how == "copy":
         return _Work()
-    passes = prod(job.window) if how == "pool" else 1
-    if tile is not None:
-        pixels, count = tile[0] * tile[1], tiles
-    else:
-        pixels, count = y.height * y.width, 1
-    vector = count * pixels * y.channels * passes // machine.post.width
+    if tile is None:
+        tile = max(1, y.height // tiles), y.width
+        tiles = min(tiles, y.height)
+    rows, columns = tile
     if how not in ("conv", "depthwise"):
-        return _Work(0, vector)
-    shape = machine.array.shapes[cut.shape] if how == "conv" else machine.array.depthwise
+        passes = prod(job.window) if how == "pool" else 1
+        return _Work(0, tiles * (machine.post.fill + rows * columns * y.channels * passes // machine.post.width))
     block = min(cut.block, y.channels)
-    if how == "conv":
-        steps = job.window[0] * -(-job.window[1] * job.x.channels // shape.c)
-    else:
-        steps = -(-prod(job.window) // shape.c)
-    entering = -(-shape.k * shape.c // machine.array.weight_port)
-    blocks = (y.channels // block) * -(-block // shape.k)
-    return _Work(count * blocks * steps * max(pixels // shape.p, entering), vector)
+    lines = lines_at_once(machine, columns, block) or 1
+    passes = -(-rows // lines) if not cut.split else 1
+    shape, steps = array_steps(job, cut, machine)
+    pixels = rows // passes * columns
+    array = product_cycles(machine, shape, block, pixels, steps, 0).cycles
+    vector = vector_cycles(machine, pixels * block).cycles
+    count = tiles * (y.channels // block) * passes
+    return _Work(count * array, count * vector)

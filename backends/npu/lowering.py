@@ -142,7 +142,7 @@ class _Lowering:
             return
         image, last = self.bands.images[view.key], self.chunks.get((view.key, band - 1))
         wanted, fresh = image.held[band], image.fresh[band]
-        uses = self.uses(view) + (band + 1 < len(image.held))  # the next band takes rows from here
+        uses = self.uses(view) + image.continues(band)
         if fresh is None:
             if last is not None:
                 last.uses += uses - 1
@@ -150,10 +150,9 @@ class _Lowering:
             return
         held = self.chunk(wanted, view.channels)
         self.chunks[view.key, band] = _Chunk(held, uses)
-        if last is not None:
-            if fresh.row > wanted.row:
-                old = wanted.between(wanted.row, fresh.row)
-                worker.move(tile, held.part(old), last.held.part(old))
+        if last is not None and image.continues(band - 1):
+            old = wanted.between(wanted.row, fresh.row)
+            worker.move(tile, held.part(old), last.held.part(old))
             self.drop(view, band - 1)
 
     def uses(self, view: Image) -> int:

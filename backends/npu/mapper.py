@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
-from math import prod
 
 from ...ir.errors import DoesNotFitError
 from .bands import Group
@@ -15,9 +14,9 @@ from .jobs import Job, Product, kind
 from .lowering import Tiling, lower
 from .machine import Machine
 from .memory import Constants, NoRoomError, aligned
-from .timeline import estimate
-from .timing import conv_steps, product_cycles, vector_cycles
-from .worker import Cut, Place
+from .timeline import busiest, estimate
+from .timing import product_cycles, vector_cycles
+from .worker import Cut, Place, array_steps, constant_bytes, lines_at_once
 
 #: Tilings with more tiles than this are not looked at: instructions take memory, too.
 MOST_TILES = 600
@@ -45,6 +44,7 @@ def signature(group: Group, place: Place) -> tuple[object, ...]:
             shape = (view.height, view.width, view.channels, view.row, view.pixel)
             views.append((shape, kept, space, group.producer(view), view.key == job.x.key))
         finish = (job.input_zero != 0, job.finish.table is None) if isinstance(job, Product) else ()
+        finish = (*finish, constant_bytes(job))
         jobs.append(
             (kind(job), tuple(views), job.window, job.strides, job.dilations, job.pads, finish, group.stored[i])
         )
@@ -89,6 +89,8 @@ class Mapper:
                     tiles = lower(group, tiling, here)
                 except NoRoomError as error:
                     shortage = error
+                    continue
+                if found is not None and busiest(tiles) >= found[0]:
                     continue
                 self.tried += 1
                 cycles = estimate(tiles, self.machine)
@@ -201,16 +203,10 @@ def _cut(job: Job, rows: int, machine: Machine) -> Cut:
     if how not in ("conv", "depthwise"):
         return Cut(y.channels)
     found: list[tuple[int, int, Cut]] = []
-    for index, shape in enumerate(machine.array.shapes if how == "conv" else [machine.array.depthwise]):
-        steps = (
-            conv_steps(shape, job.window, job.x.channels, job.dilations[1] == 1)
-            if how == "conv"
-            else -(-prod(job.window) // shape.c)
-        )
+    for index in range(len(machine.array.shapes)) if how == "conv" else [0]:
+        shape, steps = array_steps(job, Cut(1, shape=index), machine)
         for block in _sizes(y.channels, shape.k):
-            line = aligned(4 * y.width * block)
-            lines = machine.memories.acc // 2 // line or machine.memories.acc // line
-            if not lines:
+            if not (lines := lines_at_once(machine, y.width, block)):
                 continue
             passes, blocks = -(-rows // lines), -(-y.channels // block)
             pixels = -(-rows // passes) * y.width

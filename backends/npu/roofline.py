@@ -8,10 +8,10 @@ from math import ceil, prod
 
 from .bands import Group, Key
 from .isa import Space
-from .jobs import Job, Product, inputs, kind
+from .jobs import Job, inputs, kind
 from .jobs import View as Image
 from .machine import Machine
-from .worker import CHANNEL
+from .worker import constant_bytes
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,7 @@ def _bound(job: Job, machine: Machine, moved: int) -> Bound:
     rate = {s: machine.region(s).bytes_per_cycle * machine.dma.efficiency for s in (Space.ARENA, Space.CONST)}
     how = kind(job)
     passes = {"pool": prod(job.window), "softmax": 5}.get(how, 1)
-    constants = (
-        job.weights.size * (how in ("conv", "depthwise")) + CHANNEL * job.y.channels if isinstance(job, Product) else 0
-    )
-    times = [moved / rate[Space.ARENA], constants / rate[Space.CONST]]
+    times = [moved / rate[Space.ARENA], constant_bytes(job) / rate[Space.CONST]]
     one_port = machine.region_name(Space.ARENA) == machine.region_name(Space.CONST)
     macs = job.macs if how in ("conv", "depthwise") else 0
     vector = 0 if how == "copy" else job.y.size * passes / machine.post.width

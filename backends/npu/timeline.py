@@ -142,6 +142,15 @@ def timeline(schedule: Schedule, machine: Machine) -> Timeline:
     return Timeline(run.clock, run.shares())
 
 
+def busiest(tiles: list[Tile]) -> int:
+    """Cycles of the engine, or the port, that has most to do."""
+    busy: Counter[object] = Counter()
+    for tile in tiles:
+        for step in (*tile.loads, *tile.body):
+            busy[step.region or step.engine] += step.cycles
+    return max(busy.values(), default=0)
+
+
 def estimate(tiles: list[Tile], machine: Machine, ahead: int = 1) -> int:
     """Cycles of some tiles alone."""
     steps = issue_order(tiles, ahead)

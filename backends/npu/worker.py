@@ -35,7 +35,7 @@ from .isa import (
 )
 from .jobs import Finish, Job, Product, Softmax, kind, needs_scale
 from .jobs import View as Image
-from .machine import Machine
+from .machine import ArrayShape, Machine
 from .memory import Constants, NoRoomError, Ring, aligned
 from .program import View
 from .schedule import Step, Tile
@@ -130,6 +130,40 @@ def pieces(size: int, most: int) -> list[Part]:
     return [(first, min(most, size - first)) for first in range(0, size, most)]
 
 
+def uniform_weights(job: Job) -> bool:
+    """Whether all weights are one number, as those of an average are."""
+    return kind(job) == "depthwise" and isinstance(job, Product) and bool(np.all(job.weights == job.weights.flat[0]))
+
+
+def uniform_channels(job: Job) -> bool:
+    """Whether every channel has the same parameters."""
+    if not isinstance(job, Product):
+        return False
+    return all(bool(np.all(a == a[:1])) for a in (job.bias, job.finish.multiplier, job.finish.shift))
+
+
+def constant_bytes(job: Job) -> int:
+    """What a job needs of weights and channel parameters."""
+    if not isinstance(job, Product):
+        return 0
+    weights = job.weights.size if kind(job) in ("conv", "depthwise") else 0
+    return (1 if uniform_weights(job) else weights) + CHANNEL * (1 if uniform_channels(job) else job.y.channels)
+
+
+def lines_at_once(machine: Machine, columns: int, channels: int) -> int:
+    """Rows whose sums fit into half of the accumulators, or, if none does, into all."""
+    line = aligned(4 * columns * channels)
+    return machine.memories.acc // 2 // line or machine.memories.acc // line
+
+
+def array_steps(job: Job, cut: Cut, machine: Machine) -> tuple[ArrayShape, int]:
+    """The array's shape, and its steps per pixel where the columns of x have no gaps."""
+    if kind(job) == "depthwise":
+        return machine.array.depthwise, ceil(prod(job.window) / machine.array.depthwise.c)
+    shape = machine.array.shapes[cut.shape]
+    return shape, conv_steps(shape, job.window, job.x.channels, job.dilations[1] == 1)
+
+
 class Worker:
     """One job (or a slice of its channels): what it puts into tiles."""
 
@@ -145,6 +179,7 @@ class Worker:
         self.table: int | None = None
         self.taken: list[tuple[Ring, int]] = []
         self.prepared = False
+        self.uniform, self.alike = uniform_weights(job), uniform_channels(job)
 
     def take(self, space: Space, nbytes: int) -> int:
         """A chunk that is in use until `release`."""
@@ -205,6 +240,14 @@ class Worker:
             return
         assert isinstance(job, Product)
         wanted = [(b, t, d, b[1] * t[1] * d[1] * job.window[1]) for b in blocks for t, d in reduction]
+        if self.uniform:  # one byte, which views read again and again
+            address, constant = (
+                self.take(Space.WGT, 1),
+                self.place.constants.place(1, job.weights.reshape(-1)[:1].tobytes),
+            )
+            self.weights |= {(b, t, d): address for b, t, d, _ in wanted}
+            self.load_bytes(tile, Space.WGT, address, 1, constant)
+            return
         address = self.take(Space.WGT, sum(aligned(nbytes) for *_, nbytes in wanted))
         for block, taps, depth, nbytes in wanted:
 
@@ -225,7 +268,8 @@ class Worker:
         assert isinstance(job, Product)
         table = job.finish.table
         scaled = self.kind != "copy" and (self.kind != "vector" or needs_scale(job))
-        nbytes = sum(aligned(CHANNEL * n) for _, n in blocks) * scaled + (256 if table is not None else 0)
+        nbytes = sum(aligned(CHANNEL * self.described(n)) for _, n in blocks) * scaled
+        nbytes += 256 if table is not None else 0
         address = self.take(Space.TAB, nbytes) if nbytes else 0
         if table is not None:
             self.table, address = address, address + 256
@@ -233,6 +277,7 @@ class Worker:
             self.load_bytes(tile, Space.TAB, self.table, 256, constant)
         bias = job.bias if self.kind != "vector" else job.bias - job.input_zero
         for first, count in blocks if scaled else []:
+            count = self.described(count)
 
             def pack(first: int = first, count: int = count) -> bytes:
                 finish = replace(job.finish, residual=None).sliced(first, count)
@@ -242,6 +287,10 @@ class Worker:
             constant = self.place.constants.place(CHANNEL * count, pack)
             self.load_bytes(tile, Space.TAB, address, CHANNEL * count, constant)
             address += aligned(CHANNEL * count)
+
+    def described(self, channels: int) -> int:
+        """For how many channels there are parameters: for one, where they are all alike."""
+        return 1 if self.alike else channels
 
     # ---- results
 
@@ -323,11 +372,10 @@ class Worker:
         if self.kind == "vector":
             yield area
             return
-        line = aligned(4 * area.columns * count)
-        there = self.machine.memories[Space.ACC]
-        rows = there // 2 // line or there // line
+        rows = lines_at_once(self.machine, area.columns, count)
         if not rows:
-            raise NoRoomError(f"{line} bytes for the sums of a row", Space.ACC, line, there)
+            needed, there = 4 * area.columns * count, self.machine.memories.acc
+            raise NoRoomError(f"{needed} bytes of sums in acc, which has {there}", Space.ACC, needed, there)
         number = -(-area.rows // rows)
         for first, lines in pieces(area.rows, -(-area.rows // number)):
             yield area.between(area.row + first, area.row + first + lines)
@@ -369,6 +417,8 @@ class Worker:
             shape = self.machine.array.shapes[self.cut.shape]
             seamless = job.dilations[1] == 1 and src.strides[2:] == (depth[1], 1)
             steps = conv_steps(shape, window_size(window), depth[1], seamless)
+        if self.uniform:
+            weights = replace(weights, strides=(0,) * 4)
         cycles = product_cycles(self.machine, shape, block[1], pixels, steps, 0).cycles
         make = Depthwise if self.kind == "depthwise" else Conv
         views = {"dst": sums, "src": src, "weights": weights}
@@ -385,7 +435,7 @@ class Worker:
         extra: tuple[tuple[Space, int, int], ...] = ()
         if first in self.params:
             stages |= Stages.SCALE
-            address, count = self.params[first], src.sizes[3]
+            address, count = self.params[first], self.described(src.sizes[3])
             settings.append(PostScale(params=address, channels=count, zero=finish.zero, lo=finish.lo, hi=finish.hi))
             extra = ((Space.TAB, address, address + CHANNEL * count),)
         if finish.sum is not None and residual is not None:

@@ -190,9 +190,11 @@ def test_layers_whose_weights_fit_for_few_channels_only() -> None:
 def test_a_layer_that_fits_no_tiling_is_an_error() -> None:
     x = graph_input("x", image(1, 1, 1, 6000))
     y = integer_softmax(x, exp_table(0.07))
-    with pytest.raises(DoesNotFitError, match=r"no tiling of integer_softmax fits the local memories of npu:64") as caught:
+    with pytest.raises(
+        DoesNotFitError, match=r"no tiling of integer_softmax fits the local memories of npu:64"
+    ) as caught:
         compile_graph(Graph([x], [y], ["y"]), load_machine("64"))
-    assert "24016 bytes in acc, which has 4096" in caught.value.details[0]
+    assert "6000 bytes in act, which has 5120" in caught.value.details[0]
 
 
 def test_an_arena_that_does_not_fit_is_an_error() -> None:
