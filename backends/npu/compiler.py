@@ -16,11 +16,11 @@ from .machine import Machine
 from .mapper import Mapper
 from .memory import Constants, require_room
 from .partition import Placement
+from .places import Cut, Place
 from .program import Program
 from .roofline import Bound, bounds
 from .schedule import Schedule, Tile, configured, issue_order, program, synchronized
 from .timeline import Timeline, timeline
-from .worker import Cut, Place
 
 #: So many tiles ahead may data be loaded; the fastest is taken.
 AHEAD = (1, 2, 4, 8, 16, 32)

@@ -10,8 +10,8 @@ from ...ir.constant import Const
 from ...ir.evaluate import evaluate_node
 from ...ir.graph import Value
 from ...ir.types import Array, static
-from .compiler import Layout
 from .isa import Space
+from .layout import Layout
 from .program import Program
 
 #: Executes one program on an arena (u8), and returns the arena after it.

@@ -9,10 +9,12 @@ from .bands import Group, Key
 from .isa import Space
 from .jobs import Job, inputs, kind
 from .jobs import View as Image
+from .loading import constant_bytes
 from .lowering import Tiling
 from .machine import Machine
+from .places import Cut, Place
 from .timing import product_cycles, vector_cycles
-from .worker import Cut, Place, array_steps, constant_bytes, lines_at_once
+from .worker import array_steps, lines_at_once
 
 
 @dataclass

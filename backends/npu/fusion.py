@@ -17,8 +17,8 @@ from .jobs import Job, inputs, kind
 from .lowering import lower
 from .mapper import Mapped, Mapper
 from .memory import Constants, NoRoomError
+from .places import Place
 from .schedule import Tile
-from .worker import Place
 
 #: Jobs in a group at most.
 LONGEST = 4

@@ -189,11 +189,11 @@ def placed(job: Job, tag: int, root: Callable[[Value], Value]) -> Job:
     def moved(view: View) -> View:
         return replace(view, value=root(view.value))
 
-    views = {"x": moved(job.x), "y": moved(job.y)}
+    x, y = moved(job.x), moved(job.y)
     if isinstance(job, Product) and job.finish.residual is not None:
         finish = replace(job.finish, residual=moved(job.finish.residual))
-        return replace(job, tag=tag, finish=finish, **views)
-    return replace(job, tag=tag, **views)  # type: ignore[arg-type]
+        return replace(job, tag=tag, finish=finish, x=x, y=y)
+    return replace(job, tag=tag, x=x, y=y)
 
 
 def kind(job: Job) -> str:

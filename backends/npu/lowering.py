@@ -14,9 +14,10 @@ from .bands import Area, Bands, Group, Key, bands
 from .isa import Element, Space
 from .jobs import View as Image
 from .jobs import inputs, kind, sliced
+from .places import Cut, Held, Place
 from .program import View
 from .schedule import Tile
-from .worker import Cut, Held, Place, Worker
+from .worker import Worker
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from .bands import Group
 from .floors import floor
 from .isa import Space
 from .jobs import Job, Product, kind
+from .loading import constant_bytes
 from .lowering import Tiling, lower
 from .machine import Machine
 from .memory import Constants, NoRoomError, aligned
+from .places import Cut, Place
 from .timeline import busiest, estimate
 from .timing import product_cycles, vector_cycles
-from .worker import Cut, Place, array_steps, constant_bytes, lines_at_once
+from .worker import array_steps, lines_at_once
 
 #: Tilings with more tiles than this are not looked at: instructions take memory, too.
 MOST_TILES = 600

@@ -10,8 +10,8 @@ from .bands import Group, Key
 from .isa import Space
 from .jobs import Job, inputs, kind
 from .jobs import View as Image
+from .loading import constant_bytes
 from .machine import Machine
-from .worker import constant_bytes
 
 
 @dataclass(frozen=True)
