@@ -95,8 +95,9 @@ def _work(job: Job, cut: Cut, tiles: int, tile: tuple[int, int] | None, machine:
     lines = lines_at_once(machine, columns, block) or 1
     passes = -(-rows // lines) if not cut.split else 1
     shape, steps = array_steps(job, cut, machine)
+    pieces = -(-job.window[0] // (cut.taps or job.window[0])) * -(-job.x.channels // (cut.depth or job.x.channels))
     pixels = rows // passes * columns
     array = product_cycles(machine, shape, block, pixels, steps, 0).cycles
     vector = vector_cycles(machine, pixels * block).cycles
     count = tiles * (y.channels // block) * passes
-    return _Work(count * array, count * vector)
+    return _Work(count * (array + (pieces - 1) * machine.array.fill), count * vector)

@@ -65,35 +65,41 @@ def plan(segment: Segment, mapper: Mapper, addresses: Mapping[Value, tuple[Space
     count, last = len(segment.jobs), segment.last_use()
     start = _State(0, Place(mapper.machine, addresses, Constants(keep=False)))
     states: list[dict[frozenset[Value], _State]] = [{frozenset(): start}, *({} for _ in range(count))]
-    refused: DoesNotFitError | None = None
-    for i in range(count):
-        for state in states[i].values():
-            for group, keeps in _choices(segment, i, last, state.place.kept, local):
-                try:
-                    following = _advance(state, group, keeps, mapper, last, i + len(group.jobs))
-                except NoRoomError:
-                    continue
-                except DoesNotFitError as error:
-                    if len(group.jobs) == 1 and not keeps and not state.place.kept:
-                        refused = error
-                    continue
-                there, kept = states[i + len(group.jobs)], frozenset(following.place.kept)
-                if kept not in there or following.cycles < there[kept].cycles:
-                    there[kept] = following
-        if refused is not None:
-            raise refused
+    for end in range(1, count + 1):
+        there = states[end]
+        for begin in range(end - 1, max(-1, end - 1 - LONGEST) if local else end - 2, -1):
+            if end - begin > 1 and not _fusable(segment, begin, end):
+                break
+            for state in states[begin].values():
+                for group, keeps in _choices(segment, begin, end, last, state.place.kept, local):
+                    try:
+                        following = _advance(state, group, keeps, mapper, last, there)
+                    except NoRoomError:
+                        continue
+                    except DoesNotFitError:
+                        if len(group.jobs) == 1 and not state.place.kept and not keeps:
+                            raise
+                        continue
+                    if following is not None:
+                        there[frozenset(following.place.kept)] = following
     return list(min(states[count].values(), key=lambda s: s.cycles).groups)
 
 
 def _advance(
-    state: _State, group: Group, keeps: tuple[Value, ...], mapper: Mapper, last: Mapping[Value, int], end: int
-) -> _State:
-    place = replace(state.place, rings={s: r.copy() for s, r in state.place.rings.items()}, kept=dict(state.place.kept))
+    state: _State, group: Group, keeps: tuple[Value, ...], mapper: Mapper, last: Mapping[Value, int],
+    there: Mapping[frozenset[Value], _State],
+) -> _State | None:  # fmt: skip
+    """What follows from a state with one more group; None where others (`there`) reach the same for less."""
+    rings = {s: r.copy() for s, r in state.place.rings.items()}
+    place = replace(state.place, rings=rings, kept=dict(state.place.kept))
     keep(place, keeps)
-    mapped = mapper.best(group, place)
-    lower(group, mapped.tiling, place)
-    forget(place, last, end)
-    return _State(state.cycles + mapped.cycles, place, (*state.groups, Planned(mapped, keeps)))
+    after = replace(place, rings={s: r.copy() for s, r in rings.items()}, kept=dict(place.kept))
+    forget(after, last, sum(len(p.mapped.group.jobs) for p in state.groups) + len(group.jobs))
+    other = there.get(frozenset(after.kept))
+    mapped = mapper.best(group, place, other.cycles - state.cycles if other is not None else None)
+    if mapped is None or (other is not None and state.cycles + mapped.cycles >= other.cycles):
+        return None
+    return _State(state.cycles + mapped.cycles, after, (*state.groups, Planned(mapped, keeps)))
 
 
 def keep(place: Place, values: Sequence[Value]) -> None:
@@ -121,41 +127,34 @@ def tiles(segment: Segment, planned: Sequence[Planned], place: Place) -> list[Ti
 
 
 def _choices(
-    segment: Segment, start: int, last: Mapping[Value, int], kept: Collection[Value], local: bool
+    segment: Segment, begin: int, end: int, last: Mapping[Value, int], kept: Collection[Value], local: bool
 ) -> Iterator[tuple[Group, tuple[Value, ...]]]:
-    """Groups that begin at a job, with values that stay from there on."""
-    for count in range(1, min(LONGEST, len(segment.jobs) - start) + 1 if local else 2):
-        jobs = segment.jobs[start : start + count]
-        if count > 1 and not _fusable(segment, start, count, kept):
-            return
-        end = start + count
-        leaving = [v for v in dict.fromkeys(job.y.value for job in jobs) if segment.leaves(v, end, last)]
-        # What was begun elsewhere goes on there.
-        begun = {job.y.value for job in segment.jobs[:start]}
-        read = {view.value for job in segment.jobs[end:] for view in inputs(job)}
-        new = [v for v in leaving if v not in kept and v not in begun and v in read]
-        for keeps in ((), tuple(new)) if new and local else ((),):
-            local_now = {*kept, *keeps}
-            stored = tuple(
-                job.y.value in leaving and (job.y.value not in local_now or job.y.value in segment.outside)
-                for job in jobs
-            )
-            yield Group(jobs, stored), keeps
+    """The group of some jobs, with values that stay from there on."""
+    jobs = segment.jobs[begin:end]
+    if len(jobs) > 1 and any(job.y.value in kept for job in jobs):
+        return
+    leaving = [v for v in dict.fromkeys(job.y.value for job in jobs) if segment.leaves(v, end, last)]
+    # What was begun elsewhere goes on there.
+    begun = {job.y.value for job in segment.jobs[:begin]}
+    read = {view.value for job in segment.jobs[end:] for view in inputs(job)}
+    new = tuple(v for v in leaving if v not in begun and v in read)
+    for keeps in ((), new) if new and local else ((),):
+        here = {*kept, *keeps}
+        stored = (v in leaving and (v not in here or v in segment.outside) for v in (job.y.value for job in jobs))
+        yield Group(jobs, tuple(stored)), keeps
 
 
-def _fusable(segment: Segment, start: int, count: int, kept: Collection[Value]) -> bool:
-    """Whether consecutive jobs can be computed band by band: the last has to do with those before it."""
-    jobs = segment.jobs[start : start + count]
+def _fusable(segment: Segment, begin: int, end: int) -> bool:
+    """Whether consecutive jobs can be computed band by band: each has to do with those before it."""
+    jobs = segment.jobs[begin:end]
     if any(kind(job) in ("copy", "softmax") for job in jobs):
         return False
     results = {job.y.value: job.y.key for job in jobs}
-    if len(results) < count or any(v in kept for v in results):
-        return False
     read = [view for job in jobs for view in inputs(job)]
-    if any(view.value in results and view.key != results[view.value] for view in read):
+    if len(results) < len(jobs) or any(v.value in results and v.key != results[v.value] for v in read):
         return False
-    before = {view.key for job in jobs[:-1] for view in (*inputs(job), job.y) if view.value not in kept}
-    return any(view.key in before for view in inputs(jobs[-1]))
+    mine = {view.key for job in jobs[1:] for view in (*inputs(job), job.y)}
+    return any(view.key in mine for view in (*inputs(jobs[0]), jobs[0].y))
 
 
 def _values(job: Job) -> list[Value]:

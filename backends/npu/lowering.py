@@ -7,14 +7,15 @@ computes sums while the other's are post-processed; what is between them never l
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from .bands import Area, Bands, Group, Key, bands
 from .isa import Element, Space
+from .jobs import Softmax, inputs, sliced
 from .jobs import View as Image
-from .jobs import inputs, kind, sliced
-from .places import Cut, Held, Place
+from .memory import NoRoomError
+from .places import Cut, Held, Place, pieces
 from .program import View
 from .schedule import Tile
 from .worker import Worker
@@ -35,15 +36,38 @@ class Tiling:
 
 
 def lower(group: Group, tiling: Tiling, place: Place) -> list[Tile]:
-    """The tiles of a group. Raises NoRoomError where the tiling does not fit the local memories."""
+    """The tiles of a group. Raises NoRoomError where the tiling does not fit the local memories.
+
+    Chunks go on behind those of the group before, so that its loads need not wait; where that leaves gaps too small,
+    they begin at the start.
+    """
+    before = {space: ring.copy() for space, ring in place.rings.items()}
+    try:
+        return list(lowered(group, tiling, place))
+    except NoRoomError:
+        place.rings = {space: replace(ring, position=0) for space, ring in before.items()}
+        return list(lowered(group, tiling, place))
+
+
+def lowered(group: Group, tiling: Tiling, place: Place) -> Iterator[Tile]:
+    """The tiles of a group, one after the other."""
     job, cut = group.jobs[0], tiling.cuts[0]
-    if len(group.jobs) > 1 or not job.depthwise or not 0 < cut.channels < job.y.channels or kind(job) == "softmax":
-        return _Lowering(group, tiling, place).tiles()
-    tiles: list[Tile] = []
-    for first in range(0, job.y.channels, cut.channels):
-        part = sliced(job, first, min(cut.channels, job.y.channels - first))  # type: ignore[arg-type]
-        tiles += _Lowering(Group((part,), group.stored), tiling, place).tiles()
-    return tiles
+    parts: list[Group] = [group]
+    if len(group.jobs) == 1 and not isinstance(job, Softmax) and job.depthwise and 0 < cut.channels < job.y.channels:
+        parts = [Group((sliced(job, *part),), group.stored) for part in pieces(job.y.channels, cut.channels)]
+    for part in parts:
+        yield from _Lowering(part, tiling, place).tiles()
+
+
+def count_tiles(group: Group, tiling: Tiling) -> int:
+    """How many tiles `lower` gives."""
+    last, cut = group.jobs[-1].y, tiling.cuts[0]
+    number = -(-last.height // tiling.rows) * -(-last.width // tiling.columns) * len(group.jobs)
+    if len(group.jobs) == 1:
+        number *= -(-last.channels // (cut.channels or last.channels))
+        number *= 1 if cut.resident else len(pieces(min(cut.channels or last.channels, last.channels), cut.block))
+        number *= len(pieces(group.jobs[0].window[0], cut.taps)) * len(pieces(group.jobs[0].x.channels, cut.depth))
+    return number
 
 
 @dataclass
@@ -62,16 +86,14 @@ class _Lowering:
         self.workers = [Worker(job, cut, place) for job, cut in zip(group.jobs, tiling.cuts, strict=True)]
         self.chunks: dict[tuple[Key, int], _Chunk] = {}
 
-    def tiles(self) -> list[Tile]:
+    def tiles(self) -> Iterator[Tile]:
         count = len(self.bands.computed)
-        tiles: list[Tile] = []
         for t in range(count + max(self.levels)):
             for i, level in enumerate(self.levels):
                 if 0 <= t - level < count:
-                    tiles += self.stage(i, t - level)
+                    yield from self.stage(i, t - level)
         for worker in self.workers:
             worker.release()
-        return tiles
 
     def stage(self, i: int, band: int) -> Iterator[Tile]:
         """One job's part of a band."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, islice, product
 
 from ...ir.errors import DoesNotFitError
-from .bands import Group
+from .bands import Area, Group, source
 from .floors import floor
 from .isa import Space
 from .jobs import Job, Product, kind
 from .loading import constant_bytes
-from .lowering import Tiling, lower
+from .lowering import Tiling, count_tiles, lower, lowered
 from .machine import Machine
 from .memory import Constants, NoRoomError, aligned
 from .places import Cut, Place
@@ -22,6 +22,8 @@ from .worker import array_steps, lines_at_once
 
 #: Tilings with more tiles than this are not looked at: instructions take memory, too.
 MOST_TILES = 600
+#: So many tiles are timed; what the others take follows from these.
+SAMPLE = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,52 +57,64 @@ def signature(group: Group, place: Place) -> tuple[object, ...]:
 
 @dataclass
 class Mapper:
-    """Finds tilings, each once."""
+    """Finds tilings, each once. known: what was found, or that nothing takes fewer cycles than some number."""
 
     machine: Machine
-    known: dict[tuple[object, ...], tuple[Tiling, int] | DoesNotFitError] = field(default_factory=dict)
-    tried: int = 0
+    known: dict[tuple[object, ...], tuple[Tiling, int] | DoesNotFitError | int] = field(default_factory=dict)
 
-    def best(self, group: Group, place: Place) -> Mapped:
-        """The fastest tiling amid what `place` keeps. Raises DoesNotFitError where none fits the local memories."""
+    def best(self, group: Group, place: Place, limit: int | None = None) -> Mapped | None:
+        """The fastest tiling amid what `place` keeps; None where none takes fewer cycles than `limit`.
+
+        Raises DoesNotFitError where none fits the local memories.
+        """
         key = signature(group, place)
-        if key not in self.known:
+        found = self.known.get(key, 0)
+        if isinstance(found, int) and (limit is None or found < limit):
             try:
-                self.known[key] = self._search(group, place)
+                found = self._search(group, place, limit)
             except DoesNotFitError as error:
-                self.known[key] = error
-        found = self.known[key]
+                found = error
+            self.known[key] = found
         if isinstance(found, DoesNotFitError):
             raise found
-        return Mapped(group, *found)
+        return Mapped(group, *found) if not isinstance(found, int) else None
 
-    def _search(self, group: Group, place: Place) -> tuple[Tiling, int]:
-        """Time tilings in order of their floor until it reaches the best.
+    def _search(self, group: Group, place: Place, limit: int | None) -> tuple[Tiling, int] | int:
+        """Time tilings in order of their floor until it reaches the best, or the limit, which is returned then.
 
         Columns are cut, blocks are narrower than the array, and sums are split only where nothing else fits.
         """
-        found: tuple[int, Tiling] | None = None
         shortage: NoRoomError | None = None
         for tilings in stages(group, place):
-            ordered = sorted((floor(group, t, place), i, t) for i, t in enumerate(tilings))
-            for least, _, tiling in ordered:
-                if found is not None and least >= found[0]:
+            timed: list[tuple[int, int, Tiling]] = []
+            best = limit
+            for least, i, tiling in sorted((floor(group, t, place), i, t) for i, t in enumerate(tilings)):
+                if best is not None and least >= best:
                     break
-                here = alone(place)
                 try:
-                    tiles = lower(group, tiling, here)
+                    cycles = self._time(group, tiling, place, best)
                 except NoRoomError as error:
                     shortage = error
                     continue
-                if found is not None and busiest(tiles) >= found[0]:
+                if best is None or cycles < best:
+                    timed.append((cycles, i, tiling))
+                    best = cycles
+            for cycles, _, tiling in sorted(timed):
+                try:
+                    lower(group, tiling, alone(place))
+                except NoRoomError:  # it is later tiles that do not fit
                     continue
-                self.tried += 1
-                cycles = estimate(tiles, self.machine)
-                if found is None or cycles < found[0]:
-                    found = cycles, tiling
-            if found is not None:
-                return found[1], found[0]
+                return tiling, cycles
+            if best is not None:
+                return best
         raise _no_tiling(group.jobs[0], self.machine, shortage)
+
+    def _time(self, group: Group, tiling: Tiling, place: Place, best: int | None) -> int:
+        total = count_tiles(group, tiling)
+        tiles = list(islice(lowered(group, tiling, alone(place)), SAMPLE))
+        if best is not None and total <= SAMPLE and (busy := busiest(tiles)) >= best:
+            return busy
+        return estimate(tiles, self.machine, total)
 
 
 def alone(place: Place) -> Place:
@@ -126,10 +140,11 @@ def stages(group: Group, place: Place) -> Iterator[Iterator[Tiling]]:
         yield _fused(group, place)
         return
     job = group.jobs[0]
-    for narrow, columns in product((False, True), _cuts(job.y.width)):
-        yield _plain(group, place, columns, narrow)
-    if kind(job) in ("conv", "depthwise"):
-        yield from (_split(job, place.machine, columns) for columns in _cuts(job.y.width))
+    for columns in _cuts(job.y.width):
+        yield _plain(group, place, columns, narrow=False)
+    for columns in _cuts(job.y.width):
+        split = _split(job, place.machine, columns) if kind(job) in ("conv", "depthwise") else ()
+        yield chain(_plain(group, place, columns, narrow=True), split)
 
 
 def _plain(group: Group, place: Place, columns: int, narrow: bool) -> Iterator[Tiling]:
@@ -168,23 +183,26 @@ def _carries(job: Job, rows: int) -> tuple[bool, ...]:
 
 
 def _split(job: Job, machine: Machine, columns: int) -> Iterator[Tiling]:
-    """Sums over some input channels or rows of the window at a time; the largest pieces that could fit, and less."""
+    """Sums over some rows of the window and some input channels at a time: as many as fit, once and twice."""
     how, y, room = kind(job), job.y, machine.memories
     step = machine.array.depthwise.k if how == "depthwise" else machine.array.shapes[0].k
-    wide = sorted({*_narrow(step), *_sizes(y.channels, step)} - {0}, reverse=True)
-    for block, rows in product([b for b in wide if b <= y.channels], _cuts(y.height)):
-        if aligned(4 * rows * columns * block) > room.acc:
-            continue
-        for taps in _cuts(job.window[0]):
-            for depth in _halves(job.x.channels) if how == "conv" else [0]:
-                pieces = -(-job.window[0] // taps) * (-(-job.x.channels // depth) if depth else 1)
-                tiles = (-(-y.height // rows)) * (-(-y.width // columns)) * (-(-y.channels // block)) * pieces
-                if (
-                    aligned(block * taps * job.window[1] * (depth or 1)) <= room.wgt
-                    and aligned(rows * columns * (depth or block)) <= room.act
-                    and tiles <= 16 * MOST_TILES
-                ):
-                    yield Tiling(rows, columns, (Cut(block, 0, False, 0, depth, taps),))
+    blocks = [b for b in sorted({*_narrow(step), *_sizes(y.channels, step)}) if b <= y.channels]
+    for block, rows, taps, copies in product(blocks, _cuts(y.height), _cuts(job.window[0]), (1, 2)):
+        area, _ = source(job, Area(0, 0, rows, columns), (0, taps))
+        each, pixels = block * taps * job.window[1], area.rows * area.columns
+        if how == "depthwise":
+            depth, pieces = 0, 1
+            fits = aligned(each) * copies <= room.wgt and aligned(pixels * block) * copies <= room.act
+        else:
+            depth = min(
+                room.wgt // copies // each, (room.act // copies - rows * columns * block) // pixels, job.x.channels
+            )
+            depth -= depth % machine.array.shapes[0].c if depth > machine.array.shapes[0].c else 0
+            fits, pieces = depth > 0, -(-job.x.channels // max(depth, 1))
+        tiles = -(-y.height // rows) * -(-y.width // columns) * -(-y.channels // block)
+        pieces *= -(-job.window[0] // taps)
+        if fits and pieces * tiles <= 16 * MOST_TILES and aligned(4 * rows * columns * block) <= room.acc:
+            yield Tiling(rows, columns, (Cut(block, 0, False, 0, depth, taps),))
 
 
 def _fused(group: Group, place: Place) -> Iterator[Tiling]:

@@ -6,6 +6,7 @@ It knows what the simulator knows (in-order engines, queues, semaphores, ports),
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .isa import Engine
@@ -142,7 +143,7 @@ def timeline(schedule: Schedule, machine: Machine) -> Timeline:
     return Timeline(run.clock, run.shares())
 
 
-def busiest(tiles: list[Tile]) -> int:
+def busiest(tiles: Sequence[Tile]) -> int:
     """Cycles of the engine, or the port, that has most to do."""
     busy: Counter[object] = Counter()
     for tile in tiles:
@@ -151,10 +152,18 @@ def busiest(tiles: list[Tile]) -> int:
     return max(busy.values(), default=0)
 
 
-def estimate(tiles: list[Tile], machine: Machine, ahead: int = 1) -> int:
-    """Cycles of some tiles alone."""
-    steps = issue_order(tiles, ahead)
+def estimate(tiles: Sequence[Tile], machine: Machine, total: int) -> int:
+    """Cycles of `total` tiles alone, of which these are the first.
+
+    Those that are left out take as long as the second half of these.
+    """
+    steps = issue_order(tiles)
     configured(steps)
     run = _Run(synchronized(steps), machine)
     run.run()
-    return run.clock
+    if total <= len(tiles):
+        return run.clock
+    half = len(tiles) // 2
+    early = {id(step) for tile in tiles[:half] for step in (*tile.loads, *tile.body)}
+    middle = max(end for step, end in zip(run.steps, run.ends, strict=True) if id(step) in early)
+    return run.clock + (run.clock - middle) * (total - len(tiles)) // (len(tiles) - half)
