@@ -7,21 +7,24 @@ Costs are those of groups alone, by the analytic model; places are real, so what
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...ir.errors import DoesNotFitError
 from ...ir.graph import Value
 from .bands import Group
 from .isa import Space
 from .jobs import Job, inputs, kind
-from .lowering import lower
+from .lowering import count_tiles, lower
 from .mapper import Mapped, Mapper
 from .memory import Constants, NoRoomError
 from .places import Place
 from .schedule import Tile
+from .timeline import estimate
 
 #: Jobs in a group at most.
 LONGEST = 4
+#: Of a group with more tiles than this, it is not asked how much of the next one's loads it hides.
+MOST_TAIL = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +53,15 @@ class Planned:
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Some jobs are done: at what cost, how, and what is where."""
+    """Some jobs are done: at what cost, how, and what is where. tail: the last group's tiles, if they are few,
+    and what they take alone.
+    """
 
     cycles: int
     place: Place
     groups: tuple[Planned, ...] = ()
+    tail: tuple[Tile, ...] = ()
+    alone: int = 0
 
 
 def plan(segment: Segment, mapper: Mapper, addresses: Mapping[Value, tuple[Space, int]], local: bool) -> list[Planned]:
@@ -73,7 +80,7 @@ def plan(segment: Segment, mapper: Mapper, addresses: Mapping[Value, tuple[Space
             for state in states[begin].values():
                 for group, keeps in _choices(segment, begin, end, last, state.place.kept, local):
                     try:
-                        following = _advance(state, group, keeps, mapper, last, there)
+                        following = _advance(state, group, keeps, mapper, last, end, there)
                     except NoRoomError:
                         continue
                     except DoesNotFitError:
@@ -86,20 +93,32 @@ def plan(segment: Segment, mapper: Mapper, addresses: Mapping[Value, tuple[Space
 
 
 def _advance(
-    state: _State, group: Group, keeps: tuple[Value, ...], mapper: Mapper, last: Mapping[Value, int],
+    state: _State, group: Group, keeps: tuple[Value, ...], mapper: Mapper, last: Mapping[Value, int], end: int,
     there: Mapping[frozenset[Value], _State],
 ) -> _State | None:  # fmt: skip
     """What follows from a state with one more group; None where others (`there`) reach the same for less."""
-    rings = {s: r.copy() for s, r in state.place.rings.items()}
-    place = replace(state.place, rings=rings, kept=dict(state.place.kept))
+    place = state.place.copy()
     keep(place, keeps)
-    after = replace(place, rings={s: r.copy() for s, r in rings.items()}, kept=dict(place.kept))
-    forget(after, last, sum(len(p.mapped.group.jobs) for p in state.groups) + len(group.jobs))
-    other = there.get(frozenset(after.kept))
-    mapped = mapper.best(group, place, other.cycles - state.cycles if other is not None else None)
-    if mapped is None or (other is not None and state.cycles + mapped.cycles >= other.cycles):
+    kept = [v for v in place.kept if last[v] >= end]
+    other = there.get(frozenset(kept))
+    # What of it the group before hides is not known yet; that is less than the whole of the one before.
+    limit = other.cycles - state.cycles + state.alone if other is not None else None
+    mapped = mapper.best(group, place, limit)
+    if mapped is None:
         return None
-    return _State(state.cycles + mapped.cycles, after, (*state.groups, Planned(mapped, keeps)))
+    tail: tuple[Tile, ...] = ()
+    hidden = 0
+    if count_tiles(group, mapped.tiling) <= MOST_TAIL:
+        tail = tuple(lower(group, mapped.tiling, place))
+        if state.tail:
+            machine = place.machine
+            together = (*state.tail, *tail)
+            hidden = state.alone + mapped.cycles - estimate(together, machine, len(together))
+    forget(place, last, end)
+    total = state.cycles + mapped.cycles - hidden
+    if other is not None and total >= other.cycles:
+        return None
+    return _State(total, place, (*state.groups, Planned(mapped, keeps)), tail, mapped.cycles if tail else 0)
 
 
 def keep(place: Place, values: Sequence[Value]) -> None:

@@ -54,6 +54,11 @@ class Place:
             local = (Space.ACT, Space.WGT, Space.ACC, Space.TAB)
             self.rings = {s: Ring(s, self.machine.memories[s]) for s in local}
 
+    def copy(self) -> Place:
+        """The same, to try things at."""
+        rings = {space: ring.copy() for space, ring in self.rings.items()}
+        return replace(self, rings=rings, kept=dict(self.kept))
+
     def external(self, image: Image, area: Area, channels: Part | None = None) -> View:
         """A rectangle of an image in its external memory."""
         space, address = self.addresses[image.value]
