@@ -35,20 +35,25 @@ def floor(group: Group, tiling: Tiling, place: Place) -> int:
     moved = dict.fromkeys(rates, 0.0)
     total, seen = _Work(), set[Key]()
     for i, (job, cut) in enumerate(zip(group.jobs, tiling.cuts, strict=True)):
-        work = _work(job, cut, tiles, (rows, columns) if len(group.jobs) == 1 else None, machine)
-        total.array += work.array
-        total.vector += work.vector
+        for height, n in _sizes(job.y.height, rows if len(group.jobs) == 1 else max(1, job.y.height // tiles)):
+            for width, m in _sizes(job.y.width, columns if len(group.jobs) == 1 else job.y.width):
+                work = _work(job, cut, height, width, machine)
+                total.array += n * m * work.array
+                total.vector += n * m * work.vector
+        slices = max(1, job.y.channels // (cut.channels or job.y.channels))
         for view in inputs(job):
             if view.value not in place.kept and group.producer(view) is None and view.key not in seen:
                 seen.add(view.key)
-                moved[place.addresses[view.value][0]] += _taken(job, view, cut, tiling, tiles, len(group.jobs) == 1)
-        moved[Space.ARENA] += job.y.size * group.stored[i]
+                space = place.addresses[view.value][0]
+                taken = _taken(job, view, cut, tiling, tiles if len(group.jobs) == 1 else 1)
+                moved[space] += taken * _waste(view, slices if job.depthwise or view is not job.x else 1, space, place)
+        moved[Space.ARENA] += job.y.size * group.stored[i] * _waste(job.y, slices, Space.ARENA, place)
         moved[Space.CONST] += constant_bytes(job) * (1 if cut.resident else tiles)
     first, end = 0.0, 0.0
     if len(group.jobs) == 1:
         x, channels = group.jobs[0].x, tiling.cuts[0].channels or last.channels
         depth = x.channels if kind(group.jobs[0]) == "conv" else min(channels, last.channels)
-        if x.value not in place.kept and not tiling.cuts[0].split:
+        if x.value not in place.kept and not tiling.cuts[0].split and not tiling.pinned:
             first = prod(_needed(group.jobs[0], rows, columns)) * depth / rates[Space.ARENA]
         end = rows * columns * min(channels, last.channels) * group.stored[0] / rates[Space.ARENA]
     ports: dict[str, float] = {}
@@ -67,30 +72,43 @@ def _needed(job: Job, rows: int, columns: int) -> tuple[int, int]:
     return height, width
 
 
-def _taken(job: Job, view: Image, cut: Cut, tiling: Tiling, tiles: int, alone: bool) -> float:
+def _taken(job: Job, view: Image, cut: Cut, tiling: Tiling, tiles: int) -> int:
     """Bytes that are loaded of an image."""
     if view is not job.x:
         return view.size
-    once = prod(_needed(job, job.y.height, job.y.width)) * view.channels
-    if not alone or (tiling.carried[1] and tiling.columns >= job.y.width):
+    if tiling.pinned:
+        return view.value.type.nbytes
+    again = 1
+    if kind(job) == "conv":  # for all blocks, or all slices, of output channels
+        again = max(1, job.y.channels // (cut.block if cut.split else cut.channels or job.y.channels))
+    once = prod(_needed(job, job.y.height, job.y.width)) * view.channels * again
+    if tiles == 1 or (tiling.carried[1] and tiling.columns >= job.y.width):
         return once
     rows, columns = min(tiling.rows, job.y.height), min(tiling.columns, job.y.width)
-    blocks = max(1, job.y.channels // cut.block) if cut.split and kind(job) == "conv" else 1
-    return tiles * prod(_needed(job, rows, columns)) * view.channels * blocks
+    return tiles * prod(_needed(job, rows, columns)) * view.channels * again
 
 
-def _work(job: Job, cut: Cut, tiles: int, tile: tuple[int, int] | None, machine: Machine) -> _Work:
-    """tile: rows and columns; None: as many as `tiles` equal bands give."""
+def _waste(view: Image, slices: int, space: Space, place: Place) -> float:
+    """How many bytes move for each that is wanted, where pixels are moved by slices of their channels."""
+    channels = max(1, view.channels // slices)
+    burst = place.machine.region(space).burst
+    return -(-channels // burst) * burst / channels if slices > 1 and view.width * view.height > 1 else 1.0
+
+
+def _sizes(length: int, piece: int) -> list[tuple[int, int]]:
+    """Pieces of a length, and how many there are of each."""
+    whole, rest = divmod(length, piece)
+    return [(piece, whole)] + [(rest, 1)] * (rest > 0)
+
+
+def _work(job: Job, cut: Cut, rows: int, columns: int, machine: Machine) -> _Work:
+    """Of one tile."""
     how, y = kind(job), job.y
     if how == "copy":
         return _Work()
-    if tile is None:
-        tile = max(1, y.height // tiles), y.width
-        tiles = min(tiles, y.height)
-    rows, columns = tile
     if how not in ("conv", "depthwise"):
         passes = prod(job.window) if how == "pool" else 1
-        return _Work(0, tiles * (machine.post.fill + rows * columns * y.channels * passes // machine.post.width))
+        return _Work(0, machine.post.fill + rows * columns * y.channels * passes // machine.post.width)
     block = min(cut.block, y.channels)
     lines = lines_at_once(machine, columns, block) or 1
     passes = -(-rows // lines) if not cut.split else 1
@@ -99,5 +117,5 @@ def _work(job: Job, cut: Cut, tiles: int, tile: tuple[int, int] | None, machine:
     pixels = rows // passes * columns
     array = product_cycles(machine, shape, block, pixels, steps, 0).cycles
     vector = vector_cycles(machine, pixels * block).cycles
-    count = tiles * (y.channels // block) * passes
+    count = y.channels // block * passes
     return _Work(count * (array + (pieces - 1) * machine.array.fill), count * vector)

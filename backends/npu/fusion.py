@@ -53,8 +53,9 @@ class Planned:
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Some jobs are done: at what cost, how, and what is where. tail: the last group's tiles, if they are few,
-    and what they take alone.
+    """Some jobs are done: at what cost, how, and what is where.
+
+    tail: the last group's tiles, if they are few; alone: what they take by themselves.
     """
 
     cycles: int

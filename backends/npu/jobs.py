@@ -173,8 +173,8 @@ def inputs(job: Job) -> tuple[View, ...]:
 
 
 def sliced(job: Product | MaxPool, first: int, count: int) -> Product | MaxPool:
-    """Some channels of a job that computes each channel from the same one."""
-    x, y = job.x.sliced(first, count), job.y.sliced(first, count)
+    """Some output channels of a job."""
+    x, y = job.x.sliced(first, count) if job.depthwise else job.x, job.y.sliced(first, count)
     if isinstance(job, MaxPool):
         return replace(job, x=x, y=y)
     some = slice(first, first + count)

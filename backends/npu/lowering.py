@@ -12,8 +12,9 @@ from math import prod
 
 from .bands import Area, Bands, Group, Key, bands
 from .isa import Element, Space
-from .jobs import Softmax, inputs, sliced
+from .jobs import Job, Softmax, inputs, sliced
 from .jobs import View as Image
+from .loading import Loader
 from .memory import NoRoomError
 from .places import Cut, Held, Place, pieces
 from .program import View
@@ -26,13 +27,14 @@ class Tiling:
     """How a group is computed: rows x columns of its last result at a time; a cut for each of its jobs.
 
     carried: whether rows that the next band needs as well stay, of results and of what is loaded; else they are
-    computed or loaded again.
+    computed or loaded again. pinned: the image that a single job reads is loaded as a whole before anything else.
     """
 
     rows: int
     columns: int
     cuts: tuple[Cut, ...]
     carried: tuple[bool, bool] = (True, False)
+    pinned: bool = False
 
 
 def lower(group: Group, tiling: Tiling, place: Place) -> list[Tile]:
@@ -41,11 +43,11 @@ def lower(group: Group, tiling: Tiling, place: Place) -> list[Tile]:
     Chunks go on behind those of the group before, so that its loads need not wait; where that leaves gaps too small,
     they begin at the start.
     """
-    before = {space: ring.copy() for space, ring in place.rings.items()}
+    before = place.copy()
     try:
         return list(lowered(group, tiling, place))
     except NoRoomError:
-        place.rings = {space: replace(ring, position=0) for space, ring in before.items()}
+        place.kept, place.rings = before.kept, {s: replace(ring, position=0) for s, ring in before.rings.items()}
         return list(lowered(group, tiling, place))
 
 
@@ -53,10 +55,24 @@ def lowered(group: Group, tiling: Tiling, place: Place) -> Iterator[Tile]:
     """The tiles of a group, one after the other."""
     job, cut = group.jobs[0], tiling.cuts[0]
     parts: list[Group] = [group]
-    if len(group.jobs) == 1 and not isinstance(job, Softmax) and job.depthwise and 0 < cut.channels < job.y.channels:
+    if len(group.jobs) == 1 and not isinstance(job, Softmax) and 0 < cut.channels < job.y.channels:
         parts = [Group((sliced(job, *part),), group.stored) for part in pieces(job.y.channels, cut.channels)]
+    if tiling.pinned:
+        yield _pin(job, cut, place)
     for part in parts:
         yield from _Lowering(part, tiling, place).tiles()
+    if tiling.pinned:
+        place.rings[Space.ACT].release(place.kept.pop(job.x.value))
+
+
+def _pin(job: Job, cut: Cut, place: Place) -> Tile:
+    """Load all bytes of the value that a job reads."""
+    value, tile = job.x.value, Tile()
+    place.kept[value] = place.rings[Space.ACT].keep(value.type.nbytes)
+    everything = Image.whole(value, (1, 1, value.type.nbytes))
+    area = Area(0, 0, 1, 1)
+    Loader(job, cut, place).load(tile, place.local(everything).part(area), place.external(everything, area))
+    return tile
 
 
 def count_tiles(group: Group, tiling: Tiling) -> int:
@@ -66,6 +82,7 @@ def count_tiles(group: Group, tiling: Tiling) -> int:
     if len(group.jobs) == 1:
         number *= -(-last.channels // (cut.channels or last.channels))
         number *= 1 if cut.resident else len(pieces(min(cut.channels or last.channels, last.channels), cut.block))
+        number += tiling.pinned
         number *= len(pieces(group.jobs[0].window[0], cut.taps)) * len(pieces(group.jobs[0].x.channels, cut.depth))
     return number
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, product
 
@@ -24,6 +24,8 @@ from .worker import array_steps, lines_at_once
 MOST_TILES = 600
 #: So many tiles are timed; what the others take follows from these.
 SAMPLE = 40
+#: After so many tilings none of which was better than those before, the search ends.
+PATIENCE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +89,19 @@ class Mapper:
         shortage: NoRoomError | None = None
         for tilings in stages(group, place):
             timed: list[tuple[int, int, Tiling]] = []
-            best = limit
+            best, vain = limit, 0
             for least, i, tiling in sorted((floor(group, t, place), i, t) for i, t in enumerate(tilings)):
-                if best is not None and least >= best:
+                if best is not None and (least >= best or vain == PATIENCE):
                     break
                 try:
                     cycles = self._time(group, tiling, place, best)
                 except NoRoomError as error:
                     shortage = error
                     continue
+                vain += 1
                 if best is None or cycles < best:
                     timed.append((cycles, i, tiling))
-                    best = cycles
+                    best, vain = cycles, 0
             for cycles, _, tiling in sorted(timed):
                 try:
                     lower(group, tiling, alone(place))
@@ -151,29 +154,35 @@ def _plain(group: Group, place: Place, columns: int, narrow: bool) -> Iterator[T
     """Of one job, of some width. narrow: blocks that leave lanes unused."""
     job, machine = group.jobs[0], place.machine
     how, y = kind(job), job.y
-    local = job.x.value in place.kept and not group.stored[0]
+    local = job.x.value in place.kept
+    pins = (
+        (False,)
+        if local or how == "softmax" or not 0 < job.x.value.type.nbytes <= machine.memories.act
+        else (False, True)
+    )
     shapes = range(len(machine.array.shapes)) if how == "conv" else [0]
-    for shape, rows in product(shapes, [y.height] if local and columns == y.width else _cuts(y.height)):
+    rows_of = [y.height] if local and not group.stored[0] and columns == y.width else _cuts(y.height)
+    for shape, rows in product(shapes, rows_of):
         step = machine.array.shapes[shape].k if how == "conv" else machine.array.depthwise.k
         blocks = _narrow(step) if narrow else _sizes(y.channels, step)
-        if how == "softmax":
-            blocks = [y.channels]
-        for block in blocks:
-            if (-(-y.height // rows)) * (-(-y.width // columns)) * (-(-y.channels // block)) > MOST_TILES:
-                continue
-            if how == "conv":
-                residents = (True, False) if block < y.channels else (True,)
-                yield from (
-                    Tiling(rows, columns, (Cut(block, 0, stays, shape),), (True, c))
-                    for stays in residents
-                    for c in _carries(job, rows)
-                )
-            else:
-                for channels in blocks if how != "softmax" else [y.channels]:
-                    if block <= channels and (how in ("depthwise",) or block == channels):
-                        yield from (
-                            Tiling(rows, columns, (Cut(block, channels),), (True, c)) for c in _carries(job, rows)
-                        )
+        for cut in _channel_cuts(how, y.channels, [y.channels] if how == "softmax" else blocks, shape):
+            slices = -(-y.channels // (cut.channels or y.channels))
+            for pinned, carried in product(pins if slices > 1 else (False,), _carries(job, rows)):
+                tiling = Tiling(rows, columns, (cut,), (True, carried and not pinned), pinned)
+                if count_tiles(group, tiling) <= MOST_TILES:
+                    yield tiling
+
+
+def _channel_cuts(how: str, outputs: int, blocks: Sequence[int], shape: int) -> Iterator[Cut]:
+    """With weights that stay, that come again for each tile, or that stay for some channels while all tiles pass."""
+    for block in blocks:
+        if how == "conv":
+            yield Cut(block, 0, True, shape)
+            if block < outputs:
+                yield Cut(block, 0, False, shape)
+        for channels in blocks if how == "depthwise" else [block]:
+            if block <= channels and (how != "conv" or channels < outputs):
+                yield Cut(block, channels, True, shape)
 
 
 def _carries(job: Job, rows: int) -> tuple[bool, ...]:
