@@ -47,12 +47,13 @@ class NpuLayer:
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A model for a machine: a program for each run on the NPU, None for a host step; layers in order."""
+    """A model for a machine: a program for each run on the NPU, None for a host step; layers and groups in order."""
 
     machine: Machine
     layout: Layout
     programs: tuple[Program | None, ...]
     layers: tuple[NpuLayer, ...]
+    plans: tuple[Planned, ...]
 
 
 def compile_graph(graph: Graph, machine: Machine) -> Compiled:
@@ -77,7 +78,8 @@ def compile_graph(graph: Graph, machine: Machine) -> Compiled:
     require_room(layout.arena_bytes, len(data), machine)
     final = tuple(Program(p, data, layout.arena_bytes) if p is not None else None for p in programs)
     layers = tuple(layer for s in segments if s is not None for layer in s.layers())
-    return Compiled(machine, layout, final, layers)
+    plans = tuple(p for s in segments if s is not None for p in s.planned)
+    return Compiled(machine, layout, final, layers, plans)
 
 
 def _require_weights(layout: Layout, machine: Machine) -> None:

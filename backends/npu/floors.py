@@ -46,9 +46,10 @@ def floor(group: Group, tiling: Tiling, place: Place) -> int:
                 seen.add(view.key)
                 space = place.addresses[view.value][0]
                 taken = _taken(job, view, cut, tiling, tiles if len(group.jobs) == 1 else 1)
-                moved[space] += taken * _waste(view, slices if job.depthwise or view is not job.x else 1, space, place)
+                sliced = view is not job.x or (job.depthwise and not tiling.pinned)
+                moved[space] += taken * _waste(view, slices if sliced else 1, space, place)
         moved[Space.ARENA] += job.y.size * group.stored[i] * _waste(job.y, slices, Space.ARENA, place)
-        moved[Space.CONST] += constant_bytes(job) * (1 if cut.resident else tiles)
+        moved[Space.CONST] += sum(constant_bytes(job)) * (1 if cut.resident else tiles)
     first, end = 0.0, 0.0
     if len(group.jobs) == 1:
         x, channels = group.jobs[0].x, tiling.cuts[0].channels or last.channels

@@ -41,12 +41,12 @@ def uniform_channels(job: Job) -> bool:
     return all(bool(np.all(a == a[:1])) for a in (job.bias, job.finish.multiplier, job.finish.shift))
 
 
-def constant_bytes(job: Job) -> int:
-    """What a job needs of weights and channel parameters."""
+def constant_bytes(job: Job) -> tuple[int, int]:
+    """What a job needs of weights, and of channel parameters."""
     if not isinstance(job, Product):
-        return 0
+        return 0, 0
     weights = job.weights.size if kind(job) in ("conv", "depthwise") else 0
-    return (1 if uniform_weights(job) else weights) + CHANNEL * (1 if uniform_channels(job) else job.y.channels)
+    return 1 if uniform_weights(job) else weights, CHANNEL * (1 if uniform_channels(job) else job.y.channels)
 
 
 class Loader:
@@ -84,7 +84,7 @@ class Loader:
     def transfer(self, make: type[Instruction], dst: View, src: View) -> Step:
         external = src if make is Load else dst
         if max(*dst.sizes, *src.sizes) > LARGEST or max(*dst.strides, *src.strides) >= FARTHEST:
-            raise NoRoomError("a size or stride that no instruction can hold")
+            raise NoRoomError("a size or stride that no instruction can hold", needed=1 << 62)
         work = transfer_cycles(self.machine, external.space, *external.rows)
         region = self.machine.region_name(external.space)
         return Step(make, {"dst": dst, "src": src}, work.cycles, self.tag, work.latency, region)

@@ -50,7 +50,7 @@ def signature(group: Group, place: Place) -> tuple[object, ...]:
             shape = (view.height, view.width, view.channels, view.row, view.pixel)
             views.append((shape, kept, space, group.producer(view), view.key == job.x.key))
         finish = (job.input_zero != 0, job.finish.table is None) if isinstance(job, Product) else ()
-        finish = (*finish, constant_bytes(job))
+        finish = (*finish, *constant_bytes(job))
         jobs.append(
             (kind(job), tuple(views), job.window, job.strides, job.dilations, job.pads, finish, group.stored[i])
         )
@@ -96,7 +96,7 @@ class Mapper:
                 try:
                     cycles = self._time(group, tiling, place, best)
                 except NoRoomError as error:
-                    shortage = error
+                    shortage = min(shortage or error, error, key=lambda e: e.needed / max(e.there, 1))
                     continue
                 vain += 1
                 if best is None or cycles < best:
@@ -124,11 +124,11 @@ def alone(place: Place) -> Place:
     """A place to try things at: the same is kept, and nothing else is in use."""
     rings = Place(place.machine, {}, place.constants).rings
     rings[Space.ACT].live = dict(place.rings[Space.ACT].live)
-    return Place(place.machine, place.addresses, Constants(keep=False), rings, place.kept)
+    return Place(place.machine, place.addresses, Constants(keep=False), rings, dict(place.kept))
 
 
 def _no_tiling(job: Job, machine: Machine, shortage: NoRoomError | None) -> DoesNotFitError:
-    details = [f"the smallest tile: {shortage}"] if shortage is not None else []
+    details = [f"the tile that comes closest takes {shortage}"] if shortage is not None else []
     return DoesNotFitError(
         f"no tiling of {job.node.op.name} fits the local memories of {machine.name}",
         where=job.node.describe(),
@@ -217,6 +217,8 @@ def _split(job: Job, machine: Machine, columns: int) -> Iterator[Tiling]:
 def _fused(group: Group, place: Place) -> Iterator[Tiling]:
     """Of several jobs: bands of the last result, as wide as it is, with the channels of each job cut for them."""
     last = group.jobs[-1].y
+    if sum(constant_bytes(job)[0] for job in group.jobs) > place.machine.memories.wgt:
+        return
     for rows in _cuts(last.height):
         if -(-last.height // rows) * len(group.jobs) > MOST_TILES:
             continue

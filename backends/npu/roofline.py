@@ -56,7 +56,7 @@ def _bound(job: Job, machine: Machine, moved: int) -> Bound:
     rate = {s: machine.region(s).bytes_per_cycle * machine.dma.efficiency for s in (Space.ARENA, Space.CONST)}
     how = kind(job)
     passes = {"pool": prod(job.window), "softmax": 5}.get(how, 1)
-    times = [moved / rate[Space.ARENA], constant_bytes(job) / rate[Space.CONST]]
+    times = [moved / rate[Space.ARENA], sum(constant_bytes(job)) / rate[Space.CONST]]
     one_port = machine.region_name(Space.ARENA) == machine.region_name(Space.CONST)
     macs = job.macs if how in ("conv", "depthwise") else 0
     vector = 0 if how == "copy" else job.y.size * passes / machine.post.width

@@ -153,7 +153,7 @@ class Worker(Loader):
         """rows: of the window that take part."""
         job = self.job
         if max(pads) > WIDEST:
-            raise NoRoomError("more padding than an instruction can hold")
+            raise NoRoomError("more padding than an instruction can hold", needed=1 << 62)
         return Window(
             kernel_h=rows, kernel_w=job.window[1], stride_h=job.strides[0], stride_w=job.strides[1],
             dilation_h=job.dilations[0], dilation_w=job.dilations[1], pad_top=pads[0], pad_left=pads[1],
