@@ -1,7 +1,7 @@
 """From a group of jobs and its tiling to instructions on tiles.
 
-A group of one job is the plain case. In a larger one each job works a band behind those that it reads from, so that one
-computes sums while the other's are post-processed; what is between them never leaves local memory.
+A group of one job is the plain case. In a larger one what is between the jobs never leaves local memory: band by band,
+each computes what the others need.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Tiling:
 
     carried: whether rows that the next band needs as well stay, of results and of what is loaded; else they are
     computed or loaded again. pinned: the image that a single job reads is loaded as a whole before anything else.
+    staggered: jobs work bands behind each other, so that one's sums are computed while another's are post-processed;
+    else each band is done before the next begins, which takes less memory.
     """
 
     rows: int
@@ -35,6 +37,7 @@ class Tiling:
     cuts: tuple[Cut, ...]
     carried: tuple[bool, bool] = (True, False)
     pinned: bool = False
+    staggered: bool = True
 
 
 def lower(group: Group, tiling: Tiling, place: Place) -> list[Tile]:
@@ -98,7 +101,7 @@ class _Chunk:
 class _Lowering:
     def __init__(self, group: Group, tiling: Tiling, place: Place) -> None:
         self.group, self.place = group, place
-        self.levels = group.levels()
+        self.levels = group.levels() if tiling.staggered else [0] * len(group.jobs)
         self.bands: Bands = bands(group, tiling.rows, tiling.columns, tiling.carried, place.kept)
         self.workers = [Worker(job, cut, place) for job, cut in zip(group.jobs, tiling.cuts, strict=True)]
         self.chunks: dict[tuple[Key, int], _Chunk] = {}
