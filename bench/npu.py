@@ -20,6 +20,8 @@ from typing import Any
 from exactness import planish
 from models import Benchmark, chosen
 
+#: What is printed of each layer.
+PRINTED = ("name", "tiling", "cycles", "bound", "limit")
 #: Vela 5.2.0's own estimates at 500 MHz: Sram_Only, and Shared_Sram with constants in flash.
 VELA = {
     ("ic_resnet8", "npu:256"): 107_151,

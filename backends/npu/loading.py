@@ -42,11 +42,15 @@ def uniform_channels(job: Job) -> bool:
 
 
 def constant_bytes(job: Job) -> tuple[int, int]:
-    """What a job needs of weights, and of channel parameters."""
+    """What a job needs of weights, and of channel parameters and tables."""
     if not isinstance(job, Product):
+        return 0, EXPONENTIALS if isinstance(job, Softmax) else 0
+    if kind(job) == "copy":
         return 0, 0
     weights = job.weights.size if kind(job) in ("conv", "depthwise") else 0
-    return 1 if uniform_weights(job) else weights, CHANNEL * (1 if uniform_channels(job) else job.y.channels)
+    parameters = CHANNEL * (1 if uniform_channels(job) else job.y.channels)
+    table = 0 if job.finish.table is None else job.finish.table.size
+    return 1 if uniform_weights(job) else weights, parameters + table
 
 
 class Loader:
