@@ -18,7 +18,7 @@ from .builder import as_value
 from .constant import Const
 from .errors import InvalidGraphError
 from .graph import NOWHERE, Graph, Node, Value, apply
-from .op import Op
+from .op import Draw, Op
 from .pattern import Bindings, Mismatch, OpPattern, Variable, match
 from .types import Array, DType
 
@@ -94,6 +94,13 @@ class Rule:
 
     def rewrite(self, m: Any, *variables: Any, **_: Any) -> Any:
         raise TypeError(f"{type(self).__name__} does not define rewrite")
+
+    def examples(self, draw: Draw) -> Value | None:
+        """A detached value that the rule rewrites, drawn; for tests, where operands must fit each other.
+
+        None: what the pattern says is enough to draw such values operand by operand.
+        """
+        return None
 
     @cached_property
     def compiled(self) -> OpPattern:

@@ -15,13 +15,16 @@ from ..ir import arithmetic
 from ..ir.arithmetic import fixed_point
 from ..ir.builder import const_value
 from ..ir.constant import Const
-from ..ir.graph import Graph, Node, Value
-from ..ir.ops.elementwise import clip
+from ..ir.graph import Graph, Node, Value, graph_input
+from ..ir.op import Draw
+from ..ir.ops.elementwise import add, clip, relu
 from ..ir.ops.quant import Dequantize, Quantize, dequantize, quantize, rescale
+from ..ir.ops.shape import transpose
+from ..ir.ops.unary import sigmoid
 from ..ir.pattern import const
 from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..ir.rewrite import Matched, NoMatch, Rule, no_match
-from ..ir.types import DTYPES, Array, DType, Quant
+from ..ir.types import DTYPES, F32, I8, Array, DType, Quant, TensorType
 from ..runtime.contracts import Contract, within
 from .base import Changes, Context, RulePass
 
@@ -84,6 +87,22 @@ def _squeezed(array: Array) -> Array:
     return array.reshape(()) if array.size == 1 else array
 
 
+def _drawn(draw: Draw, dtype: DType = I8) -> Value:
+    """Integers, as an input."""
+    return graph_input("x", TensorType(draw.shape(1, 4, 3), dtype))
+
+
+def _moved(draw: Draw, x: Value) -> Value:
+    """Its axes the other way round, or nothing below zero: what keeps a scale."""
+    value: Value = transpose(x, perm=tuple(reversed(range(x.type.rank)))) if draw.boolean() else relu(x)
+    return value
+
+
+def _scaled(draw: Draw) -> tuple[Array, Array]:
+    """A scale and a zero point of int8."""
+    return np.array(draw.choice([0.25, 0.1, 0.02]), np.float32), np.array(draw.integer(-8, 8), np.int8)
+
+
 class FoldCluster(Rule):
     """quantize(op(dequantize(x), ...)) is the op's integer form, or where x is integers already, x itself rescaled."""
 
@@ -104,6 +123,13 @@ class FoldCluster(Rule):
             return no_match(f"the float result of {node.op.name} has other uses")
         out = node.op.quantized([operand_of(v) for v in node.operands], result)
         return no_match(out.reason) if isinstance(out, Refusal) else out
+
+    def examples(self, draw: Draw) -> Value:
+        """An activation, a movement, a sum, or nothing but two scales."""
+        x = dequantize(_drawn(draw), *_scaled(draw))
+        between = draw.choice([relu, sigmoid, lambda v: add(v, v), lambda v: _moved(draw, v), lambda v: v])
+        value: Value = quantize(between(x), *_scaled(draw))
+        return value
 
 
 def result_of(q: Matched) -> QuantizedResult:
@@ -153,6 +179,12 @@ class HoistQuantize(Rule):
         ]  # fmt: skip
         out = node.op.quantized(operands, result)
         return no_match(out.reason) if isinstance(out, Refusal) else out
+
+    def examples(self, draw: Draw) -> Value:
+        """A movement between a float input and its integers."""
+        x = graph_input("x", TensorType(draw.shape(1, 4, 3), F32))
+        value: Value = quantize(_moved(draw, x), *_scaled(draw))
+        return value
 
 
 class QuantizeConstant(Rule):
@@ -236,6 +268,12 @@ class MergeShift(Rule):
             return x
         return m.inner.like(x, m1, k1, zero=zero, lo=lo, hi=hi, dtype=dtype)
 
+    def examples(self, draw: Draw) -> Value:
+        """Any rescale to int8, and one by one."""
+        factor = draw.choice([1.0, 0.3])
+        inner = rescale(_drawn(draw), *fixed_point(factor), input_zero=draw.integer(-8, 8), zero=draw.integer(-8, 8))
+        return shifted(inner, *draw.choice([(128, DTYPES["u8"]), (0, I8), (-5, I8)]))
+
 
 class HoistShift(Rule):
     """Unsigned integers that are only moved or compared are made signed before that."""
@@ -257,6 +295,10 @@ class HoistShift(Rule):
         ]
         out = node.op.quantized(operands, result)
         return no_match(out.reason) if isinstance(out, Refusal) else bare(out)
+
+    def examples(self, draw: Draw) -> Value:
+        """Bytes that are moved."""
+        return shifted(_moved(draw, _drawn(draw, DTYPES["u8"])), -128, I8)
 
 
 def bare(value: Value) -> Value:

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..ir.builder import Builder
-from ..ir.graph import Graph, Value
-from ..ir.op import Bounds
+from ..ir.graph import Graph, Value, graph_input
+from ..ir.op import Bounds, Draw
 from ..ir.ops.conv import conv2d
 from ..ir.ops.dense import dense, matmul
-from ..ir.ops.elementwise import add, div, mul, sub
+from ..ir.ops.elementwise import add, div, mul, relu, sub
 from ..ir.ops.norm import batch_norm
 from ..ir.ops.pool import avg_pool2d, max_pool2d, sum_pool2d
 from ..ir.ops.reduce import reduce_mean
@@ -23,7 +23,7 @@ from ..ir.ops.shape import pad
 from ..ir.pattern import const, only_use
 from ..ir.precision import is_finite, widened
 from ..ir.rewrite import NoMatch, Rule, no_match, rewrite
-from ..ir.types import NCHW, Array, TensorType, static
+from ..ir.types import F32, I8, NCHW, Array, TensorType, static
 from ..runtime.contracts import REASSOCIATING, Contract
 from .base import Changes, Context, Pass
 from .moving import full_rank
@@ -310,6 +310,21 @@ class PadIntoPool(Rule):
                 return ("" if value == window.input_zero else "the sum would count other padding"), {}
             case _:
                 return ("" if value <= least(x) else "the padding could be the maximum"), {}
+
+    def examples(self, draw: Draw) -> Value | None:
+        """Padding of the maximum is zero around what is not negative; of the sum, an integer's zero."""
+        if self.pool is avg_pool2d:
+            return None
+        layout, (height, width) = draw.layout(), draw.size2(1, 3)
+        integers = self.pool is sum_pool2d
+        x = graph_input("x", TensorType(layout.shape(1, draw.integer(1, 2), height, width), I8 if integers else F32))
+        before, after = (layout.shape(0, 0, *draw.size2(0, 1)) for _ in range(2))
+        zero = draw.integer(-8, 8) if integers else 0
+        padded = pad(relu(x) if self.pool is max_pool2d else x, before=before, after=after, value=float(zero))
+        window = (draw.integer(1, height), draw.integer(1, width))
+        attributes: dict[str, Any] = {"input_zero": zero} if integers else {}
+        value: Value = self.pool(padded, window=window, strides=draw.size2(1, 2), layout=layout, **attributes)
+        return value
 
 
 def least(x: Value) -> float:

@@ -19,6 +19,7 @@ from .partition import Placement
 from .places import Cut, Place
 from .program import Program
 from .roofline import Bound, bounds
+from .runs import root
 from .schedule import Schedule, Tile, configured, issue_order, program, synchronized
 from .timeline import Timeline, timeline
 
@@ -47,7 +48,7 @@ class NpuLayer:
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A model for a machine: a program for each run on the NPU, None for a host step; layers and groups in order."""
+    """A model for a machine: a program for each run on the NPU, None for one on the host; layers and groups in order."""
 
     machine: Machine
     layout: Layout
@@ -70,7 +71,7 @@ def compile_graph(graph: Graph, machine: Machine) -> Compiled:
     uses = [
         use
         for run, segment in zip(layout.runs, segments, strict=True)
-        for use in ([_host_use(run[0])] if segment is None else segment.uses())
+        for use in (map(_host_use, run) if segment is None else segment.uses())
     ]
     layout = packed(layout, uses)
     programs = [tuple(s.program(layout)) if s is not None else None for s in segments]
@@ -103,7 +104,7 @@ class _Segment:
         self, run: Sequence[Placement], machine: Machine, layout: Layout, mapper: Mapper, first_tag: int
     ) -> None:
         self.run, self.machine, self.first_tag = run, machine, first_tag
-        jobs = tuple(placed(j, tag, layout.root) for tag, p in enumerate(run, first_tag) for j in p.jobs)
+        jobs = tuple(placed(j, tag, root) for tag, p in enumerate(run, first_tag) for j in p.jobs)
         self.segment = Segment(jobs, _outside(run, layout))
         self.planned = self.fastest(mapper, layout)
         self.timeline: Timeline | None = None
@@ -186,8 +187,8 @@ def _scheduled(tiles: Sequence[Tile], ahead: int) -> Schedule:
 def _outside(run: Sequence[Placement], layout: Layout) -> set[Value]:
     """Values that others than the layers of a run read, through reshapes as well."""
     graph, mine = layout.partition.graph, {p.node for p in run}
-    outside = {layout.root(v) for v in graph.outputs}
+    outside = {root(v) for v in graph.outputs}
     for node in layout.memory.order:
         if node not in mine:
-            outside |= {layout.root(v) for v in node.operands}
+            outside |= {root(v) for v in node.operands}
     return outside

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from ...ir.errors import ModelError
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.shape import Reshape
-from ..memory import Plan, plan
+from ..memory import Place, Plan, plan
 from ..memory import Space as Where
 from ..memory.offsets import Block, pack
 from .isa import Space
 from .jobs import Job
 from .memory import Constants
 from .partition import Partition, Placement, partition
+from .runs import root, runs
 
 #: Values in ARENA start at multiples of it.
 LINE = 64
@@ -24,7 +25,7 @@ LINE = 64
 class Layout:
     """Who computes what, in which order, and where every value lies.
 
-    runs: placements in order of execution; those of one run are all on the NPU, or it is a single one on the host.
+    runs: placements in order of execution; those of one run are all on the NPU, or all on the host.
     addresses: of values in external memory; those that never leave local memory have none once programs are made.
     constants: those that activations are read from; the programs' own follow. live: bytes of ARENA in use at each node.
     """
@@ -36,12 +37,6 @@ class Layout:
     arena_bytes: int
     memory: Plan
     live: dict[Node, int]
-
-    def root(self, value: Value) -> Value:
-        """The value whose bytes a reshaped one is."""
-        while value.producer is not None and isinstance(value.producer.op, Reshape):
-            value = value.producer.operands[0]
-        return value
 
 
 class _Memory:
@@ -62,14 +57,8 @@ def arrange(graph: Graph) -> Layout:
     parts = partition(graph)
     placed = {p.node: p for p in parts.placements}
     memory = plan(parts.graph, _Memory(), LINE)
-    runs: list[list[Placement]] = []
-    for placement in (placed[node] for node in memory.order):
-        if runs and not placement.on_host and not runs[-1][0].on_host:
-            runs[-1].append(placement)
-        else:
-            runs.append([placement])
-    layout = Layout(parts, tuple(map(tuple, runs)), {}, Constants(), 0, memory, {})
-    inner = [v for v, place in memory.places.items() if place.space is Where.ARENA and layout.root(v) is v]
+    layout = Layout(parts, runs([placed[node] for node in memory.order]), {}, Constants(), 0, memory, {})
+    inner = [v for v, place in memory.places.items() if place.space is Where.ARENA and root(v) is v]
     offsets, end = {}, 0
     for value in inner:
         offsets[value], end = end, _line(end + value.type.nbytes)
@@ -89,7 +78,7 @@ def packed(layout: Layout, uses: Sequence[Use]) -> Layout:
     blocks: dict[Value, Block] = {}
     spans: dict[Value, tuple[int, int]] = {}
     for time, use in enumerate(uses):
-        for value in map(layout.root, use.values):
+        for value in map(root, use.values):
             if layout.memory.places[value].space is Where.ARENA:
                 spans[value] = spans.get(value, (time, time))[0], time
     for value, (first, last) in spans.items():
@@ -140,23 +129,26 @@ def _publics(layout: Layout, end: int) -> tuple[dict[tuple[Where, int], int], in
 
 def _addressed(layout: Layout, offsets: dict[Value, int], end: int) -> Layout:
     """ARENA: inner values at their offsets, then public inputs, then outputs. CONST: activations that are constant."""
-    publics, end = _publics(layout, _line(end))
+    inner = _line(end)
+    publics, end = _publics(layout, inner)
     addresses: dict[Value, tuple[Space, int]] = {}
     used = {v for run in layout.runs for p in run if not p.on_host for j in p.jobs for v in _values(j)}
     constants = Constants()
+    places = dict(layout.memory.places)
     for value, place in layout.memory.places.items():
         if place.space is Where.ARENA:
-            if (root := layout.root(value)) in offsets:
-                addresses[value] = Space.ARENA, offsets[root]
+            if (at := offsets.get(root(value))) is not None:
+                addresses[value], places[value] = (Space.ARENA, at), Place(Where.ARENA, 0, at)
         elif place.space is Where.CONSTANT:
             if value in used:
                 data = layout.memory.constants[value].const
                 assert data is not None
                 addresses[value] = Space.CONST, constants.place(data.nbytes, data.tobytes)
-                addresses[layout.root(value)] = addresses[value]
+                addresses[root(value)] = addresses[value]
         else:
             addresses[value] = Space.ARENA, publics[place.space, place.index]
-    return replace(layout, addresses=addresses, constants=constants, arena_bytes=end)
+    memory = replace(layout.memory, places=places, arena_bytes=inner)
+    return replace(layout, addresses=addresses, constants=constants, arena_bytes=end, memory=memory)
 
 
 def _values(job: Job) -> list[Value]:

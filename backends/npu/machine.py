@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ...ir.errors import UsageError
+from ..cortexm.cores import CORES
 from .isa import Space
 
 FOLDER = Path(__file__).parent / "machines"
+#: Operands that instructions have: activations of 8 or 16 bits, weights of 8.
+PRECISIONS = ("a8w8", "a16w8")
 #: A machine description is a page; more is refused unread.
 MOST_BYTES = 1 << 16
 
@@ -112,6 +115,25 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Host:
+    """The processor beside the NPU, which computes what the NPU does not take.
+
+    core: a key of `cortexm.cores.CORES`. cycles_per_instruction: what its counted instructions take, an assumption.
+    """
+
+    core: str
+    clock_mhz: float
+    cycles_per_instruction: float
+
+    def cycles(self, instructions: int) -> int:
+        """Cycles of the core."""
+        return round(instructions * self.cycles_per_instruction)
+
+    def microseconds(self, instructions: int) -> float:
+        return round(instructions * self.cycles_per_instruction / self.clock_mhz, 3)
+
+
+@dataclass(frozen=True)
 class Energy:
     """PJ per int8 MAC, per post-processed element, per byte of each local memory and region, per idle cycle."""
 
@@ -147,6 +169,7 @@ class Machine:
     modes: Mapping[str, Mode]
     dma: Dma
     control: Control
+    host: Host
     energy: Energy
     area: Area
 
@@ -192,8 +215,10 @@ def parse_machine(text: str, where: str = "") -> Machine:
     """A machine from TOML. Raises UsageError naming everything that is malformed or cannot work."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of the syntax, or of a number with thousands of digits
         raise UsageError(f"the machine description is not TOML: {error}", where=where) from error
+    except RecursionError:
+        raise UsageError("the machine description is nested too deeply", where=where) from None
     try:
         machine: Machine = _build(Machine, data, "")
     except _MalformedError as error:
@@ -260,7 +285,7 @@ def _positive(thing: Any, place: str, least: float = 1e-6) -> Iterator[str]:
 
 def _faults(m: Machine) -> Iterator[str]:
     """Why the machine cannot work."""
-    for part in ("array", "post", "memories", "dma", "control"):
+    for part in ("array", "post", "memories", "dma", "control", "host"):
         yield from _positive(getattr(m, part), part)
     for part in ("energy", "area"):
         yield from _positive(getattr(m, part), part, least=0)
@@ -278,6 +303,9 @@ def _faults(m: Machine) -> Iterator[str]:
             yield f"array shape {shape} needs {shape.k * shape.c} bytes of weights at once; memories.wgt is smaller"
     if "a8w8" not in m.array.precisions:
         yield "array.precisions has no a8w8"
+    for name in m.array.precisions:
+        if name not in PRECISIONS:
+            yield f"array.precisions has {name!r}; operands are {' or '.join(PRECISIONS)}"
     for name, size in vars(m.memories).items():
         if size % 4 or size > 1 << 24:
             yield f"memories.{name} is {size}; it must be a multiple of 4 bytes, at most 16 MiB"
@@ -285,22 +313,25 @@ def _faults(m: Machine) -> Iterator[str]:
         yield f"memories.tab is {m.memories.tab}; a table of 256 words and the parameters of a channel need 1033 bytes"
     if not 0 < m.dma.efficiency <= 1:
         yield f"dma.efficiency is {m.dma.efficiency}; it is a share, above 0 and at most 1"
-    if not m.clock_mhz > 0:
-        yield f"clock_mhz is {m.clock_mhz}; it must be positive"
+    if not 0 < m.clock_mhz < 2**32:
+        yield f"clock_mhz is {m.clock_mhz}; it is out of range"
+    if m.host.core not in CORES:
+        yield f"host.core is {m.host.core!r}, which is none of {', '.join(CORES)}"
     yield from _region_faults(m)
 
 
 def _region_faults(m: Machine) -> Iterator[str]:
     for name, region in m.external.items():
         yield from _positive(region, f"external.{name}")
-        if name not in m.energy.external:
-            yield f"energy.external has no {name}"
     for name, mode in m.modes.items():
         for what in ("arena", "constants"):
             if getattr(mode, what) not in m.external:
                 yield f"modes.{name}.{what} is {getattr(mode, what)!r}, which is no external memory"
     if m.mode not in m.modes:
         yield f"mode is {m.mode!r}, which is none of modes: {', '.join(m.modes)}"
-    for name in vars(m.memories):
-        if name not in m.energy.local:
-            yield f"energy.local has no {name}"
+    for place, has, wanted in (
+        ("energy.local", m.energy.local, vars(m.memories)),
+        ("energy.external", m.energy.external, m.external),
+    ):
+        yield from (f"{place} has no {name}" for name in wanted if name not in has)
+        yield from (f"{place} has {name!r}, which is no memory" for name in has if name not in wanted)

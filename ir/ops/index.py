@@ -57,7 +57,9 @@ class Expand(Op):
         return x.with_shape(self.shape)
 
     def ref(self, x: Array) -> Array:
-        return np.broadcast_to(x, static(self.shape))
+        own = (*(1,) * (len(self.shape) - x.ndim), *x.shape)  # tells what a symbol is, unless it could be repeated
+        sizes = (n if isinstance(d, Sym) and n != 1 else d for d, n in zip(self.shape, own, strict=True))
+        return np.broadcast_to(x, static(tuple(sizes)))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         if len(self.shape) != len(perm):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
-from ...ir.graph import Graph, Node, Value, apply
+import numpy as np
+
+from ...ir.graph import Graph, Node, Value, apply, graph_input
+from ...ir.op import Draw
 from ...ir.ops.elementwise import Elementwise
 from ...ir.ops.index import Expand, expand
-from ...ir.ops.shape import Concat, Slice, pad, reshape, slice_, transpose
+from ...ir.ops.quant import dequantize
+from ...ir.ops.shape import Concat, Slice, concat, pad, reshape, slice_, transpose
 from ...ir.rewrite import NodeRule, NoMatch, Rule, no_match
-from ...ir.types import Shape, broadcast
+from ...ir.types import F32, I8, Dim, Shape, TensorType, broadcast
 from ..moving import is_reshape, moved_constant
 
 
@@ -64,6 +69,14 @@ class TransposeOfConstants(Rule):
     def rewrite(self, m: Any, x: Value) -> Any:
         moved = moved_constant(x, m.transpose.perm)
         return moved if moved is not None else no_match("the operand is no expression of constants")
+
+    def examples(self, draw: Draw) -> Value:
+        """Quantized weights, one scale or one per index of the first axis."""
+        shape = draw.shape(1, 4, 3)
+        per_axis = (shape[0], *(1,) * (len(shape) - 1)) if draw.boolean() else ()
+        scale, zero = draw.array(per_axis, F32, 0.01, 1), np.zeros(per_axis, np.int8)
+        perm = draw.choice(list(itertools.permutations(range(len(shape)))))
+        return transpose(dequantize(draw.array(shape, I8), scale, zero), perm=perm)
 
 
 class SliceOfEverything(Rule):
@@ -194,6 +207,23 @@ class ConcatOfSlices(NodeRule):
             return no_match("no two operands are neighbouring slices")
         return apply(node.op, *parts, loc=node.loc).result
 
+    def examples(self, draw: Draw) -> Value:
+        """A value, perhaps without its beginning, cut into two or three and put together again."""
+        shape = draw.shape(1, 4, 3)
+        axis = draw.integer(0, len(shape) - 1)
+        inside = [draw.integer(0, shape[axis]) for _ in range(draw.integer(1, 2))]
+        ends = sorted([draw.integer(0, inside[0]), *inside, shape[axis]])
+        x, zeros, ones = graph_input("x", TensorType(shape, F32)), (0,) * len(shape), (1,) * len(shape)
+        parts = [
+            slice_(x, starts=_at(zeros, axis, a), stops=_at(shape, axis, b), steps=ones)
+            for a, b in itertools.pairwise(ends)
+        ]
+        return concat(*parts, axis=axis)
+
+
+def _at(shape: Shape, axis: int, size: Dim) -> Shape:
+    return (*shape[:axis], size, *shape[axis + 1 :])
+
 
 def _joined(a: Value, b: Value, axis: int) -> Value | None:
     """The slice that holds a and then b along the axis, where they are such slices of one value."""
@@ -208,7 +238,7 @@ def _joined(a: Value, b: Value, axis: int) -> Value | None:
     )
     if not others_equal or first.steps[axis] != 1 or first.stops[axis] != second.starts[axis]:
         return None
-    stops: Shape = (*first.stops[:axis], second.stops[axis], *first.stops[axis + 1 :])
+    stops = _at(first.stops, axis, second.stops[axis])
     loc = a.producer.loc | b.producer.loc
     return apply(first.like(stops=stops), *a.producer.operands, loc=loc).result
 
@@ -229,7 +259,7 @@ class SliceOfConcat(NodeRule):
                 break
             if offset <= cut.starts[axis] and stop <= offset + size:
                 starts = (*cut.starts[:axis], cut.starts[axis] - offset, *cut.starts[axis + 1 :])
-                stops = (*cut.stops[:axis], stop - offset, *cut.stops[axis + 1 :])
+                stops = _at(cut.stops, axis, stop - offset)
                 return apply(cut.like(starts=starts, stops=stops), part, loc=node.loc).result
             offset += size
         return no_match("the slice takes from more than one operand")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
-from ...ir.graph import Value
-from ...ir.op import product
+from ...ir.graph import Value, graph_input
+from ...ir.op import Draw, product
 from ...ir.ops.index import gather
 from ...ir.ops.shape import Reshape, reshape, slice_, transpose
 from ...ir.pattern import only_use
 from ...ir.rewrite import Rule, no_match
-from ...ir.types import Shape, static
+from ...ir.types import F32, Shape, TensorType, static
 from ..moving import axis_groups, is_reshape, regrouped
 
 Interval = tuple[int, int]
@@ -41,6 +42,17 @@ class ShuffleIsGather(Rule):
                 order = labels.transpose([i - axis for i in moved]).ravel()
                 return gather(x, axis=axis, indices=tuple(order.tolist()))
         return no_match("elements of several axes change places")
+
+    def examples(self, draw: Draw) -> Value:
+        """An axis in two or three parts, in any order, among up to two other axes."""
+        parts = [draw.integer(1, 3) for _ in range(draw.integer(2, 3))]
+        order = draw.choice(list(itertools.permutations(range(len(parts)))))
+        before, after = draw.shape(0, 1, 3), draw.shape(0, 1, 3)
+        shape, n = (*before, product(tuple(parts)), *after), len(before)
+        x = graph_input("x", TensorType(shape, F32))
+        rest = range(n + len(parts), n + len(parts) + len(after))
+        moved = transpose(reshape(x, shape=(*before, *parts, *after)), perm=(*range(n), *(n + i for i in order), *rest))
+        return reshape(moved, shape=shape)
 
 
 class SliceOfGather(Rule):

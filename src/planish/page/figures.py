@@ -23,6 +23,7 @@ def headline(report: Report, verdict: Report | None) -> list[tuple[str, str, str
         (_count(report["macs"]), "MACs", "per inference"),
         (_count(found.get("instructions")), "instructions", _ratio(found.get("instructions"), report["macs"])),
         (_count(found.get("cycles")), "cycles", "per inference"),
+        (_time(report["facts"].get("total_microseconds")), "time", "per inference, the host's included"),
         (_bytes(found.get("stack_bytes")), "stack", "deepest"),
         (percent(found.get("accuracy")), "accuracy", _float_accuracy(found)),
         (percent(found.get("agreement")), "agreement", "of top-1 with the float model"),
@@ -61,6 +62,10 @@ def _bytes(number: int | None) -> str:
     if number is None:
         return ""
     return f"{number:,} B" if number < 100_000 else f"{number / 1024:,.0f} KiB"
+
+
+def _time(microseconds: float | None) -> str:
+    return "" if microseconds is None else f"{microseconds:,.1f} us"
 
 
 def _count(number: int | None) -> str:

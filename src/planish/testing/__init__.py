@@ -4,13 +4,15 @@ from .draw import HypothesisDraw
 from .graphs import graphs, types
 from .kernels import check_kernel
 from .ops import check_op, graph_of, instances
-from .passes import check_pass, check_rule, graphs_for
+from .passes import Counterexample, Tally, check_pass, check_rule, graphs_for
 from .patterns import graphs_with
 from .quantized import check_quantized
 from .variants import quantized_graphs, rescaled_twins
 
 __all__ = [
+    "Counterexample",
     "HypothesisDraw",
+    "Tally",
     "check_kernel",
     "check_op",
     "check_pass",

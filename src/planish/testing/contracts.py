@@ -39,13 +39,21 @@ class Failure:
     seen: str = ""
 
 
+#: A failure, or whether anything was compared.
+Verdict = Failure | bool
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one graph: whether the pass changed it, how it failed, if it did, and why rules did not match."""
+    """What became of one graph: whether the pass changed it, how it failed, if it did, and why rules did not match.
+
+    proven: changed, and held to the contract; not so where exact numbers end, as at log(0).
+    """
 
     changed: bool
     failure: Failure | None = None
     reasons: tuple[str, ...] = ()
+    proven: bool = False
 
 
 def outcome(applied: Pass, graph: Graph) -> Outcome:
@@ -62,21 +70,25 @@ def outcome(applied: Pass, graph: Graph) -> Outcome:
     except PlanishError as error:
         return Outcome(True, Failure("the pass fails", str(error)))
     changed = bool(result.steps[0].changes)
-    failure = None
+    failure, proven = None, False
     if (gap := difference(result.graph, twin)) is not None:
         failure = Failure("two runs differ", gap)
     elif not changed and (gap := difference(graph, result.graph)) is not None:
         failure = Failure("the pass changes the graph and does not say so", gap)
     elif isinstance(settled, Graph) and (gap := difference(result.graph, settled)) is not None:
         failure = Failure("the pass is not done after one run", gap)
-    elif changed and (found := _contract(applied, graph, result)) is not None:
-        did = ", ".join(f"{action} x{times}" for action, times in result.steps[0].changes.applied.items())
-        failure = Failure(found.kind, f"{found.seen}; the pass did: {did}")
-    return Outcome(changed, failure, tuple(result.steps[0].changes.refused.values()))
+    elif changed:
+        found = _contract(applied, graph, result)
+        if isinstance(found, Failure):
+            did = ", ".join(f"{action} x{times}" for action, times in result.steps[0].changes.applied.items())
+            failure = Failure(found.kind, f"{found.seen}; the pass did: {did}")
+        else:
+            proven = found
+    return Outcome(changed, failure, tuple(result.steps[0].changes.refused.values()), proven)
 
 
-def _contract(applied: Pass, before: Graph, result: Result) -> Failure | None:
-    check: Callable[[Pass, Graph, Result], Failure | None] = {
+def _contract(applied: Pass, before: Graph, result: Result) -> Verdict:
+    check: Callable[[Pass, Graph, Result], Verdict] = {
         Promise.EXACT: _bit_equal,
         Promise.REASSOCIATING: _equal_over_the_rationals,
         Promise.WITHIN: _within_steps,
@@ -97,15 +109,16 @@ def _drawn(graph: Graph, styles: Sequence[Style]) -> list[Sample]:
     return [{v.name: style(random, v.type) for v in graph.inputs} for style in styles]
 
 
-def _bit_equal(applied: Pass, before: Graph, result: Result) -> Failure | None:
+def _bit_equal(applied: Pass, before: Graph, result: Result) -> Verdict:
     for sample in _drawn(before, (_whole, _special, _special, _special, _uniform)):
         if gap := _gap(evaluate_by_name(before, sample), evaluate_by_name(result.graph, sample)):
             return Failure("the bits differ", gap)
-    return None
+    return True
 
 
-def _equal_over_the_rationals(applied: Pass, before: Graph, result: Result) -> Failure | None:
+def _equal_over_the_rationals(applied: Pass, before: Graph, result: Result) -> Verdict:
     """Convert the graph, then run the pass: what the rewrite computes is computed exactly as well."""
+    compared = False
     for sample in _drawn(before, (_whole, _quarters)):
         rationals = {name: converted(x, EXACT) if dtype_of(x).is_float else x for name, x in sample.items()}
         try:
@@ -122,24 +135,25 @@ def _equal_over_the_rationals(applied: Pass, before: Graph, result: Result) -> F
             return Failure("exact mode: the pass fails", f"{error}{hint}")
         if gap := _gap(expected, actual):
             return Failure("exact mode: not equal", gap)
-    return None
+        compared = True
+    return compared
 
 
-def _equal_but_for_rounding(applied: Pass, before: Graph) -> Failure | None:
+def _equal_but_for_rounding(applied: Pass, before: Graph) -> Verdict:
     try:
         run_pipeline(before, [applied], _context(before), listeners=[Validation(generated=2, calibration=0)])
     except VerificationError as error:
         return Failure("beyond what rounding explains", str(error))
-    return None
+    return False  # close is not equal
 
 
-def _within_steps(applied: Pass, before: Graph, result: Result) -> Failure | None:
+def _within_steps(applied: Pass, before: Graph, result: Result) -> Verdict:
     """Every integer that has kept its name and type, from the same inputs: later nodes go on from what was before."""
     for sample in samples(before):
         seen = _values(before, sample)
         if failure := _compared(applied.contract.steps, seen, result.graph, sample):
             return failure
-    return None
+    return True
 
 
 def _values(graph: Graph, sample: Sample) -> dict[str, tuple[TensorType, Array]]:
@@ -173,9 +187,10 @@ def _compared(steps: int, seen: Mapping[str, tuple[TensorType, Array]], after: G
     return None
 
 
-def _reports(applied: Pass, before: Graph, result: Result) -> Failure | None:
-    facts = result.steps[0].changes.facts
-    return None if facts else Failure("nothing is reported", "an APPROXIMATE pass says in `Changes.facts` what it did")
+def _reports(applied: Pass, before: Graph, result: Result) -> Verdict:
+    return bool(result.steps[0].changes.facts) or Failure(
+        "nothing is reported", "an APPROXIMATE pass says in `Changes.facts` what it did"
+    )
 
 
 # ---- running and comparing

@@ -20,7 +20,7 @@ from ..ir.graph import Graph
 from ..ir.rewrite import Rule
 from ..passes.base import Pass, RulePass
 from ..runtime.contracts import EXACT, Contract, Promise
-from .contracts import Failure, outcome
+from .contracts import Failure, Outcome, outcome
 from .counterexample import reduced, size, text
 from .graphs import graphs
 from .patterns import graphs_with
@@ -29,7 +29,27 @@ from .patterns import graphs_with
 EXACT_DIM, FLOAT_DIM = 4, 5
 
 
-class _Broken(AssertionError):
+@dataclass(frozen=True)
+class Tally:
+    """How many graphs were drawn, how many the pass changed, and on how many of these it was held to its contract."""
+
+    drawn: int
+    changed: int
+    proven: int
+
+
+class Counterexample(AssertionError):
+    """A pass breaks its contract: the smallest graph on which it does, how, and how many were drawn until then."""
+
+    def __init__(self, applied: Pass, graph: Graph, failure: Failure, drawn: int) -> None:
+        self.graph, self.failure, self.drawn = graph, failure, drawn
+        super().__init__(
+            f"{applied}: counterexample after {_count(drawn, 'example')}, reduced to {_count(size(graph), 'node')} "
+            f"(contract {applied.contract}, {failure.kind}):\n{text(graph)}{failure.seen}"
+        )
+
+
+class _Broken(Exception):
     """Carries the graph and the failure through hypothesis."""
 
     def __init__(self, graph: Graph, failure: Failure) -> None:
@@ -40,17 +60,16 @@ def check_pass(
     applied: Pass,
     graphs: st.SearchStrategy[Graph] | None = None,
     settings: hypothesis.settings | None = None,
-) -> int:
+) -> Tally:
     """Hold a pass to its contract on generated graphs, many of which contain its rules' patterns.
 
     graphs: what to draw instead of `graphs_for(applied)`. settings: hypothesis' own, instead of the active profile's.
     Each result verifies, is deterministic, and keeps the contract: EXACT bit by bit, REASSOCIATING equal in exact
     arithmetic, WITHIN node by node, APPROXIMATE by reporting. EXACT and REASSOCIATING passes find nothing more to do in
-    their own result. Returns how many graphs were changed. Raises AssertionError with the smallest counterexample as
-    text that `parse_graph` reads, or when no graph was changed at all.
+    their own result. Raises Counterexample, whose text `parse_graph` reads, or AssertionError when none was changed.
     """
-    drawn = changed = 0
-    reasons: Counter[str] = Counter()
+    outcomes: list[Outcome] = []
+    broken: list[Graph] = []
 
     @hypothesis.settings(
         settings or hypothesis.settings(),
@@ -59,29 +78,29 @@ def check_pass(
     )
     @given(graphs_for(applied) if graphs is None else graphs)
     def run(graph: Graph) -> None:
-        nonlocal drawn, changed
         found = outcome(applied, graph)
         if not broken:
-            drawn, changed = drawn + 1, changed + found.changed
-            reasons.update(set(found.reasons))
+            outcomes.append(found)
         if found.failure is not None:
             broken.append(graph)
             raise _Broken(graph, found.failure)
 
-    broken: list[Graph] = []
     try:
         run()
     except _Broken as error:
-        raise AssertionError(_counterexample(applied, error.graph, error.failure, drawn)) from None
+        smallest, failure = _smallest(applied, error.graph, error.failure)
+        raise Counterexample(applied, smallest, failure, len(outcomes)) from None
     except Unsatisfiable:
-        drawn = 0
-    if not changed:
+        outcomes.clear()
+    tally = Tally(len(outcomes), sum(o.changed for o in outcomes), sum(o.proven for o in outcomes))
+    if not tally.changed:
+        reasons = Counter(reason for o in outcomes for reason in set(o.reasons))
         why = "".join(f"\n  {count} times: {reason}" for reason, count in reasons.most_common(3))
-        raise AssertionError(f"{applied} changed none of {drawn} graphs{why}")
-    return changed
+        raise AssertionError(f"{applied} changed none of {tally.drawn} graphs{why}")
+    return tally
 
 
-def check_rule(rule: Rule, contract: Contract | None = None, settings: hypothesis.settings | None = None) -> int:
+def check_rule(rule: Rule, contract: Contract | None = None, settings: hypothesis.settings | None = None) -> Tally:
     """As `check_pass`, for one rewrite rule. contract: what it promises, unless its class says so in `contract`."""
     promised: Contract = getattr(rule, "contract", EXACT) if contract is None else contract
 
@@ -103,20 +122,15 @@ def graphs_for(applied: Pass) -> st.SearchStrategy[Graph]:
     return st.one_of(graphs_with(rules, max_dim), graphs_with(rules, max_dim), plain) if rules else plain
 
 
-def _counterexample(applied: Pass, graph: Graph, failure: Failure, drawn: int) -> str:
-    """What is told: the smallest graph that fails in the same way, and how."""
+def _smallest(applied: Pass, graph: Graph, failure: Failure) -> tuple[Graph, Failure]:
+    """The smallest graph that fails in the same way, and how it does."""
 
     def fails(candidate: Graph) -> bool:
         found = outcome(applied, candidate).failure
         return found is not None and found.kind == failure.kind
 
     smallest = reduced(graph, fails)
-    told = outcome(applied, smallest).failure or failure
-    nodes = size(smallest)
-    return (
-        f"{applied}: counterexample after {_count(drawn, 'example')}, reduced to {_count(nodes, 'node')} "
-        f"(contract {applied.contract}, {told.kind}):\n{text(smallest)}{told.seen}"
-    )
+    return smallest, outcome(applied, smallest).failure or failure
 
 
 def _count(number: int, noun: str) -> str:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from ..ir.builder import as_value
 from ..ir.errors import InferenceError
-from ..ir.graph import Graph, Value, apply
+from ..ir.graph import Graph, Node, Value, apply
 from ..ir.op import Op
 from ..ir.ops.shape import Concat, Pad, Reshape, Slice, Transpose
 from ..ir.pattern import Constant, Literal, OpPattern, Pattern, Variable
-from ..ir.rewrite import Rule
+from ..ir.rewrite import NoMatch, Rule
 from ..ir.types import F32, type_of
+from .draw import HypothesisDraw
 from .graphs import IMAGE_LAYERS, VECTOR_LAYERS, Network, types
 from .uses import USES
 
@@ -23,22 +24,65 @@ from .uses import USES
 MOVEMENTS: tuple[type[Op], ...] = (Concat, Slice, Reshape, Transpose, Pad)
 
 
+#: A drawn value that its rule declines is drawn anew up to so many times: half of the rules decline most of theirs.
+ATTEMPTS = 4
+
+
 @st.composite
 def graphs_with(draw: st.DrawFn, rules: Sequence[Rule], max_dim: int = 4, symbolic: bool = False) -> Graph:
     """Float networks that contain the pattern of one of the rules: `graphs_with([MyRule()])`.
 
-    The rule need not fire: it may decline what is drawn, and a value inside may have other uses.
+    Drawn from the pattern, operand by operand, or by `Rule.examples` where the rule has such. The rule need not fire:
+    it may decline what is drawn, and a value inside may have other uses.
     """
-    network = Network(draw)
-    pattern = network.draw.choice(rules).compiled
+    rule: Rule = HypothesisDraw(draw).choice(rules)
+    graph = None
+    for _ in range(ATTEMPTS):
+        network = Network(draw)
+        try:
+            planted = _example_of(rule, network) or _drawn(draw, network, rule.compiled, max_dim, symbolic)
+            graph = network.graph(_grown(network, planted))
+        except InferenceError:
+            continue
+        if any(_takes(rule, node) for node in graph.nodes):
+            break
+    return graph if graph is not None else reject()
+
+
+def _takes(rule: Rule, node: Node) -> bool:
+    """Whether the rule does anything but decline the node."""
+    if type(node.op) is not rule.compiled.op:
+        return False
     try:
-        seed = None
-        if _first_op(pattern) in USES:
-            rank = 4 if any(map(_is_windowed, _ops(pattern))) else None
-            seed = _grown(network, network.input(draw(types(rank, max_dim, 1 if rank == 4 else 3, symbolic))))
-        return network.graph(_grown(network, _planted(network, pattern, seed, {})))
-    except InferenceError:
-        reject()
+        return not isinstance(rule.attempt(node), NoMatch)
+    except Exception:  # noqa: BLE001 - a rule that fails has not declined: whoever checks it will want to see that
+        return True
+
+
+def _example_of(rule: Rule, network: Network) -> Value | None:
+    """What the rule itself draws, if it does; what is computed there becomes known to the network."""
+    example = rule.examples(network.draw)
+    stack, seen = [example] if example is not None else [], set[Value]()
+    while stack:
+        value = stack.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        if value.producer is None:
+            network.inputs.append(value)
+        else:
+            network.values.extend([value] if value.const is None else [])
+            stack.extend(value.producer.operands)
+    return example
+
+
+def _drawn(draw: st.DrawFn, network: Network, pattern: OpPattern, max_dim: int, symbolic: bool) -> Value:
+    """A value of the pattern in the midst of a network."""
+    seed = None
+    if _first_op(pattern) in USES:
+        rank = 4 if any(map(_is_windowed, _ops(pattern))) else None
+        seed = _grown(network, network.input(draw(types(rank, max_dim, 1 if rank == 4 else 3, symbolic))))
+    return _planted(network, pattern, seed, {})
 
 
 def _grown(network: Network, x: Value) -> Value:
@@ -86,6 +130,9 @@ def _planted(network: Network, pattern: OpPattern, seed: Value | None, bound: di
         x = _planted(network, first, seed, bound)
     elif seed is None:
         return _example(network, pattern, bound)
+    elif isinstance(first, Constant):
+        x = as_value(network.weights(tuple(d if isinstance(d, int) else 1 for d in seed.type.shape)))
+        x = bound.setdefault(first.name, x)
     else:
         x = bound.setdefault(first.name, seed) if isinstance(first, Variable) else seed
     constants = any(isinstance(part, Constant) for part in pattern.operands)

@@ -27,7 +27,7 @@ from ..ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from ..ir.ops.shape import Concat, Pad, Reshape, Slice, Transpose
 from ..ir.ops.softmax import Softmax
 from ..ir.ops.unary import Cast
-from ..ir.types import F32, NCHW, Array, Layout, Sym, TensorType, static, type_of
+from ..ir.types import F32, I8, NCHW, U8, Array, Layout, Sym, TensorType, static, type_of
 from .draw import HypothesisDraw
 
 #: Attributes, and the other operands: arrays become constants.
@@ -192,14 +192,15 @@ def transpose(s: Source, x: Value, fixed: Fixed) -> Use:
 
 
 def slice_(s: Source, x: Value, fixed: Fixed) -> Use:
-    """Some of each known axis, now and then every other element."""
+    """All or some of each axis, now and then every other element."""
     starts, stops, steps = [], [], []
     for d in x.type.shape:
         size = d if isinstance(d, int) else 1
-        start = s.draw.integer(0, size - 1)
+        whole = isinstance(d, Sym) or s.draw.boolean()
+        start = 0 if whole else s.draw.integer(0, size - 1)
         starts.append(start)
-        stops.append(d if isinstance(d, Sym) else s.draw.integer(start + 1, size))
-        steps.append(1 if isinstance(d, Sym) else s.draw.integer(1, 2))
+        stops.append(d if whole else s.draw.integer(start + 1, size))
+        steps.append(1 if whole else s.draw.integer(1, 2))
     return {"starts": tuple(starts), "stops": tuple(stops), "steps": tuple(steps)}, []
 
 
@@ -240,8 +241,11 @@ def cast(s: Source, x: Value, fixed: Fixed) -> Use:
 
 
 def quantization(s: Source, x: Value, fixed: Fixed) -> Use:
-    """One scale and zero point, int8."""
-    return {}, [np.array(s.draw.choice([0.0625, 0.1]), np.float32), np.array(s.draw.integer(-8, 8), np.int8)]
+    """One scale and zero point, int8 or uint8."""
+    dtype, zero = s.draw.choice([(I8, -8), (U8, 0)])
+    constants: list[Value | Array] = [np.array(s.draw.choice([0.0625, 0.1]), np.float32)]
+    constants.append(np.array(s.draw.integer(zero, zero + 16), dtype.numpy))
+    return {"dtype": dtype, "lo": dtype.min, "hi": dtype.max}, constants
 
 
 USES: dict[type[Op], Callable[[Source, Value, Fixed], Use]] = {

@@ -26,6 +26,7 @@ from planish.backends.npu.machine import Machine, load_machine
 from planish.backends.npu.mapper import Mapped, Mapper, alone, signature, stages
 from planish.backends.npu.memory import Constants, NoRoomError
 from planish.backends.npu.places import Place
+from planish.backends.npu.runs import root
 from planish.backends.npu.timeline import estimate
 from planish.ir.errors import DoesNotFitError
 from planish.ir.graph import Graph, Value, graph_input
@@ -115,7 +116,7 @@ def test_an_image_that_is_pinned(machine: Machine, depthwise: bool) -> None:
 @given(st.one_of(convolutions(), convolutions(depthwise=True), denses()), machines, st.data())
 def test_floors_hold_and_tiles_are_counted(graph: Graph, machine: Machine, data: st.DataObject) -> None:
     layout = arrange(graph)
-    jobs = [placed(job, 1, layout.root) for run in layout.runs for p in run for job in p.jobs]
+    jobs = [placed(job, 1, root) for run in layout.runs for p in run for job in p.jobs]
     if not jobs:
         return
     place = Place(machine, layout.addresses, Constants(keep=False))

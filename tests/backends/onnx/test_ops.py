@@ -21,6 +21,7 @@ from planish.ir.ops import BUILT_IN, op_named
 from planish.ir.text import print_graph
 from planish.ir.types import I32, dtype_of, type_of
 from planish.testing.ops import errors, for_each_instance, graph_of, reference
+from tests.support.resizing import is_fractional
 
 #: planish's own integer arithmetic.
 INTEGER = {"rescale", "rescale_add", "table", "sum_pool2d", "integer_softmax"}
@@ -64,6 +65,8 @@ def since(instance):
         "equal": 11,
         "less_equal": 12,
         "layer_norm": 17,
+        "resize_nearest": 11,
+        "resize_linear": 11,
         "slice": 10 if steps else OLDEST,
         "depth_to_space": 11 if getattr(op, "column_first", False) else OLDEST,
     }.get(op.name, OLDEST)
@@ -88,8 +91,9 @@ def written(instance, data):
 
 def cannot(instance, opset):
     """What onnx.reference is not asked: old operator sets, some of which it runs by newer rules; pooling integers."""
-    pools_integers = instance.op.name == "max_pool2d" and not dtype_of(instance.operands[0]).is_float
-    return opset != DEFAULT or pools_integers
+    op, operands = instance.op, instance.operands
+    pools_integers = op.name == "max_pool2d" and not dtype_of(operands[0]).is_float
+    return opset != DEFAULT or pools_integers or (op.name.startswith("resize") and is_fractional(op, operands[0]))
 
 
 def holds(executor, path, instance, data):
