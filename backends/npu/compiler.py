@@ -48,7 +48,7 @@ class NpuLayer:
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A model for a machine: a program for each run on the NPU, None for one on the host; layers and groups in order."""
+    """A model for a machine: a program for each run on the NPU, None for one on the host. In order of execution."""
 
     machine: Machine
     layout: Layout
@@ -61,13 +61,13 @@ def compile_graph(graph: Graph, machine: Machine) -> Compiled:
     """Compile a lowered graph. Raises DoesNotFitError where a layer, the arena or the constants do not fit."""
     layout = arrange(graph)
     _require_weights(layout, machine)
+    if sum(len(run) for run in layout.runs if not run[0].on_host) > MOST_TAG:
+        raise DoesNotFitError(f"the model has more than {MOST_TAG} layers", fix="split the model")
     segments: list[_Segment | None] = []
     mapper, tag = Mapper(machine), 1
     for run in layout.runs:
         segments.append(None if run[0].on_host else _Segment(run, machine, layout, mapper, tag))
         tag += 0 if run[0].on_host else len(run)
-    if tag > MOST_TAG:
-        raise DoesNotFitError(f"the model has more than {MOST_TAG} layers", fix="split the model")
     uses = [
         use
         for run, segment in zip(layout.runs, segments, strict=True)
@@ -84,9 +84,10 @@ def compile_graph(graph: Graph, machine: Machine) -> Compiled:
 
 
 def _require_weights(layout: Layout, machine: Machine) -> None:
-    """Refuse at once what cannot fit, however it is computed: the weights."""
+    """Refuse at once what cannot fit, however it is computed: weights, equal ones once."""
     jobs = [job for run in layout.runs for p in run for job in p.jobs]
-    arrays = {id(job.weights): job.weights.size for job in jobs if isinstance(job, Product) and kind(job) == "conv"}
+    products = [job for job in jobs if isinstance(job, Product) and kind(job) == "conv"]
+    arrays = {job.weights.tobytes(): job.weights.size for job in products}
     graph = layout.partition.graph
     publics = sum(v.type.nbytes for v in (*graph.inputs, *graph.outputs))
     require_room(publics, sum(arrays.values()), machine)
@@ -110,7 +111,7 @@ class _Segment:
         self.timeline: Timeline | None = None
 
     def fastest(self, mapper: Mapper, layout: Layout) -> list[Planned]:
-        """What is kept local, if that pays in the whole: costs of groups alone leave out what overlaps."""
+        """With what pays in local memory, or with nothing there: costs of groups leave out some of what overlaps."""
         plans = [fusion.plan(self.segment, mapper, layout.addresses, local) for local in (True, False)]
         return min(
             plans, key=lambda p: self.schedule(p, Place(self.machine, layout.addresses, Constants(False)))[1].cycles
@@ -127,7 +128,7 @@ class _Segment:
 
     def uses(self) -> list[Use]:
         """What each group has in external memory."""
-        found, start, kept = [], 0, set[Value]()
+        found, kept = [], set[Value]()
         for p in self.planned:
             group = p.mapped.group
             kept |= {*p.keeps}
@@ -140,7 +141,6 @@ class _Segment:
             ]
             nodes = tuple({self.run[job.tag - self.first_tag].node: 0 for job in group.jobs})
             found.append(Use(nodes, (*stored, *read)))
-            start += len(group.jobs)
         return found
 
     def program(self, layout: Layout) -> list[Instruction]:
