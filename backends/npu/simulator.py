@@ -56,7 +56,8 @@ class Layer:
     """What the commands of one tag took.
 
     cycles: the layer's share of the total, and `classes` how they were spent; busy: cycles that each engine worked for
-    it, hidden or not; bound: cycles below which neither multipliers nor ports could have done the same.
+    it, hidden or not; bound: cycles below which multipliers, the lanes of the post-process unit or ports could not have
+    done the same.
     """
 
     tag: int
@@ -254,6 +255,7 @@ def _critical(events: _Events) -> Iterator[tuple[int, str, int]]:
 def _layers(events: _Events, spans: tuple[Span, ...], machine: Machine) -> list[Layer]:
     layers: dict[int, Layer] = {}
     traffic: dict[tuple[int, str], int] = defaultdict(int)
+    lanes: dict[int, int] = defaultdict(int)
     for span in spans:
         i, done = span.command.instruction, span.work
         layer = layers.setdefault(i.tag, Layer(i.tag))
@@ -263,11 +265,13 @@ def _layers(events: _Events, spans: tuple[Span, ...], machine: Machine) -> list[
         layer.energy += done.energy
         if region := _region(span.command, machine):
             traffic[i.tag, region] += done.cycles
+        if span.command.engine is Engine.PP:
+            lanes[i.tag] += done.useful
     for tag, name, cycles in _critical(events):
         layer = layers.setdefault(tag, Layer(tag))
         layer.cycles += cycles
         layer.classes[name] += cycles
     for layer in layers.values():
         ports = [cycles for (tag, _), cycles in traffic.items() if tag == layer.tag]
-        layer.bound = max([-(-layer.macs // machine.array.macs), *ports])
+        layer.bound = max([-(-layer.macs // machine.array.macs), lanes[layer.tag], *ports])
     return [layers[tag] for tag in sorted(layers)]
