@@ -37,11 +37,16 @@ def gelu(site: Site, op: Gelu, x: Operand) -> Operand:
 
 
 def attention(site: Site, op: Attention, q: Operand, k: Operand, v: Operand, mask: Operand | None = None) -> Operand:
-    """The operator of the same meaning: heads on axis 1, or one head for each of a batch."""
+    """The operator of the same meaning: heads on axis 1, or one head for each of a batch.
+
+    Where a mask lets nothing of a row through, its result is no number here and zero in ONNX.
+    """
     if q.type.rank not in (3, 4):
         raise RefusedError(f"attention of rank {q.type.rank}", "heads stand on axis 1 in ONNX")
     if mask is not None and mask.type.dtype == BOOL and op.fill != -math.inf:
         raise RefusedError(f"where the mask is false the scores are {op.fill}", "in ONNX they are -inf")
+    if mask is not None and mask.type.rank == q.type.rank == 3:
+        raise RefusedError("a mask for each of a batch of single heads", "heads stand on axis 1 in ONNX")
     heads = 1 if q.type.rank == 3 else None
     return site.emit("Attention", q, k, v, mask, scale=op.scale, q_num_heads=heads, kv_num_heads=heads)
 

@@ -49,10 +49,10 @@ class Attention(Composite):
         rows, columns, depth, width = (draw.integer(1, 4) for _ in range(4))
         shapes = (rows, depth), (columns, depth), (columns, width)
         operands = [draw.array((*leading, *shape), F32, -2, 2) for shape in shapes]
-        shape = (rows if draw.boolean() else 1, columns)
+        shape = (*draw.choice([(), leading]), rows if draw.boolean() else 1, columns)
         mask = draw.choice([None, F32, BOOL])
         if mask == BOOL:
-            operands.append(np.tri(*shape, dtype=np.bool_))
+            operands.append(np.broadcast_to(np.tri(*shape[-2:], dtype=np.bool_), shape).copy())
         elif mask is not None:
             operands.append(draw.array(shape, F32, -4, 0))
         return Instance.of(Attention(draw.choice([1.0, 0.5, 0.3]), draw.choice([-math.inf, -9.0])), *operands)

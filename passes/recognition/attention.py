@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...ir.graph import Value
+import numpy as np
+
+from ...ir.graph import Value, graph_input
+from ...ir.op import Draw
 from ...ir.ops.attention import attention
 from ...ir.ops.dense import matmul
 from ...ir.ops.elementwise import add, div, mul
@@ -15,7 +18,7 @@ from ...ir.ops.softmax import softmax
 from ...ir.pattern import either, one
 from ...ir.precision import scalar
 from ...ir.rewrite import Rule, no_match
-from ...ir.types import Array
+from ...ir.types import BOOL, F32, Array, TensorType
 from ..moving import composed, is_identity
 
 
@@ -57,6 +60,27 @@ class Attention(Rule):
             return attention(q, keys, v, mask, scale=scale)
         kept = not_(mask) if "filled" in m.nodes else mask
         return attention(q, keys, v, kept, scale=scale, fill=scalar(fill))
+
+    def examples(self, draw: Draw) -> Value:
+        """Scales anywhere, keys that are transposed here or elsewhere, all kinds of masks."""
+        leading, fill = draw.shape(0, 2, 2), draw.choice([-9.0, -1e9])
+        rows, columns, depth, width = (draw.integer(1, 3) for _ in range(4))
+        shapes = {"x": (rows, depth), "k": (columns, depth), "kt": (depth, columns), "v": (columns, width)}
+        q, k, kt, v = (graph_input(name, TensorType((*leading, *shape), F32)) for name, shape in shapes.items())
+
+        def maybe_scaled(x: Value) -> Value:
+            combine = draw.choice([None, None, mul, div])
+            return x if combine is None else combine(x, np.float32(draw.choice([0.5, 0.3, -3.0])))
+
+        scores = maybe_scaled(matmul(maybe_scaled(q), maybe_scaled(swapped(k) if draw.boolean() else kt)))
+        chosen = graph_input("mask", TensorType((rows, columns), BOOL))
+        masked = draw.choice([
+            lambda: scores, lambda: add(scores, graph_input("mask", chosen.type.with_dtype(F32))),
+            lambda: add(draw.array((1, columns), F32, -4, 0), scores),
+            lambda: where(chosen, scores, np.float32(fill)), lambda: where(chosen, np.float32(fill), scores),
+        ])()  # fmt: skip
+        result: Value = matmul(softmax(masked), v)
+        return result
 
 
 def swapped(x: Value) -> Value:

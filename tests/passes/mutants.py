@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
-from unittest.mock import patch
 
 import numpy as np
 
-from planish.ir.builder import const_value
 from planish.ir.graph import apply
-from planish.ir.literals import SQRT_HALF
-from planish.ir.ops.attention import attention
 from planish.ir.ops.conv import conv2d
-from planish.ir.ops.dense import dense, matmul
+from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import add, clip, mul, sub
 from planish.ir.ops.quant import Rescale
 from planish.ir.ops.shape import pad, reshape, slice_, transpose
-from planish.ir.ops.softmax import softmax
-from planish.ir.ops.unary import erf, gelu, hard_swish, sigmoid
 from planish.ir.pattern import const, only_use
-from planish.ir.rewrite import NoMatch, Rule, no_match, replace_value
+from planish.ir.rewrite import Rule, no_match
 from planish.ir.types import NHWC
-from planish.passes import fuse, layout, parallel
+from planish.passes import fuse, layout
 from planish.passes.base import Changes, Pass, RulePass
-from planish.passes.decompose import Decompose
 from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.group import Group
 from planish.passes.quantize import Quantize
-from planish.passes.recognition import activations, normalizations
-from planish.passes.recognition import attention as attentions
 from planish.passes.simplify.cse import merge_common
 from planish.runtime.contracts import EXACT, REASSOCIATING, Contract
+from tests.passes.recognition_mutants import WRONG_PASSES, WRONG_RULES, HalfOfIt
 
 
 class PlusZeroIsNothing(Rule):
@@ -204,91 +195,6 @@ class CountsOtherPads(fuse.PadIntoPool):
         return "" if value == 0 else "not zero", {}
 
 
-class LayerNormWithoutEpsilon(normalizations.LayerNorm):
-    """Forgets epsilon."""
-
-    def rewrite(self, m, x, axes, epsilon):
-        return super().rewrite(m, x, axes, epsilon * 0)
-
-
-class LayerNormFirstAxes(normalizations.LayerNorm):
-    """Normalizes the last axis, whichever was."""
-
-    def rewrite(self, m, x, axes, epsilon):
-        last = (x.type.rank - 1,)
-        return super().rewrite(m, x, last, epsilon) if len(axes) == 1 else no_match("not one axis")
-
-
-class ScalesOnly(normalizations.LayerNormAffine):
-    """Scales the columns and forgets their shift."""
-
-    def rewrite(self, m, x, scale, shift, c):
-        y = super().rewrite(m, x, scale, shift, c)
-        if isinstance(y, NoMatch) or y.producer.op.name != "layer_norm":
-            return no_match("not alone")
-        return apply(y.producer.op, *y.producer.operands[:2], const_value(shift)).result
-
-
-class RoughGelu(Rule):
-    """Takes 0.7 for the root of one half."""
-
-    whole = True
-
-    def pattern(self, x):
-        return activations.gated(x, erf(mul(x, 0.7)))
-
-    def rewrite(self, m, x):
-        return gelu(x)
-
-
-class GeluOfAnything(Rule):
-    """Does not ask whether the factor outside is what the error function is of."""
-
-    def pattern(self, x, y):
-        return mul(mul(x, 0.5), add(erf(mul(y, SQRT_HALF)), 1.0))
-
-    def rewrite(self, m, x, y):
-        return gelu(y) if x.type == y.type == m.mul.value.type else no_match("other shapes")
-
-
-class GateOfFour(Rule):
-    """Clips at 4 where hard_swish clips at 6."""
-
-    def pattern(self, x):
-        return activations.sixth(mul(x, clip(add(x, 3.0), lo=0.0, hi=4.0)))
-
-    def rewrite(self, m, x):
-        return hard_swish(x)
-
-
-class SoftmaxOfAnyAxis(normalizations.Softmax):
-    """Takes the last axis, whichever was."""
-
-    def rewrite(self, m, x, axes):
-        return softmax(x) if len(axes) == 1 else no_match("not one axis")
-
-
-class AttentionOfRows(attentions.Attention):
-    """Takes a softmax over queries for one over keys."""
-
-    def pattern(self, q, kt, v):
-        turned = softmax(transpose(matmul(q, kt), as_="before"))
-        return matmul(transpose(turned, as_="after"), v)
-
-    def rewrite(self, m, q, kt, v):
-        if m.before.perm != m.after.perm or m.before.perm[-1] != len(m.before.perm) - 2:
-            return no_match("not the last two axes")
-        alike = q.type.rank == kt.type.rank == v.type.rank
-        return attention(q, attentions.swapped(kt), v) if alike else no_match("other ranks")
-
-
-class AttentionScaledOnce(attentions.Attention):
-    """Takes the scale of the queries alone where there is one of the keys as well."""
-
-    def rewrite(self, m, q, kt, v, **others):
-        return super().rewrite(m, q, kt, v, **{**others, "k_factor": None, "k_divisor": None})
-
-
 class ComputesInFloat(fuse.ConstantsMerge):
     """Casts to floats on its way: not wrong, but not to be proven."""
 
@@ -319,47 +225,6 @@ class WrongLayout(layout.Layout):
     def run(self, graph, context):
         changes = self.walk(graph, NHWC).run()
         changes.count("walk", 1)
-        return changes
-
-
-@dataclass(frozen=True)
-class SideBySide(Pass):
-    """What `fuse` does to layers and movements side by side, with one of its functions replaced."""
-
-    contract: ClassVar[Contract] = REASSOCIATING
-    #: Nodes of a counterexample: two layers with a reshape and a transpose each, and what puts them together.
-    smallest: ClassVar[int] = 7
-    function: str = "cut"
-    wrong: Callable = parallel.cut
-
-    def run(self, graph, context):
-        changes = Changes()
-        with patch.object(parallel, self.function, self.wrong):
-            changes.count("layers", parallel.merge_layers(graph))
-            changes.count("movements", parallel.movements_before_slices(graph))
-        return changes
-
-
-def keys_for_values(whole, axis, sizes, cut=parallel.cut):
-    """The last two parts, where they are alike, in the wrong order."""
-    *first, k, v = cut(whole, axis, sizes)
-    return [*first, v, k] if k.type == v.type else [*first, k, v]
-
-
-def innermost(node, axis, places=parallel._places):
-    """The last axis, where a reshape splits one into several."""
-    return places(node, axis) and {node.result.type.rank - 1}
-
-
-@dataclass(frozen=True)
-class HalfOfIt(Decompose):
-    """Writes silu without its factor."""
-
-    def run(self, graph, context):
-        changes = Changes()
-        for node in [n for n in graph.nodes if n.op.name == "silu"]:
-            replace_value(graph, node.result, sigmoid(node.operands[0]), "decompose")
-            changes.count("silu", 1)
         return changes
 
 
@@ -419,12 +284,11 @@ MUTANTS = {
         CommonWhateverTheOperands(),
     ],
     "fuse": [
-        SideBySide("cut", keys_for_values), SideBySide("_places", innermost),
+        *WRONG_PASSES,
         *(of_rules(REASSOCIATING, rule) for rule in (
             WithoutEpsilon(conv2d), WithoutEpsilon(dense), WithoutMean(), BiasNotScaled(), ShiftPastPadding(conv2d),
             AnyPadding(), CountsOtherPads(fuse.avg_pool2d), ComputesInFloat(add),
-            LayerNormWithoutEpsilon(), LayerNormFirstAxes(), ScalesOnly(mul), RoughGelu(), GeluOfAnything(),
-            GateOfFour(), SoftmaxOfAnyAxis(), AttentionOfRows(), AttentionScaledOnce(),
+            *WRONG_RULES,
         )),
     ],
     "decompose": [HalfOfIt()],

@@ -13,6 +13,8 @@ from planish.ir.types import Sym
 from planish.passes.fuse import Fuse
 from planish.passes.parallel import common_movement, cut, shares_of
 from planish.passes.pipeline import run_pipeline
+from planish.testing import check_pass
+from tests.passes.recognition_mutants import SideBySide
 from tests.support.passes import graph_of, ops, reals, transformed, x_input
 
 COLUMNS = 6
@@ -42,6 +44,10 @@ def test_projections_of_attention_are_one_layer():
     assert ops(graph) == ["dense", "reshape", "transpose", *["slice"] * 3, "attention", "transpose", "reshape"]
     (merged,) = [n for n in graph.nodes if n.op.name == "dense"]
     assert merged.operands[1].type.shape == (24, COLUMNS)
+
+
+def test_equal_over_the_rationals():
+    assert check_pass(SideBySide()).proven > 5
 
 
 def test_parts_need_not_be_alike_in_size():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from planish.frontends.onnx import load
 from planish.ir.literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI, SQRT_HALF
 from planish.ir.ops.dense import dense, matmul
 from planish.ir.ops.elementwise import add, clip, div, mul, pow_, sub
@@ -305,5 +306,7 @@ def test_the_opset_stays_and_older_ones_get_the_definition(build, opset, expecte
     import onnx
 
     model = onnx.load(tmp_path / "model.onnx")
+    again = ops(load(tmp_path / "model.onnx"))
+    assert again == ops(lowered), "what is written is read as the same"
     assert artifact.facts["opset"] == opset
     assert [node.op_type for node in model.graph.node] == expected

@@ -1,4 +1,4 @@
-"""Layers of their own: normalizations of rows and across channels, recurrent layers."""
+"""Layers of their own: normalizations of rows and across channels, recurrent layers, attention."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import numpy as np
 
 from ....ir.builder import const_value
 from ....ir.graph import Value
-from ....ir.ops.attention import attention as attention_
-from ....ir.ops.elementwise import add, mul
+from ....ir.ops.attention import attention
+from ....ir.ops.elementwise import add, minimum, mul
+from ....ir.ops.logic import less, where
 from ....ir.ops.norm import layer_norm, lrn
 from ....ir.ops.recurrent import lstm
+from ....ir.ops.reduce import reduce_max
 from ....ir.ops.shape import reshape, transpose
-from ....ir.types import Dim, Shape, count
+from ....ir.ops.unary import cast
+from ....ir.types import BOOL, F32, Dim, Shape, count
 from ..source import Adapter, SourceNode
 
 
@@ -93,42 +96,6 @@ def local_response(node: SourceNode) -> Value:
     )  # fmt: skip
 
 
-def attention(node: SourceNode) -> Value:
-    q, k, v = (_heads(node, i) for i in range(3))
-    if node.given(4) or node.given(5) or any(node.proto.output[1:]):
-        raise node.unsupported("only the attended values are computed: no keys and values of the past, no scores")
-    if node.real("softcap", 0.0) or node.integer("qk_matmul_output_mode", 0):
-        raise node.unsupported("softcap and the output of scores are not supported", fix="export without them")
-    node.ignore("softmax_precision")
-    if q.type.shape[1] != k.type.shape[1]:
-        raise node.unsupported(f"{q.type.shape[1]} heads of queries for {k.type.shape[1]} of keys")
-    depth = node.known(q.type.shape[-1])
-    scale = node.real("scale", depth**-0.5)
-    mask = node.optional(3)
-    if node.integer("is_causal", 0):
-        past = np.tri(node.known(q.type.shape[-2]), node.known(k.type.shape[-2]), dtype=np.bool_)
-        if mask is not None:
-            raise node.unsupported("a causal mask beside another one", fix="export one mask")
-        mask = node.constant(past)
-    y = attention_(q, k, v, scale=scale) if mask is None else attention_(q, k, v, mask, scale=scale)
-    if node.value(0).type.rank == 4:
-        return y
-    n, heads, rows, width = y.type.shape
-    return reshape(transpose(y, perm=(0, 2, 1, 3)), shape=(n, rows, count((heads, width))))
-
-
-def _heads(node: SourceNode, index: int) -> Value:
-    """Operand q, k or v with its heads on axis 1: [N,heads,rows,width]; of rank 3 they lie in the last axis."""
-    x, heads = node.value(index), node.integer("q_num_heads" if index == 0 else "kv_num_heads", 0)
-    if x.type.rank == 4:
-        return x
-    if x.type.rank != 3 or heads < 1 or node.known(x.type.shape[2]) % heads:
-        raise node.broken(f"{heads} heads in {x.type}")
-    n, rows, width = x.type.shape
-    split = reshape(x, shape=(n, rows, heads, node.known(width) // heads))
-    return transpose(split, perm=(0, 2, 1, 3))
-
-
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
 
@@ -168,8 +135,72 @@ def _zeros(node: SourceNode, shape: tuple[Dim, ...], like: Value) -> Value:
     return node.constant(np.zeros(node.static(shape), like.type.dtype.numpy))
 
 
+def attend(node: SourceNode) -> Value:
+    """Attention without a cache, heads on axis 1 or side by side in the columns; causal is a mask."""
+    if any(node.proto.output[1:]) or any(node.given(i) for i in range(4, len(node.operands))):
+        raise node.unsupported("keys and values of earlier steps, and results beside the first")
+    if node.real("softcap", 0.0):
+        raise node.unsupported("a cap on the scores (softcap)")
+    if node.value(0).type.dtype != F32:
+        raise node.unsupported(f"attention of {node.value(0).type.dtype}, with a softmax in another precision")
+    node.ignore("softmax_precision", "qk_matmul_output_mode")  # float32 it is; the scores are no result
+    counts = (node.integer("q_num_heads", 0), *(node.integer("kv_num_heads", 0),) * 2)
+    given = node.optional(3)
+    if set(counts) == {1} and (given is None or given.type.rank == 2):
+        q, k, v = (node.value(i) for i in range(3))
+    else:
+        q, k, v = (_heads(node, node.value(i), count) for i, count in enumerate(counts))
+    if q.type.rank == 4 and q.type.shape[1] != k.type.shape[1]:
+        raise node.unsupported("several heads of queries share one of keys", fix="repeat the keys and values")
+    scale = node.real("scale", 1 / math.sqrt(node.known(q.type.shape[-1])))
+    mask = _mask(node, given, q, k)
+    y: Value = attention(q, k, v, scale=scale)
+    if mask is not None:
+        y = _zero_where_closed(attention(q, k, v, mask, scale=scale), mask)
+    if node.value(0).type.rank == y.type.rank:
+        return y
+    batch, heads, rows, columns = y.type.shape
+    return reshape(transpose(y, perm=(0, 2, 1, 3)), shape=(batch, rows, node.known(heads) * columns))
+
+
+def _heads(node: SourceNode, x: Value, count: int) -> Value:
+    """[batch, heads, rows, columns], where heads may stand side by side in the columns."""
+    if x.type.rank == 4:
+        return x
+    if x.type.rank != 3 or count < 1 or node.known(x.type.shape[-1]) % count:
+        raise node.broken(f"{x.type} is no operand of {count} heads")
+    batch, rows, columns = x.type.shape
+    return transpose(reshape(x, shape=(batch, rows, count, node.known(columns) // count)), perm=(0, 2, 1, 3))
+
+
+def _mask(node: SourceNode, given: Value | None, q: Value, k: Value) -> Value | None:
+    """The mask that is given and the causal one, as one."""
+    if given is not None and given.type.dtype not in (BOOL, q.type.dtype):
+        raise node.unsupported(f"a mask of {given.type.dtype}")
+    if not node.integer("is_causal", 0):
+        return given
+    causal = np.tri(*node.static((q.type.shape[-2], k.type.shape[-2])), dtype=np.bool_)
+    if given is None:
+        return const_value(causal)
+    if given.type.dtype == BOOL:
+        return minimum(given, causal)
+    return add(given, np.where(causal, 0, -np.inf).astype(q.type.dtype.numpy))
+
+
+def _zero_where_closed(y: Value, mask: Value) -> Value:
+    """Rows whose mask lets nothing through are zeros in ONNX; a softmax of nothing is none."""
+    zero, last = np.float32(0), mask.type.rank - 1
+    if mask.const is None:
+        passing = mask if mask.type.dtype == BOOL else less(np.float32(-np.inf), mask)
+        some: Value = less(zero, reduce_max(cast(passing, dtype=F32), axes=(last,), keepdims=True))
+        return where(some, y, zero)
+    open_ = mask.const if mask.type.dtype == BOOL else mask.const > -np.inf
+    rows = open_.any(axis=-1, keepdims=True)
+    return y if rows.all() else where(rows, y, zero)
+
+
 TABLE: dict[str, Adapter] = {
-    "Attention": attention,
+    "Attention": attend,
     "LayerNormalization": layer_normalization,
     "InstanceNormalization": instance_normalization,
     "GroupNormalization": group_normalization,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,3 +42,22 @@ def test_quantized_models_are_exact(
         assert done.stack_bytes is not None
         assert done.instructions <= MOST_INSTRUCTIONS[model]
         assert done.stack_bytes <= MOST_STACK
+
+
+def test_a_transformer_is_exact(models: Path, tmp_path: Path, require_tool: Callable[[str], Path]) -> None:
+    """Its GELUs are tables, its heads one layer, its matrix products integers."""
+    require_tool(TOOLS["cortex-m4"])
+    calibration = planish.data(models / "digits" / "calib.npz")
+    graph = planish.load(models / "digits" / "attn.onnx", dims={"N": 1})
+    graph = planish.optimize(graph, "simplify,fuse,quantize,fold-quantization,simplify", calibration=calibration)
+    left = Counter(node.op.name for node in graph.nodes)
+    assert (left["integer_softmax"], left["matmul"], left["layer_norm"], left["erf"]) == (2, 4, 5, 0)
+    artifact = planish.compile(graph, target="cortex-m4", out=tmp_path / "out")
+    with np.load(models / "digits" / "eval.npz") as data:
+        inputs = {v.name: data[v.name][:SAMPLES].reshape(SAMPLES, *v.type.shape) for v in graph.inputs}
+    done = target_named("cortex-m4").run(artifact, inputs, profile=True)
+    for name, wanted in run_batch(graph, inputs).items():
+        assert done.outputs[name].tobytes() == wanted.tobytes()
+    assert artifact.facts["arena_bytes"] <= 5_000
+    assert done.instructions is not None
+    assert done.instructions <= 600_000

@@ -67,6 +67,7 @@ def since(instance):
     return {
         "erf": 9,
         "gelu": 9,
+        "attention": 9,
         "where": 9,
         "attention": 9,  # a mask of bools is a choice
         "equal": 11,
