@@ -56,6 +56,8 @@ def measure(benchmark: Benchmark, target: str, samples: int, build: Path) -> dic
         "samples": verdict["samples"],
         **{key: facts[key] for key in kept},
         "host_steps": len(facts["host_steps"]),
+        "host_instructions": facts["host"]["instructions"],
+        "microseconds": facts["total_microseconds"],
         "model_gap": round(gap, 4),
         "compile_s": round(compiling, 1),
         "verify_s": round(verifying, 1),
@@ -73,8 +75,13 @@ def line(row: dict[str, Any]) -> str:
     return (
         f"{head} {word:9} {row['samples']:>3} samples {row['cycles']:>10,} cycles "
         f"{row['cycles'] / row['bound_cycles']:5.2f} of bound "
-        f"{row['utilisation']:6.1%} used, model off {row['model_gap']:.1%}, {row['host_steps']} on host {ratio}"
+        f"{row['utilisation']:6.1%} used, model off {row['model_gap']:.1%}, {row['host_steps']} on host: "
+        f"{_figure(row['host_instructions'])} instructions, {_figure(row['microseconds'])} us in all {ratio}"
     )
+
+
+def _figure(number: float | None) -> str:
+    return "?" if number is None else f"{number:,}"
 
 
 def main() -> None:

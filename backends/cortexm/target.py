@@ -84,7 +84,7 @@ class CTarget(Target):
     def emit(self, graph: Graph, out: Path, name: str, limits: Limits) -> Artifact:
         self._require_supported(graph)
         c_name = identifier(name)
-        memory = plan(graph, self, self.alignment)
+        memory = self._plan(graph)
         project = self._generate(graph, c_name, memory)
         _require_fit(self.name, graph, memory, project, limits)
         for file, content in project.files.items():
@@ -115,6 +115,10 @@ class CTarget(Target):
             flash_bytes=done.flash_bytes,
             layers=done.layers or {},
         )
+
+    def _plan(self, graph: Graph) -> Plan:
+        """In which order nodes are executed, and where their values lie."""
+        return plan(graph, self, self.alignment)
 
     def _generate(self, graph: Graph, name: str, memory: Plan) -> Project:
         """All files of a model whose C name is `name`."""

@@ -54,18 +54,9 @@ def _printed(bits: Bits, value: int) -> str:
 
 def assemble(text: str, name: str = "program") -> Program:
     """The program of a text. Raises ModelError naming line, column and what is wrong."""
-    from lark import Token, UnexpectedInput
+    from lark import Token
 
-    try:
-        tree = _parser().parse(text + "\n")
-    except UnexpectedInput as error:
-        line = text.splitlines()[error.line - 1] if 0 < error.line <= len(text.splitlines()) else ""
-        shown = line[:80].rstrip()
-        raise ModelError(
-            f"malformed program text: {shown!r}" if shown else "the program text ends unexpectedly",
-            where=f"{name}, line {error.line}, column {error.column}",
-            fix="an instruction is a mnemonic followed by name=value pairs",
-        ) from error
+    tree = _parsed(text, name)
 
     def fail(token: Token, what: str) -> NoReturn:
         raise ModelError(what, where=f"{name}, line {token.line}, column {token.column}")
@@ -85,6 +76,27 @@ def assemble(text: str, name: str = "program") -> Program:
             except ValueError:
                 fail(rest[0], ".data takes an even number of hexadecimal digits")
     return Program(tuple(instructions), bytes(data), arena)
+
+
+def instruction_lines(text: str) -> tuple[int, ...]:
+    """The line of each instruction of a program, from 1. Raises ModelError for malformed text."""
+    heads = (s.children[0] for s in _parsed(text, "program").children if s.data == "instruction")
+    return tuple(head.line for head in heads)
+
+
+def _parsed(text: str, name: str) -> Any:
+    from lark import UnexpectedInput
+
+    try:
+        return _parser().parse(text + "\n")
+    except UnexpectedInput as error:
+        lines = text.splitlines()
+        shown = lines[error.line - 1][:80].rstrip() if 0 < error.line <= len(lines) else ""
+        raise ModelError(
+            f"malformed program text: {shown!r}" if shown else "the program text ends unexpectedly",
+            where=f"{name}, line {error.line}, column {error.column}",
+            fix="an instruction is a mnemonic followed by name=value pairs",
+        ) from error
 
 
 @cache

@@ -81,8 +81,8 @@ def arrange(graph: Graph) -> Layout:
     memory = plan(parts.graph, _Memory(), LINE)
     constants = Constants()
     addresses, arena_bytes = _addresses(parts.graph, memory, constants, placed)
-    cut = runs([placed[node] for node in memory.order], parts.graph, addresses)
-    return Layout(parts, cut, addresses, constants, arena_bytes, memory)
+    executed = runs([placed[node] for node in memory.order])
+    return Layout(parts, executed, addresses, constants, arena_bytes, memory)
 
 
 def compile_graph(graph: Graph, machine: Machine) -> Compiled:

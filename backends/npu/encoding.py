@@ -32,17 +32,18 @@ def encode(program: Program) -> bytes:
 
 def decode(data: bytes) -> Program:
     """The program in `data`. Raises ModelError with the place of what is wrong."""
-    if len(data) < HEADER.size or data[:4] != MAGIC:
-        raise ModelError(
-            f"this is no NPU program: it does not start with {MAGIC.decode()} and {HEADER.size - 4} more bytes"
-        )
+    if data[:4] != MAGIC[: len(data)]:
+        raise ModelError(f"this is no NPU program: it does not start with {MAGIC.decode()}", where="byte 0")
+    if len(data) < HEADER.size:
+        raise ModelError(f"the program is truncated: its header has {HEADER.size} bytes", where=f"byte {len(data)}")
     _, version, count, constants, arena = HEADER.unpack_from(data)
     if version != VERSION:
         raise ModelError(f"the program has version {version}, not {VERSION}", where="byte 4")
     if len(data) != (needed := HEADER.size + WORD * count + constants):
         raise ModelError(
             f"the program is {'truncated' if len(data) < needed else 'too long'}: "
-            f"{count} instructions and {constants} bytes of constants make {needed} bytes, not {len(data)}"
+            f"{count} instructions and {constants} bytes of constants make {needed} bytes, not {len(data)}",
+            where=f"byte {min(len(data), needed)}",
         )
     end = HEADER.size + WORD * count
     words = (int.from_bytes(data[at : at + WORD], "little") for at in range(HEADER.size, end, WORD))
@@ -62,7 +63,7 @@ def encode_instruction(i: Instruction) -> int:
 
 def decode_instruction(word: int, position: int = 0) -> Instruction:
     """The instruction of 128 bits. Raises ModelError for codes and values that there are not."""
-    where = f"instruction {position}"
+    where = f"byte {HEADER.size + WORD * position}, instruction {position}"
     cls = BY_CODE.get((word & 31, word >> 5 & 7))
     if cls is None:
         raise ModelError(f"there is no opcode {word & 31} of form {word >> 5 & 7}", where=where)

@@ -51,6 +51,7 @@ def facts(compiled: Compiled, simulations: Sequence[Simulation], hosted: Sequenc
         "machine": machine.name,
         "mode": machine.mode,
         "segments": len(programs),
+        "order": _order(compiled),
         "instructions": sum(len(p.instructions) for p in programs),
         "arena_bytes": compiled.layout.arena_bytes,
         "flash_bytes": (len(programs[0].constants) if programs else 0) + sum(h.flash_bytes for h in hosted),
@@ -67,6 +68,17 @@ def facts(compiled: Compiled, simulations: Sequence[Simulation], hosted: Sequenc
     }
     found["layers"] = [vars(layer) | {"refused": refused} for layer, refused in _layers(compiled, hosted)]
     return found
+
+
+def _order(compiled: Compiled) -> list[str]:
+    """Programs and host segments by the names of their files, as they follow one another."""
+    counts = {"host": 0, "segment": 0}
+    names = []
+    for run in compiled.layout.runs:
+        kind = "host" if run[0].on_host else "segment"
+        names.append(f"{kind}_{counts[kind]}")
+        counts[kind] += 1
+    return names
 
 
 def layers(rows: Sequence[Mapping[str, Any]]) -> list[Layer]:
@@ -156,7 +168,6 @@ def _host(compiled: Compiled, hosted: Sequence[Hosted]) -> dict[str, Any]:
         "bytes_written": sum(h.segment.bytes_written for h in hosted),
         "bytes_copied": sum(layout.partition.graph.outputs[i].type.nbytes for i in layout.memory.copies),
         "crossings": sum(a != b for a, b in pairwise(sides)),
-        "arena_bytes": max((h.code.facts["arena_bytes"] for h in hosted), default=0),
         "segments": [_segment(h, compiled) for h in hosted],
     }
 
@@ -171,7 +182,6 @@ def _segment(hosted: Hosted, compiled: Compiled) -> dict[str, Any]:
         "outputs": [addresses[v][1] for v in segment.writes],
         "bytes_read": segment.bytes_read,
         "bytes_written": segment.bytes_written,
-        "arena_bytes": hosted.code.facts["arena_bytes"],
         "instructions": hosted.counted.instructions,
     }
 

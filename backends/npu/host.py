@@ -1,14 +1,14 @@
 """What the host computes: runs of nodes that the NPU does not take, as graphs that the C backend compiles.
 
-A segment's functions read and write the NPU's arena in place; what lies between its nodes is in an arena of its own.
-The C is portable: the text that is verified on this machine is the one whose instructions are counted on the core.
+A segment's functions read and write the NPU's arena, where the plan of the whole model has every value. The C is
+portable: the text that is verified on this machine is the one whose instructions are counted on the core.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,10 @@ from ...ir.graph import Graph, Node, Value, graph_input
 from ...ir.types import Array
 from ...runtime.cost import node_cost
 from ...runtime.target import Artifact, Limits, Unsupported
-from ..cortexm.errors import ExecutionError
+from ..cortexm.errors import BuildFailed, TimedOut, ToolMissing
 from ..cortexm.runner import run_on_qemu
 from ..cortexm.target import HOST, CTarget, interface
+from ..memory import Place, Plan, Space
 from .compiler import Layout
 from .machine import Host
 from .partition import Placement
@@ -35,7 +36,7 @@ COUNTED_MACS = 100_000_000
 class HostSegment:
     """One run of host nodes as a graph. reads, writes: the values that its inputs and outputs are.
 
-    twins: the graph's nodes by those of the partitioned graph.
+    twins: the graph's nodes by those of the partitioned graph. memory: where its values lie in the NPU's arena.
     """
 
     name: str
@@ -44,6 +45,7 @@ class HostSegment:
     reads: tuple[Value, ...]
     writes: tuple[Value, ...]
     twins: Mapping[Node, Node]
+    memory: Plan
 
     @property
     def bytes_read(self) -> int:
@@ -71,11 +73,11 @@ class Counted:
 def host_segments(layout: Layout) -> list[HostSegment]:
     """The host's segments, in order of execution."""
     hosted = [run for run in layout.runs if run[0].on_host]
-    return [_segment(f"host_{i}", run, layout.partition.graph) for i, run in enumerate(hosted)]
+    return [_segment(f"host_{i}", run, layout) for i, run in enumerate(hosted)]
 
 
-def _segment(name: str, run: Sequence[Placement], graph: Graph) -> HostSegment:
-    read, written = reads(run), writes(run, graph)
+def _segment(name: str, run: Sequence[Placement], layout: Layout) -> HostSegment:
+    read, written = reads(run), writes(run, layout.partition.graph)
     inner = {v: graph_input(f"x{i}", v.type) for i, v in enumerate(read)}
 
     def copy(node: Node) -> Node:
@@ -92,7 +94,39 @@ def _segment(name: str, run: Sequence[Placement], graph: Graph) -> HostSegment:
     twins = {p.node: copy(p.node) for p in run}
     names = [f"y{i}" for i in range(len(written))]
     segment = Graph([inner[v] for v in read], [inner[v] for v in written], names, name)
-    return HostSegment(name, tuple(run), segment, tuple(read), tuple(written), twins)
+    memory = _memory(layout.memory, inner, read, written, tuple(twins.values()))
+    return HostSegment(name, tuple(run), segment, tuple(read), tuple(written), twins, memory)
+
+
+def _memory(
+    whole: Plan, inner: Mapping[Value, Value], read: Sequence[Value], written: Sequence[Value], order: tuple[Node, ...]
+) -> Plan:
+    """The part of the model's plan that a segment needs, for its own values."""
+    places = {}
+    for value, own in inner.items():
+        if value in read:
+            places[own] = Place(Space.INPUT, read.index(value))
+        elif root(value) in written:
+            places[own] = Place(Space.OUTPUT, written.index(root(value)))
+        else:
+            places[own] = whole.places[value]
+    constants = {own: inner[whole.constants[v]] for v, own in inner.items() if v in whole.constants}
+    needed = whole.arena_bytes if any(p.space is Space.ARENA for p in places.values()) else 0
+    return replace(
+        whole, order=order, places=places, constants=constants, scratch={}, copies=(), rows=(),
+        arena_bytes=needed, alignment=CTarget.alignment,
+    )  # fmt: skip
+
+
+class _Planned(CTarget):
+    """Portable C of a segment, on the plan that it has."""
+
+    def __init__(self, memory: Plan) -> None:
+        super().__init__(HOST)
+        self.memory = memory
+
+    def _plan(self, graph: Graph) -> Plan:
+        return self.memory
 
 
 # ---- as C
@@ -122,7 +156,7 @@ def emit(segment: HostSegment, out: Path) -> Artifact:
     """Write a segment as a C project into the new folder `out/<name>`."""
     folder = out / segment.name
     folder.mkdir()
-    return CTarget(HOST).emit(segment.graph, folder, segment.name, Limits())
+    return _Planned(segment.memory).emit(segment.graph, folder, segment.name, Limits())
 
 
 def run(segment: HostSegment, out: Path, inputs: Sequence[Array]) -> list[Array]:
@@ -142,7 +176,10 @@ def interpret(segment: HostSegment, inputs: Sequence[Array]) -> list[Array]:
 
 
 def count(segment: HostSegment, out: Path, host: Host) -> Counted:
-    """Instructions of the C in `out/<name>` on the host's core, for one set of drawn inputs; not, with the reason."""
+    """Instructions of the C in `out/<name>` on the host's core, for one set of drawn inputs.
+
+    Unknown, with the reason, where tools are missing or the emulator is too slow or too small; other failures raise.
+    """
     if segment.macs > COUNTED_MACS:
         return Counted(None, {}, f"{segment.macs} multiply-accumulates take minutes to emulate")
     spec = interface(segment.graph, segment.name)
@@ -151,8 +188,12 @@ def count(segment: HostSegment, out: Path, host: Host) -> Counted:
     try:
         with tempfile.TemporaryDirectory(prefix="planish-") as build:
             done = run_on_qemu(host.core, Path(build), sources, spec, inputs)
-    except ExecutionError as error:
+    except (ToolMissing, TimedOut) as error:
         return Counted(None, {}, error.what)
+    except BuildFailed as error:
+        if "will not fit in region" in error.diagnostics:
+            return Counted(None, {}, f"{segment.name} is too large for the emulated board of {host.core}")
+        raise
     return Counted(max(done.instructions or [0]), done.layers or {})
 
 

@@ -18,7 +18,7 @@ from .isa import SEMAPHORES, Engine, Halt, Space, Sync
 from .legality import command_faults, program_faults, space_bytes
 from .machine import Machine
 from .overflow import Sums
-from .program import Command, Program, View
+from .program import Command, Program, UnsetError, View
 
 #: What a semaphore counts up to.
 MOST_SIGNALS = 255
@@ -48,17 +48,23 @@ class Finding:
         return f"{self.kind.value}: {self.message}"
 
 
-def prove(program: Program, machine: Machine) -> None:
-    """Raise ModelError with the findings, if there are any."""
+def prove(program: Program, machine: Machine, name: str = "") -> None:
+    """Raise ModelError with the findings, if there are any. name: of the program, for the message."""
     if found := lint(program, machine):
         more = (f"... and {len(found) - 10} more",) if len(found) > 10 else ()
-        raise ModelError("the program is wrong", machine.name, details=(*map(str, found[:10]), *more))
+        place = f"{name} on {machine.name}" if name else machine.name
+        raise ModelError("the program is wrong", place, details=(*map(str, found[:10]), *more))
 
 
 def lint(program: Program, machine: Machine) -> list[Finding]:
-    """Everything that is wrong with a program. Raises ModelError for registers that are used before they are set."""
+    """Everything that is wrong with a program; of registers that are used before they are set, the first."""
     end = len(program.instructions)
     found = [Finding(Kind.ILLEGAL, end, 0, fault) for fault in program_faults(program, machine)]
+    try:
+        _ = program.commands
+    except UnsetError as unset:
+        tag = program.instructions[unset.position].tag
+        return [*found, Finding(Kind.ILLEGAL, unset.position, tag, f"{unset.where}: {unset.what}")]
     for command in program.commands:
         found += [_finding(Kind.ILLEGAL, command, fault) for fault in command_faults(command, program, machine)]
     if found:

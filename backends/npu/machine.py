@@ -17,6 +17,8 @@ from ..cortexm.cores import CORES
 from .isa import Space
 
 FOLDER = Path(__file__).parent / "machines"
+#: Operands that instructions have: activations of 8 or 16 bits, weights of 8.
+PRECISIONS = ("a8w8", "a16w8")
 #: A machine description is a page; more is refused unread.
 MOST_BYTES = 1 << 16
 
@@ -213,8 +215,10 @@ def parse_machine(text: str, where: str = "") -> Machine:
     """A machine from TOML. Raises UsageError naming everything that is malformed or cannot work."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of the syntax, or of a number with thousands of digits
         raise UsageError(f"the machine description is not TOML: {error}", where=where) from error
+    except RecursionError:
+        raise UsageError("the machine description is nested too deeply", where=where) from None
     try:
         machine: Machine = _build(Machine, data, "")
     except _MalformedError as error:
@@ -299,6 +303,9 @@ def _faults(m: Machine) -> Iterator[str]:
             yield f"array shape {shape} needs {shape.k * shape.c} bytes of weights at once; memories.wgt is smaller"
     if "a8w8" not in m.array.precisions:
         yield "array.precisions has no a8w8"
+    for name in m.array.precisions:
+        if name not in PRECISIONS:
+            yield f"array.precisions has {name!r}; operands are {' or '.join(PRECISIONS)}"
     for name, size in vars(m.memories).items():
         if size % 4 or size > 1 << 24:
             yield f"memories.{name} is {size}; it must be a multiple of 4 bytes, at most 16 MiB"
@@ -316,14 +323,15 @@ def _faults(m: Machine) -> Iterator[str]:
 def _region_faults(m: Machine) -> Iterator[str]:
     for name, region in m.external.items():
         yield from _positive(region, f"external.{name}")
-        if name not in m.energy.external:
-            yield f"energy.external has no {name}"
     for name, mode in m.modes.items():
         for what in ("arena", "constants"):
             if getattr(mode, what) not in m.external:
                 yield f"modes.{name}.{what} is {getattr(mode, what)!r}, which is no external memory"
     if m.mode not in m.modes:
         yield f"mode is {m.mode!r}, which is none of modes: {', '.join(m.modes)}"
-    for name in vars(m.memories):
-        if name not in m.energy.local:
-            yield f"energy.local has no {name}"
+    for place, has, wanted in (
+        ("energy.local", m.energy.local, vars(m.memories)),
+        ("energy.external", m.energy.external, m.external),
+    ):
+        yield from (f"{place} has no {name}" for name in wanted if name not in has)
+        yield from (f"{place} has {name!r}, which is no memory" for name in has if name not in wanted)

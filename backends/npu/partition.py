@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,6 +10,7 @@ from ...ir.constant import Const
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.fused import Fused
 from ...ir.ops.shape import Reshape
+from ...ir.types import I8
 from ...passes.group import fuse, inline
 from ...runtime.target import Unsupported
 from .jobs import Job
@@ -63,16 +64,27 @@ def jobs_of(node: Node) -> tuple[Job, ...] | Unsupported:
         return Unsupported(f"{node.op.name} has {len(node.results)} results")
     if not isinstance(node.op, Fused):
         return translate([node])
-    body = node.op.body
-    outer = dict(zip(body.inputs, node.operands, strict=True)) | {body.outputs[0]: node.results[0]}
-
-    def top(value: Value) -> Value:
-        return outer.get(value, value)
-
-    chain = [n for n in body.nodes if not isinstance(n.op, Const)]
+    chain, top = _members(node)
     if not _is_chain(chain):
         return Unsupported("the group is no chain of nodes")
-    return translate(chain, top)
+    answer = translate(chain, top)
+    return _reason(chain, top, answer) if isinstance(answer, Unsupported) else answer
+
+
+def _members(node: Node) -> tuple[list[Node], Callable[[Value], Value]]:
+    """The nodes of a group, in order, and the way from their values to the graph's."""
+    (body,) = node.op.bodies()
+    outer = dict(zip((*body.inputs, body.outputs[0]), (*node.operands, node.results[0]), strict=True))
+    return [n for n in body.nodes if not isinstance(n.op, Const)], lambda value: outer.get(value, value)
+
+
+def _reason(chain: Sequence[Node], top: Callable[[Value], Value], answer: Unsupported) -> Unsupported:
+    """What stands in the way of a group: the layer itself, rather than what makes floats of its result."""
+    heads = [n for n in range(1, len(chain)) if chain[n - 1].result.type.dtype == I8]
+    if heads and chain[-1].result.type.dtype != I8:
+        head = translate(chain[: heads[-1]], top)
+        return head if isinstance(head, Unsupported) else answer
+    return answer
 
 
 def _is_chain(nodes: Sequence[Node]) -> bool:
@@ -81,7 +93,18 @@ def _is_chain(nodes: Sequence[Node]) -> bool:
 
 
 def _split(graph: Graph, node: Node) -> None:
-    """Take a group apart, and put together again the longest beginning that the NPU takes."""
+    """Take a group apart, and put together again the longest beginning that the NPU takes.
+
+    Where it takes none, a layer stays whole on the host: what follows it costs least there.
+    """
+    chain, top = _members(node)
+
+    def taken(count: int) -> bool:
+        return _is_chain(chain[:count]) and not isinstance(translate(chain[:count], top), Unsupported)
+
+    count = next(filter(taken, range(len(chain) - 1, 0, -1)), 0)
+    if not count and not chain[0].op.elementwise:
+        return
     before, after = node.prev, node.next
     inline(graph, node)
     chain, walk = [], before.next if before is not None else next(graph.nodes)
@@ -89,7 +112,5 @@ def _split(graph: Graph, node: Node) -> None:
         if not isinstance(walk.op, Const):
             chain.append(walk)
         walk = walk.next
-    for count in range(len(chain) - 1, 1, -1):
-        if _is_chain(chain[:count]) and not isinstance(translate(chain[:count]), Unsupported):
-            fuse(graph, chain[:count])
-            return
+    if count > 1:
+        fuse(graph, chain[:count])

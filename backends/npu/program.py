@@ -113,6 +113,13 @@ class View:
         return (offsets[:, None] + np.arange(self.dtype.bytes)).reshape(-1)
 
 
+@dataclass(eq=False)
+class UnsetError(ModelError):
+    """An instruction uses a register that nothing has set."""
+
+    position: int = 0
+
+
 @dataclass(frozen=True)
 class Program:
     """Instructions, the constants that `const` holds, and how many bytes of `arena` they use."""
@@ -123,7 +130,7 @@ class Program:
 
     @cached_property
     def commands(self) -> tuple[Command, ...]:
-        """The instructions that engines execute, with their registers. Raises ModelError for unset ones."""
+        """The instructions that engines execute, with their registers. Raises UnsetError."""
         return tuple(_resolve(self.instructions))
 
 
@@ -247,7 +254,8 @@ def _resolve(instructions: Sequence[Instruction]) -> Iterator[Command]:
             "cfgp.clamp": registers.clamp if adds else (),
         }
         if missing := [what for what, value in needed.items() if value is None]:
-            raise ModelError(f"{missing[0]} was not set before it is used", where=str(Command(position, i)))
+            what = f"{missing[0]} was not set before it is used"
+            raise UnsetError(what, where=str(Command(position, i)), position=position)
         yield Command(
             position,
             i,

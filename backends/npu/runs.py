@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import groupby
 
 from ...ir.constant import Const
 from ...ir.graph import Graph, Value
 from ...ir.ops.shape import Reshape
-from .isa import Space
 from .partition import Placement
 
-Addresses = Mapping[Value, tuple[Space, int]]
 
-
-def runs(placements: Sequence[Placement], graph: Graph, addresses: Addresses) -> tuple[tuple[Placement, ...], ...]:
-    """Placements in order of execution, cut where the side changes.
-
-    A host run is cut, too, before it would write where it has read: its functions may run in another order.
-    """
-    found: list[list[Placement]] = []
-    for placement in placements:
-        if found and found[-1][0].on_host == placement.on_host:
-            found[-1].append(placement)
-        else:
-            found.append([placement])
-    return tuple(tuple(part) for run in found for part in _apart(run, graph, addresses))
-
-
-def _apart(run: list[Placement], graph: Graph, addresses: Addresses) -> list[list[Placement]]:
-    parts: list[list[Placement]] = []
-    while run and run[0].on_host:
-        count = next(n for n in range(len(run), 0, -1) if n == 1 or not _overwrites(run[:n], graph, addresses))
-        parts.append(run[:count])
-        run = run[count:]
-    return [*parts, run] if run else parts
-
-
-def _overwrites(run: Sequence[Placement], graph: Graph, addresses: Addresses) -> bool:
-    def place(value: Value) -> tuple[int, int]:
-        return (first := addresses[value][1]), first + value.type.nbytes
-
-    read, written = map(place, reads(run)), [place(v) for v in writes(run, graph)]
-    return any(a < end and first < b for a, b in read for first, end in written)
+def runs(placements: Sequence[Placement]) -> tuple[tuple[Placement, ...], ...]:
+    """Placements in order of execution, cut where the side changes."""
+    return tuple(tuple(run) for _, run in groupby(placements, key=lambda p: p.on_host))
 
 
 def reads(run: Sequence[Placement]) -> list[Value]:

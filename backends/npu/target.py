@@ -23,7 +23,7 @@ from .linter import prove
 from .machine import FOLDER, Machine, load_machine, parse_machine
 from .partition import jobs_of
 from .program import Program
-from .trace import chrome_trace
+from .trace import whole_trace
 
 PREFIX = "npu:"
 #: A file name of the artifact: the machine that its programs are for.
@@ -64,8 +64,8 @@ class NpuTarget(Target):
         facts = figures.facts(compiled, simulations, hosted)
         _require_fit(self.name, facts, limits)
         for i, program in enumerate(programs):
-            (out / f"segment_{i}.npu").write_bytes(encode(program))
-            (out / f"segment_{i}.asm").write_text(disassemble(program), encoding="ascii", newline="\n")
+            _segment(out, i).write_bytes(encode(program))
+            _segment(out, i).with_suffix(".asm").write_text(disassemble(program), encoding="ascii", newline="\n")
         (out / MACHINE).write_bytes(self._description().read_bytes())
         return Artifact(self.name, out, graph, figures.layers(facts["layers"]), facts)
 
@@ -78,12 +78,18 @@ class NpuTarget(Target):
 
     def trace(self, artifact: Artifact) -> dict[str, Any] | None:
         names = {row["tag"]: row["name"] for row in artifact.facts["profile"]}
-        machine = self._machine(artifact)
-        traces = [chrome_trace(simulator.time(p, machine), names) for p in self.programs(artifact)]
-        for i, trace in enumerate(traces):
-            for event in trace["traceEvents"]:
-                event["pid"] = i  # a process per segment: the host works between them
-        return traces[0] | {"traceEvents": [e for t in traces for e in t["traceEvents"]]} if traces else None
+        machine, programs = self._machine(artifact), iter(self.programs(artifact))
+        steps = [s for s in artifact.facts["host_steps"] if s["cycles"] is not None]
+        return whole_trace(
+            [
+                (name, [s for s in steps if s["segment"] == name])
+                if name.startswith("host")
+                else (name, simulator.time(next(programs), machine))
+                for name in artifact.facts["order"]
+            ],
+            machine,
+            names,
+        )
 
     def _machine(self, artifact: Artifact) -> Machine:
         """The machine that the artifact was compiled for, which its folder holds."""
@@ -92,8 +98,7 @@ class NpuTarget(Target):
 
     def programs(self, artifact: Artifact) -> list[Program]:
         """The programs of an artifact, from its files. Raises ModelError where they are not what was written."""
-        paths = [artifact.path / f"segment_{i}.npu" for i in range(artifact.facts["segments"])]
-        return [decode(path.read_bytes()) for path in paths]
+        return [_program(_segment(artifact.path, i)) for i in range(artifact.facts["segments"])]
 
     def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
         layout, machine = arrange(artifact.graph), self._machine(artifact)
@@ -101,9 +106,8 @@ class NpuTarget(Target):
         if sum(not r[0].on_host for r in layout.runs) != len(remaining):
             raise ModelError("the programs are not those of the graph", str(artifact.path), "compile the model again")
         programs = [None if run[0].on_host else remaining.pop(0) for run in layout.runs]
-        for program in programs:
-            if program is not None:
-                prove(program, machine)
+        for i, program in enumerate(p for p in programs if p is not None):
+            prove(program, machine, str(_segment(artifact.path, i)))
         cycles = sum(simulator.time(p, machine).cycles for p in programs if p is not None)
 
         def execute(program: Program, arena: Array) -> Array:
@@ -119,11 +123,22 @@ class NpuTarget(Target):
         return Execution(outputs, len(results[0]), cycles=cycles, layers=counts)
 
 
+def _segment(folder: Path, index: int) -> Path:
+    return folder / f"segment_{index}.npu"
+
+
+def _program(path: Path) -> Program:
+    try:
+        return decode(path.read_bytes())
+    except ModelError as error:
+        error.where = f"{path}, {error.where}" if error.where else str(path)
+        raise
+
+
 def _require_fit(target: str, facts: Mapping[str, Any], limits: Limits) -> None:
-    ram = facts["arena_bytes"] + facts["host"]["arena_bytes"]
-    for what, there, needed in (("RAM", limits.ram, ram), ("flash", limits.flash, facts["flash_bytes"])):
-        if there is not None and needed > there:
+    for what, there, needed in (("RAM", limits.ram, "arena_bytes"), ("flash", limits.flash, "flash_bytes")):
+        if there is not None and facts[needed] > there:
             raise DoesNotFitError(
-                f"the model needs {needed} bytes of {what} on {target}, {there} are there",
+                f"the model needs {facts[needed]} bytes of {what} on {target}, {there} are there",
                 fix="prune, or use a smaller input",
             )

@@ -16,15 +16,21 @@ from ...ir.ops.elementwise import Clip
 from ...ir.ops.pool import MaxPool2d, SumPool2d
 from ...ir.ops.quant import Rescale, RescaleAdd, Table
 from ...ir.ops.reduce import ReduceSum
+from ...ir.ops.resize import WEIGHT_BITS, ResizeLinear, ResizeNearest
 from ...ir.ops.shape import Concat, DepthToSpace, Pad, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax
 from ...ir.types import I8, I32, NHWC, Array, static
 from ...runtime.target import Unsupported
 from .jobs import Finish, Job, MaxPool, Product, Softmax, Sum, View, copy
+from .phases import phases, resizing
 
 FLOAT = "the NPU computes on i8"
 #: Sizes of windows and their steps have eight bits.
 LARGEST = 255
+#: Of a rescale.
+LARGEST_SHIFT = 31
+#: A movement that takes more jobs than these stays on the host; and a resizing.
+MOST_PARTS, MOST_PHASES = 64, 256
 QUANTIZE = "quantize the model (--quantize int8)"
 
 
@@ -59,6 +65,7 @@ class _Chain:
             Conv2d: self.conv, Dense: self.dense, ReduceSum: self.reduce_sum, SumPool2d: self.sum_pool,
             MaxPool2d: self.max_pool, Concat: self.concat, Slice: self.slice, Pad: self.pad,
             Transpose: self.transpose, IntegerSoftmax: self.softmax, DepthToSpace: self.depth_to_space,
+            ResizeNearest: self.resize, ResizeLinear: self.resize,
             Rescale: self.elementwise, RescaleAdd: self.elementwise, Table: self.elementwise, Clip: self.elementwise,
         }  # fmt: skip
         op = self.anchor.op
@@ -238,7 +245,7 @@ class _Chain:
     def beside(self, residual: Value, channels: int, index: int) -> View:
         """The residual, in the shape of image `index` of the result."""
         shape = static(residual.type.shape)
-        if isinstance(self.anchor.op, Conv2d | SumPool2d):
+        if isinstance(self.anchor.op, Conv2d | SumPool2d | ResizeLinear):
             height, width = shape[1], shape[2]
             return View.whole(self.top(residual), (height, width, channels), index * height * width * channels)
         if isinstance(self.anchor.op, Dense | ReduceSum):
@@ -309,6 +316,30 @@ class _Chain:
         shape = (n, h, b, w, b, oc)
         return self.strided(shape, (h * w * c, w * c, block[0], c, block[1], channel), 0, _strides(shape), 0)
 
+    def resize(self) -> list[Job]:
+        """Nearest: a copy for each part of the result whose pixels are equally far apart; linear: a product for it."""
+        op: ResizeNearest | ResizeLinear = self.anchor.op  # type: ignore[assignment]
+        if op.layout is not NHWC:
+            raise Refused("the image is not channels last")
+        _, height, width, channels = static(self.anchor.operands[0].type.shape)
+        (rows, row_bits), (columns, column_bits) = phases(op, 0, height), phases(op, 1, width)
+        if len(rows) * len(columns) > MOST_PHASES:
+            raise Refused(f"the pixels lie in {len(rows)} x {len(columns)} ways between those of the operand")
+        jobs: list[Job] = []
+        for index, (image, result) in enumerate(self.images(self.anchor.operands[0])):
+            finish = None
+            if isinstance(op, ResizeLinear):
+                finish = self.finish(channels, index)
+                finish = replace(finish, shift=finish.shift + (2 * WEIGHT_BITS - row_bits - column_bits))
+                if finish.shift.max() > LARGEST_SHIFT:
+                    raise Refused("the rescale behind it shifts too far")
+            else:
+                self.alone()
+            jobs += [resizing(self.anchor, image, result, r, c, finish) for r in rows for c in columns]
+        if any(job.weights.dtype != np.int8 for job in jobs if isinstance(job, Product)):
+            raise Refused("its weights need more than 8 bits")
+        return jobs
+
     def pad(self) -> list[Job]:
         """One product per image: spatial padding by the window, channels by weights that are mostly zero."""
         self.alone()
@@ -349,8 +380,8 @@ class _Chain:
         by_size = sorted(range(len(merged)), key=lambda i: -merged[i][0])[:2]
         inside = [merged[i] for i in sorted(by_size)]
         loops = [m for i, m in enumerate(merged) if i not in by_size]
-        if prod(d for d, _, _ in loops) > 64:
-            raise Refused("the movement takes more than 64 steps")
+        if prod(d for d, _, _ in loops) > MOST_PARTS:
+            raise Refused(f"the movement takes more than {MOST_PARTS} steps")
         (h, xr, yr), (w, xp, yp) = [*[(1, 0, 0)] * (2 - len(inside)), *inside]
         source = self.top(self.anchor.operands[0])
         jobs: list[Job] = []

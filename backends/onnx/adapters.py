@@ -20,18 +20,21 @@ from ...ir.ops.norm import BatchNorm
 from ...ir.ops.pool import AvgPool2d, MaxPool2d, SumPool2d
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
 from ...ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from ...ir.ops.resize import ResizeLinear, ResizeNearest
 from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax, Softmax
 from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
 from ...ir.types import I32, NCHW, NHWC, Sym, TensorType
 from . import layers, reshaped
 from .layers import same
-from .site import Operand, RefusedError, Site, element_type
+from .site import Operand, RefusedError, Site, TooOldError, element_type
 
 Adapter = Callable[..., Operand]
 
 #: From this operator set on an operator has as operands what were attributes: Slice, Clip, Pad, ReduceSum, ReduceMean.
 SLICE, CLIP, PAD, REDUCE_SUM, REDUCE = 10, 11, 11, 13, 18
+#: From this operator set on Resize says where pixels lie; and from this, operands that are not there may be left out.
+RESIZE, RESIZE_OPTIONAL = 11, 13
 #: From this operator set on Gemm's bias may be left out.
 GEMM_BIAS = 11
 
@@ -254,6 +257,28 @@ def depth_to_space(site: Site, op: DepthToSpace, x: Operand) -> Operand:
     return site.emit("DepthToSpace", x, blocksize=op.block, mode="CRD" if op.column_first else None)
 
 
+@channels_first
+def resize(site: Site, op: ResizeNearest | ResizeLinear, x: Operand) -> Operand:
+    """By scales where ONNX gets the size from them; where they are the sizes' ratios, by sizes."""
+    if isinstance(op, ResizeLinear):
+        require_floats(op, x)
+    if site.opset < RESIZE:
+        raise TooOldError(f"Resize of opset {site.opset} has no coordinates")
+    have, scales = np.array(x.type.shape[2:], np.float32), np.array(op.scales, np.float32)
+    absent = site.array("none", np.empty(0, np.float32)) if site.opset < RESIZE_OPTIONAL else None
+    attributes: dict[str, Any] = {"coordinate_transformation_mode": op.coordinates.name}
+    if isinstance(op, ResizeNearest):
+        attributes |= {"mode": "nearest", "nearest_mode": op.rounding.name}
+    else:
+        attributes["mode"] = "linear"
+    if all(tuple(np.floor(have.astype(t) * scales.astype(t))) == op.size for t in (np.float32, np.float64)):
+        return site.emit("Resize", x, absent, site.array("scales", np.array([1, 1, *scales], np.float32)), **attributes)
+    if (np.array(op.size, np.float32) / have != scales).any() or not all(isinstance(d, int) for d in x.type.shape):
+        raise RefusedError(f"ONNX has no Resize by {list(op.scales)} from {list(have)} to {list(op.size)} pixels")
+    sizes = site.array("sizes", [*x.type.shape[:2], *op.size])  # type: ignore[list-item]
+    return site.emit("Resize", x, absent, absent, sizes, **attributes)
+
+
 def gather(site: Site, op: Gather, x: Operand) -> Operand:
     return site.emit("Gather", x, site.array("indices", op.indices), axis=op.axis)
 
@@ -278,6 +303,7 @@ ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
     Quantize: quantize, Dequantize: dequantize,
     Rescale: integers, RescaleAdd: integers, Table: integers, IntegerSoftmax: integers,
     Reshape: reshape, Transpose: transpose, Concat: concat, Slice: slice_, Pad: pad, DepthToSpace: depth_to_space,
+    ResizeNearest: resize, ResizeLinear: resize,
     Gather: gather, Expand: expand,
     **layers.ADAPTERS,
 }  # fmt: skip

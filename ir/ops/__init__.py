@@ -19,6 +19,7 @@ from .pool import AvgPool2d, MaxPool2d, SumPool2d
 from .quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
 from .recurrent import Lstm
 from .reduce import ReduceMax, ReduceMean, ReduceSum
+from .resize import ResizeLinear, ResizeNearest
 from .shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from .softmax import IntegerSoftmax, Softmax
 from .unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
@@ -26,7 +27,7 @@ from .unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, S
 BUILT_IN: tuple[type[Op], ...] = (
     Const, Fused,
     Conv2d, ConvTranspose2d, Dense, Matmul,
-    MaxPool2d, AvgPool2d, SumPool2d,
+    MaxPool2d, AvgPool2d, SumPool2d, ResizeNearest, ResizeLinear,
     BatchNorm, LayerNorm, Lrn, Softmax, IntegerSoftmax, Attention,
     ReduceMean, ReduceSum, ReduceMax,
     Add, Sub, Mul, Div, Minimum, Maximum, Pow, Clip,

@@ -17,6 +17,7 @@ import click
 from . import __version__
 from .debugging.commands import debug, diff, explain, profile
 from .ir.errors import PlanishError, UsageError
+from .npu.commands import npu
 from .options import PATH, Group, loading, settings, transforming
 from .screen import Screen
 
@@ -130,6 +131,7 @@ passes.add_command(explain)
 cli.add_command(debug)
 cli.add_command(diff)
 cli.add_command(profile)
+cli.add_command(npu)
 
 
 # ---- the one place where errors become messages and exit codes

@@ -47,14 +47,14 @@ def run(planish, folder, command):
     return [*text.splitlines(), *([f"[exit code {done.code}]"] if done.code else [])]
 
 
-NUMBER = re.compile(r"\d[\d,.]*")
+NUMBER = re.compile(r"\d+(?:[,.]\d+)*")
 
 
 def alike(expected, found):
     """The same words, and figures that have drifted by no more than a quarter."""
     if NUMBER.sub("#", expected) != NUMBER.sub("#", found):
         return False
-    figures = ([float(n.replace(",", "").rstrip(".")) for n in NUMBER.findall(text)] for text in (expected, found))
+    figures = ([float(n.replace(",", "")) for n in NUMBER.findall(text)] for text in (expected, found))
     return all(abs(a - b) <= a / 4 for a, b in zip(*figures, strict=True))
 
 
@@ -76,6 +76,13 @@ def matches(expected, found):
 def test_the_errors_are_as_documented(planish, folder, block):
     for command, expected in commands(block):
         assert run(planish, folder, command) == expected
+
+
+def test_the_commands_for_npu_programs_do_what_their_page_says(planish, folder):
+    for block in blocks("npu.md"):
+        for command, expected in commands(block):
+            found = run(planish, folder, command)
+            assert matches(expected, found), (command, found)
 
 
 TUTORIALS = {

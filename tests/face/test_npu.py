@@ -3,7 +3,10 @@
 import json
 import shutil
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from planish.backends.npu.assembly import assemble
 from planish.backends.npu.encoding import decode
@@ -59,13 +62,57 @@ def test_text_and_binary_are_the_same_program(npu_build):
     assert assemble((npu_build / "segment_0.asm").read_text()) == binary
 
 
-def test_profile_of_a_folder_and_its_trace(planish, npu_build, tmp_path):
+@pytest.fixture
+def upsampling(tmp_path):
+    """A model that doubles an image three times: nearest pixels, lines between them, lines with aligned corners."""
+    rng = np.random.default_rng(0)
+    shapes = {"w0": (8, 3, 3, 3), "w1": (6, 8, 3, 3), "w2": (4, 6, 3, 3)}
+    constants = [numpy_helper.from_array(rng.normal(0, 0.3, s).astype(np.float32), n) for n, s in shapes.items()]
+    constants.append(numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "s"))
+    nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    steps = [
+        ("Conv", ["x", "w0"], {"pads": [1] * 4}),
+        ("Resize", ["0", "", "s"], nearest),
+        ("Conv", ["1", "w1"], {"pads": [1] * 4}),
+        ("Resize", ["2", "", "s"], {"mode": "linear"}),
+        ("Conv", ["3", "w2"], {"pads": [1] * 4}),
+        ("Resize", ["4", "", "s"], {"mode": "linear", "coordinate_transformation_mode": "align_corners"}),
+    ]
+    nodes = [
+        helper.make_node(op, given, [str(i)], name=f"{op}{i}", **more) for i, (op, given, more) in enumerate(steps)
+    ]
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 4, 5])
+    graph = helper.make_graph(nodes, "up", [image], [helper.make_empty_tensor_value_info("5")], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "up.onnx")
+    return tmp_path / "up.onnx"
+
+
+def test_resized_images(planish, upsampling, tmp_path, require_tool):
+    require_tool("cc")
+    arguments = ("-t", "npu:64", "--quantize", "int8", "--calib", "random:-1,1", "-o", tmp_path / "build")
+    assert planish("compile", upsampling, *arguments).code == 0
+    assert planish("verify", tmp_path / "build", "--samples", 5, "--json").json["exact"]
+    found = planish("profile", tmp_path / "build", "--json").json
+    assert {"Resize1", "Resize3"} <= {row["name"] for row in found["profile"]}
+    hosted = {step["name"]: step["reason"] for step in found["host_steps"]}
+    assert hosted["Resize5"] == "the pixels lie in 32 x 40 ways between those of the operand"
+    assert len([name for name in hosted if "Resize" in name or "Conv" in name]) == 1
+
+
+def test_profile_of_a_folder_and_its_trace(planish, npu_build, tmp_path, require_tool):
+    require_tool("qemu-system-arm")
     done = planish("profile", npu_build, "--trace", tmp_path / "trace.json", "--json")
     assert done.code == 0, done.err
     assert {"cycles", "bound", "utilisation", "stall", "energy_nj"} <= set(done.json["profile"][0])
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     names = {row["name"] for row in done.json["profile"]}
-    assert {e["name"] for e in events if e["ph"] == "X"} & names == names
+    timed = [e for e in events if e["ph"] == "X"]
+    assert {e["name"] for e in timed} & names == names
+    # The host first and last, the program between them: one after the other.
+    assert [e["pid"] for e in sorted(timed, key=lambda e: e["ts"])][:: len(timed) - 1] == [1, 1]
+    host = done.json["host"]
+    assert sum(e["dur"] for e in timed if e["pid"] == 1) == sum(s["cycles"] for s in done.json["host_steps"])
+    assert max(e["ts"] + e["dur"] for e in timed) == done.json["cycles"] + host["cycles"]
     shown = planish("profile", npu_build)
     assert "cycles" in shown.out
 

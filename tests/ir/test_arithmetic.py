@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from planish.ir.arithmetic import fixed_point, quantize, rescale
 from planish.ir.ops.quant import RescaleAdd, sum_factors
+from planish.ir.ops.resize import UNIT, Coordinates, ResizeLinear, linear_taps
 from planish.ir.ops.softmax import MOST_CLASSES, IntegerSoftmax, exp_table
-from planish.ir.types import Array
+from planish.ir.types import NHWC, Array
 
 factors = st.floats(2.0**-31, 2.0**20, exclude_max=True) | st.floats(2.0**-12, 2)
 accumulators = st.integers(-(2**31), 2**31 - 1)
@@ -106,3 +107,28 @@ def test_integer_softmax_is_within_one_step(classes: int, scale: float) -> None:
     two_level = random.choice([-128, 127], (20, classes))
     one_hot = np.where(np.arange(classes) == 0, 127, random.integers(-128, 128, (20, 1)))
     assert max(softmax_error(x, scale) for x in (uniform, peaked, two_level, one_hot)) < 1
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9),
+    st.sampled_from(list(Coordinates)), st.floats(2.0**-8, 4), st.integers(-128, 127),
+)  # fmt: skip
+def test_resize_linear_is_within_its_error(
+    seed: int, h: int, w: int, oh: int, ow: int, coordinates: Coordinates, s: float, zero: int
+) -> None:
+    x = np.random.default_rng(seed).integers(-128, 128, (1, h, w, 1)).astype(np.int8)
+    op = ResizeLinear((oh, ow), (oh / h, ow / w), coordinates, zero, NHWC)
+    (multiplier,), (shift,) = fixed_point(s / UNIT)
+    found = [exact_rescale(int(acc), int(multiplier), int(shift)) for acc in op.ref(x).flat]
+    wide = x[0, :, :, 0].astype(int)
+    apart = sum(int(np.abs(np.diff(wide, axis=axis)).max(initial=0)) for axis in (0, 1))
+    error = Fraction(1, 2) + Fraction(s) * apart / 2**11 + Fraction(int(np.abs(wide - zero).max()), 2**12)
+    rows, columns = linear_taps(op, 0, h), linear_taps(op, 1, w)
+    for q, (i, j) in zip(found, np.ndindex(oh, ow), strict=True):
+        f, g = Fraction(float(rows.share[i])), Fraction(float(columns.share[j]))
+        real = sum(
+            (int(wide[r, c]) - zero) * a * b
+            for r, a in ((rows.first[i], 1 - f), (rows.second[i], f))
+            for c, b in ((columns.first[j], 1 - g), (columns.second[j], g))
+        )
+        assert abs(q - Fraction(s) * real) <= error

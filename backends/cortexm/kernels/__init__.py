@@ -10,12 +10,14 @@ from .elementwise import Elementwise, PortableBatchNorm
 from .linear import PortableConv2d, PortableDense, PortableMatmul
 from .move import PortableConcat, PortableGather, PortableMove, PortablePad
 from .reduce import PortableIntegerSoftmax, PortableLayerNorm, PortablePool2d, PortableReduce, PortableSoftmax
+from .resize import PortableResizeLinear, PortableResizeNearest
 from .smlad import SmladConv2d, SmladDense
 
 PORTABLE: tuple[Kernel, ...] = (
     PortableConv2d(), PortableDense(), PortableMatmul(),
     PortablePool2d(), PortableReduce(), PortableSoftmax(), PortableIntegerSoftmax(),
     PortableBatchNorm(), PortableLayerNorm(), PortableMove(), PortablePad(), PortableGather(), PortableConcat(),
+    PortableResizeNearest(), PortableResizeLinear(),
     Elementwise(),
 )  # fmt: skip
 

@@ -10,10 +10,12 @@ from .move import TirConcat, TirDepthToSpace, TirGather, TirMove, TirPad
 from .norm import TirBatchNorm, TirIntegerSoftmax, TirSoftmax
 from .pool import TirPool2d
 from .reduce import TirReduce
+from .resize import TirResizeLinear, TirResizeNearest
 
 KERNELS: tuple[Kernel, ...] = (
     TirDepthwise(), TirConv2d(), TirDense(), TirMatmul(),
     TirPool2d(), TirReduce(), TirSoftmax(), TirIntegerSoftmax(),
     TirBatchNorm(), TirMove(), TirDepthToSpace(), TirPad(), TirGather(), TirConcat(),
+    TirResizeNearest(), TirResizeLinear(),
     TirElementwise(),
 )  # fmt: skip

@@ -33,7 +33,7 @@ class TirMove(TirKernel):
         view = group.op.ref(memory)
         offset = view.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
         source = scalars.buffer(group, code, x_value)
-        _rows(group, code, lambda axes: code.load(source, flat(axes, view.strides, offset)))
+        rows(group, code, lambda axes: code.load(source, flat(axes, view.strides, offset)))
 
 
 class TirDepthToSpace(TirKernel):
@@ -57,7 +57,7 @@ class TirDepthToSpace(TirKernel):
             at[channel], at[row], at[column] = taken, tirx.floordiv(y, b), tirx.floordiv(x, b)
             return code.load(source, flat(at, strides))
 
-        _rows(group, code, element)
+        rows(group, code, element)
 
 
 class TirPad(TirKernel):
@@ -83,7 +83,7 @@ class TirPad(TirKernel):
             index = flat([a - b for a, b in zip(axes, op.before, strict=True)], dense_strides(x_shape))
             return tirx.if_then_else(inside, code.load(source, index), value)
 
-        _rows(group, code, element, width=1)
+        rows(group, code, element, width=1)
 
 
 class TirGather(TirKernel):
@@ -101,7 +101,7 @@ class TirGather(TirKernel):
             picked = code.load(table, axes[op.axis])
             return code.load(source, flat((*axes[: op.axis], picked, *axes[op.axis + 1 :]), strides))
 
-        _rows(group, code, element)
+        rows(group, code, element)
 
 
 class TirConcat(TirKernel):
@@ -130,7 +130,7 @@ def _part(group: Group, code: Code, value: Value, sizes: tuple[int, int, int, in
         code.lanes(own, LANES, lambda j: code.store(code.y, code.load(source, i * own + j), i * row + offset + j))
 
 
-def _rows(group: Group, code: Code, element: Any, width: int = LANES) -> None:
+def rows(group: Group, code: Code, element: Any, width: int = LANES) -> None:
     """Store the result, given the anchor's element at coordinates; the last axis in vectors."""
     shape = group.shape(group.result) or (1,)
     with code.loops(shape[:-1]) as outer:

@@ -6,7 +6,7 @@ To support another operator, write its function in the file where it belongs and
 from __future__ import annotations
 
 from ..source import Adapter
-from . import arithmetic, dims, layers, learning, linear, movement, pooling, quantized
+from . import arithmetic, dims, layers, learning, linear, movement, pooling, quantized, resizing
 
 #: Operator domains, and the version taken where a model does not say.
 DOMAINS: dict[str, int] = {"": 1, "com.microsoft": 1, "ai.onnx.ml": 1}
@@ -16,8 +16,8 @@ KEPT = quantized.KEPT
 
 ADAPTERS: dict[tuple[str, str], Adapter] = {
     **{("", name): adapter for table in (
-        arithmetic.TABLE, linear.TABLE, pooling.TABLE, movement.TABLE, dims.TABLE, layers.TABLE,
-        quantized.TABLE,
+        arithmetic.TABLE, linear.TABLE, pooling.TABLE, movement.TABLE, resizing.TABLE, dims.TABLE,
+        layers.TABLE, quantized.TABLE,
     ) for name, adapter in table.items()},
     **{("com.microsoft", name): adapter for name, adapter in quantized.MICROSOFT.items()},
     **{("ai.onnx.ml", name): adapter for name, adapter in learning.TABLE.items()},

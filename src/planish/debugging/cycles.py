@@ -13,7 +13,7 @@ from ..folder import new_file, read_report
 from ..ir.errors import UsageError
 from ..ir.text import load
 from ..registry import target_named
-from ..screen import Column, Screen
+from ..screen import Column, Screen, counted
 from .profiling import profile_build
 
 COLUMNS = (
@@ -90,15 +90,15 @@ def _host_lines(host: Mapping[str, Any], total: float | None) -> list[str]:
     """What the host does in sum, and what both take together."""
     copied = f", {host['bytes_copied']:,} bytes of outputs copied" if host["bytes_copied"] else ""
     moved = (
-        f"the host is called {len(host['segments'])} times, reads {host['bytes_read']:,} and writes "
+        f"the host is called {counted(len(host['segments']), 'time')}, reads {host['bytes_read']:,} and writes "
         f"{host['bytes_written']:,} bytes of the arena{copied}"
     )
     if total is None:
         return [moved, f"what the host takes is not known: {host['unknown']}"]
     return [
         moved,
-        f"{host['instructions']:,} instructions, at {host['cycles_per_instruction']:g} cycles each and "
-        f"{host['clock_mhz']:g} MHz {host['microseconds']:,.1f} us; both together {total:,.1f} us",
+        f"{host['instructions']:,} instructions, {host['cycles_per_instruction']:g} cycles per instruction, "
+        f"{host['clock_mhz']:g} MHz: {host['microseconds']:,.1f} us; both together {total:,.1f} us",
     ]
 
 

@@ -18,10 +18,11 @@ from planish.backends.npu.linter import prove
 from planish.backends.npu.machine import Machine, Memories, load_machine
 from planish.backends.npu.partition import partition
 from planish.backends.npu.program import Program
+from planish.ir.arithmetic import fixed_point
 from planish.ir.constant import Const
 from planish.ir.errors import DoesNotFitError
 from planish.ir.evaluate import evaluate
-from planish.ir.graph import Graph, graph_input
+from planish.ir.graph import Graph, apply, graph_input
 from planish.ir.op import Instance, Op
 from planish.ir.ops import all_ops
 from planish.ir.ops.conv import conv2d
@@ -31,6 +32,7 @@ from planish.ir.ops.fused import Fused
 from planish.ir.ops.pool import avg_pool2d, max_pool2d
 from planish.ir.ops.quant import dequantize, quantize, rescale, rescale_add, sum_factors, table
 from planish.ir.ops.reduce import reduce_sum
+from planish.ir.ops.resize import UNIT, ResizeLinear, resize_linear, resize_nearest
 from planish.ir.ops.shape import concat, depth_to_space, pad, reshape, slice_, transpose
 from planish.ir.ops.softmax import exp_table, integer_softmax
 from planish.ir.types import F32, I8, NHWC, Array, TensorType
@@ -80,8 +82,9 @@ def require_exact(graph: Graph, machine: Machine, seed: int = 0, inputs: Sequenc
 
 
 def ops_on_host(graph: Graph) -> dict[str, str]:
-    """Names of ops that stay on the host, with the reasons."""
-    return {p.node.op.name: p.refusal.reason for p in partition(graph).placements if p.refusal is not None}
+    """Names of ops that stay on the host, with the reasons; of groups, of their first."""
+    hosted = [(p.node.op, p.refusal.reason) for p in partition(graph).placements if p.refusal is not None]
+    return {next((n.op.name for b in op.bodies() for n in b.nodes), op.name): reason for op, reason in hosted}
 
 
 def grouped(graph: Graph) -> Graph:
@@ -137,6 +140,8 @@ def test_movements_pools_and_sums_run_on_the_npu() -> None:
         rescale(x, np.array([1 << 28], np.int32), np.array([1], np.int8), input_zero=5, zero=-3, lo=-100, hi=90),
         rescale_add(x, x, **(sum_factors((0.4, -0.7), (3, -2), 1) or {})),
         integer_softmax(x, exp_table(0.07)),
+        resize_nearest(x, size=(16, 18), scales=(2.0, 3.0), layout=NHWC),
+        rescale(resize_linear(x, size=(16, 12), scales=(2.0, 2.0), layout=NHWC), *fixed_point(0.8 / UNIT), zero=-4),
         rescale(
             reduce_sum(x, axes=(1, 2), input_zero=4), np.array([1 << 26], np.int32), np.array([0], np.int8), zero=9
         ),
@@ -146,6 +151,19 @@ def test_movements_pools_and_sums_run_on_the_npu() -> None:
     for machine in MACHINES:
         compiled = require_exact(graph, machine)
         assert len([p for p in compiled.programs if p is not None]) == 1
+
+
+@CASES
+@given(instances(ResizeLinear), st.integers(0, 2**31), machines)
+def test_resized_images_are_exact(drawn: Instance, seed: int, machine: Machine) -> None:
+    """With a rescale and a residual behind it; on the host where the weights need more than 8 bits, and so it says."""
+    x = graph_input("x", TensorType((2, *drawn.operands[0].shape[1:]), I8))
+    y = rescale(apply(drawn.op.like(input_zero=5), x).result, *fixed_point(0.7 / UNIT), zero=3)
+    residual = graph_input("r", y.type)
+    y = rescale_add(residual, y, **(sum_factors((0.4, -0.7), (3, -2), 1) or {}))
+    graph = run_pipeline(Graph([x, residual], [y], ["y"]), "layout{to=nhwc},simplify,group", Context()).graph
+    assert set(ops_on_host(graph).values()) <= {"its weights need more than 8 bits"}
+    require_exact(graph, machine, seed)
 
 
 def test_what_the_npu_does_not_take_runs_on_the_host_with_a_reason() -> None:

@@ -177,7 +177,7 @@ def test_truncated_and_damaged_bytes_are_refused_or_legal(case, data):
         lint(program, MACHINE)
     except ModelError as error:
         event(error.what)
-        placed = error.where.startswith("instruction ")
+        placed = error.where.startswith(f"byte {at - (at - HEADER.size) % WORD}, instruction ")
     assert placed
 
 

@@ -23,6 +23,7 @@ from planish.ir.types import I32, dtype_of, type_of
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
 from planish.testing.ops import errors, for_each_instance, graph_of, reference
+from tests.support.resizing import is_fractional
 
 #: planish's own integer arithmetic.
 INTEGER = {"rescale", "rescale_add", "table", "sum_pool2d", "integer_softmax"}
@@ -69,9 +70,10 @@ def since(instance):
         "gelu": 9,
         "attention": 9,
         "where": 9,
-        "attention": 9,  # a mask of bools is a choice
         "equal": 11,
         "less_equal": 12,
+        "resize_nearest": 11,
+        "resize_linear": 11,
         "slice": 10 if steps else OLDEST,
         "depth_to_space": 11 if getattr(op, "column_first", False) else OLDEST,
     }.get(op.name, OLDEST)
@@ -96,8 +98,9 @@ def written(instance, data):
 
 def cannot(instance, opset):
     """What onnx.reference is not asked: old operator sets, some of which it runs by newer rules; pooling integers."""
-    pools_integers = instance.op.name == "max_pool2d" and not dtype_of(instance.operands[0]).is_float
-    return opset != DEFAULT or pools_integers
+    op, operands = instance.op, instance.operands
+    pools_integers = op.name == "max_pool2d" and not dtype_of(operands[0]).is_float
+    return opset != DEFAULT or pools_integers or (op.name.startswith("resize") and is_fractional(op, operands[0]))
 
 
 def holds(executor, path, instance, data):
