@@ -48,30 +48,6 @@ def test_normalization_of_images(path, kind, data):
 
 
 @given(st.data())
-def test_attention(path, data):
-    draw = data.draw
-    n, heads, rows, columns, depth, width = (draw(small) for _ in range(6))
-    flat, masked = draw(st.booleans()), draw(st.sampled_from(["none", "added", "chosen", "causal"]))
-
-    def operand(length, size):
-        return real(draw, (n, length, heads * size) if flat else (n, heads, length, size))
-
-    inputs = {"q": operand(rows, depth), "k": operand(columns, depth), "v": operand(columns, width)}
-    mask = {
-        "none": {},
-        "causal": {},
-        "added": {"m": real(draw, (rows, columns))},
-        "chosen": {"m": np.tri(rows, columns, dtype=np.bool_)},
-    }
-    model = one_node(
-        "Attention", inputs, mask[masked], 23, scale=draw(st.sampled_from([None, 0.5])),
-        is_causal=1 if masked == "causal" else None, q_num_heads=heads if flat else None,
-        kv_num_heads=heads if flat else None,
-    )  # fmt: skip
-    assume(check(path, model, inputs, terms=60))
-
-
-@given(st.data())
 def test_local_response_normalization(path, data):
     draw = data.draw
     x = real(draw, (draw(small), draw(st.integers(1, 6)), draw(small), draw(small)))

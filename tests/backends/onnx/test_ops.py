@@ -69,7 +69,6 @@ def since(instance):
         "erf": 9,
         "gelu": 9,
         "where": 9,
-        "attention": 9,  # a mask of bools is a choice
         "equal": 11,
         "less_equal": 12,
         "resize_nearest": 11,
