@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import planish as api
+from planish.debugging.blame import subject_of
 from planish.debugging.noise import layer_noise, matched_names
+from planish.debugging.sources import Request
 from planish.driver import FOLDED, INT8
 from planish.ir.builder import const_value
 from planish.ir.text import save
@@ -51,6 +53,28 @@ def corrupted(graph, source):
 
 def blamed(layers):
     return min(layers, key=lambda layer: layer.own_sqnr_db)
+
+
+def test_dead_channels_stay_for_comparison(reference, digits, tmp_path):
+    """Layers that lost channels would not find their counterparts; no bit depends on it."""
+    graph = api.optimize(reference, "simplify,fuse")
+    node = next(n for n in graph.nodes if n.op.name == "conv2d")
+    w, b = (node.operands[i].const.copy() for i in (1, 2))
+    w[0], b[0] = 0, -5
+    for i, array in ((1, w), (2, b)):
+        value = const_value(array)
+        graph.adopt(value, before=node)
+        graph.set_operand(node, i, value)
+    save(graph, tmp_path / "model.planish")
+    calib = str(digits / "calib.npz")
+    request = Request(tmp_path / "model.planish", quantize="int8", calib=calib)
+    tested = subject_of(request, None, calib, 3).tested
+    whole, thin = (
+        api.optimize(graph, f"{INT8}{folded}", calibration=api.data(calib))
+        for folded in (FOLDED.removesuffix(",dead-channels"), FOLDED)
+    )
+    assert matched_names(graph, tested) == matched_names(graph, whole)
+    assert matched_names(graph, tested)[0] > matched_names(graph, thin)[0]
 
 
 def test_a_graph_is_equal_to_itself(reference, samples):
