@@ -48,7 +48,7 @@ CASES = hypothesis.settings(
 MACHINES = [load_machine("256"), load_machine("64")]
 #: So little memory that images are cut by rows and columns, weights streamed, and blocks narrow.
 TIGHT = replace(MACHINES[1], name="tight", memories=Memories(act=384, wgt=1024, acc=256, tab=1284))
-machines = st.sampled_from([*MACHINES, TIGHT])
+machines = st.sampled_from([*MACHINES, MACHINES[0].with_mode("shared-sram"), TIGHT])
 
 
 def run(compiled: Compiled, inputs: Sequence[Array]) -> list[Array]:
