@@ -3,175 +3,192 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir.errors import DoesNotFitError
 from ...ir.graph import Graph, Node, Value
-from ...ir.ops.shape import Reshape
-from ..memory import Plan, plan
-from ..memory import Space as Where
-from .isa import MOST_TAG, Instruction, Space
-from .lowering import Place, lower
+from . import fusion
+from .fusion import Planned, Segment
+from .isa import MOST_TAG, Instruction
+from .jobs import Job, Product, inputs, kind, placed
+from .layout import Layout, Use, arrange, packed
 from .machine import Machine
-from .mapper import Bound, Mapped, best, bound
+from .mapper import Mapper
 from .memory import Constants, require_room
-from .partition import Partition, Placement, partition
+from .partition import Placement
+from .places import Cut, Place
 from .program import Program
-from .runs import runs
-from .schedule import Schedule, Tile, configured, issue_order, program, synchronized, timeline
+from .roofline import Bound, bounds
+from .runs import root
+from .schedule import Schedule, Tile, configured, issue_order, program, synchronized
+from .timeline import Timeline, timeline
 
-#: Values in ARENA start at multiples of it.
-LINE = 64
+#: So many tiles ahead may data be loaded; the fastest is taken.
+AHEAD = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, eq=False)
 class NpuLayer:
-    """One node on the NPU. analytic: its share of the segment's cycles by the mapper's model."""
+    """One node on the NPU. group: the tags that its first job is computed together with, its own among them.
+
+    analytic: its share of the segment's cycles by the mapper's model. cut: of its first job, with `rows` x `columns` of
+    the group's last result at a time. local: whether it reads from, and leaves its result in, local memory.
+    """
 
     tag: int
     node: Node
-    mapped: tuple[Mapped, ...]
+    jobs: tuple[Job, ...]
     bound: Bound
     analytic: int
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """What follows from the graph alone: who computes what in which order, and where every value lies.
-
-    runs: placements in order of execution; those of one run are all on the NPU, or all on the host.
-    constants: those that activations are read from; the programs' own follow.
-    """
-
-    partition: Partition
-    runs: tuple[tuple[Placement, ...], ...]
-    addresses: dict[Value, tuple[Space, int]]
-    constants: Constants
-    arena_bytes: int
-    memory: Plan
+    group: tuple[int, ...]
+    area: tuple[int, int]
+    cut: Cut
+    local: tuple[bool, bool]
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A model for a machine: a program for each run on the NPU, None for a run on the host; layers in order."""
+    """A model for a machine: a program for each run on the NPU, None for one on the host. In order of execution."""
 
     machine: Machine
     layout: Layout
     programs: tuple[Program | None, ...]
     layers: tuple[NpuLayer, ...]
-
-
-class _Memory:
-    """What planning asks: nothing is in place, reshapes cost nothing."""
-
-    def scratch(self, node: Node) -> int:
-        return 0
-
-    def in_place(self, node: Node) -> tuple[int, ...]:
-        return ()
-
-    def is_alias(self, node: Node) -> bool:
-        return isinstance(node.op, Reshape)
-
-
-def arrange(graph: Graph) -> Layout:
-    """Place the nodes of a lowered graph and plan its memory."""
-    parts = partition(graph)
-    placed = {p.node: p for p in parts.placements}
-    memory = plan(parts.graph, _Memory(), LINE)
-    constants = Constants()
-    addresses, arena_bytes = _addresses(parts.graph, memory, constants, placed)
-    executed = runs([placed[node] for node in memory.order])
-    return Layout(parts, executed, addresses, constants, arena_bytes, memory)
+    plans: tuple[Planned, ...]
 
 
 def compile_graph(graph: Graph, machine: Machine) -> Compiled:
     """Compile a lowered graph. Raises DoesNotFitError where a layer, the arena or the constants do not fit."""
     layout = arrange(graph)
-    require_room(Space.ARENA, layout.arena_bytes, machine.size(Space.ARENA), machine.name)
-    cache: dict[tuple[object, ...], Mapped] = {}
-    programs: list[tuple[Instruction, ...] | None] = []
-    layers: list[NpuLayer] = []
+    _require_weights(layout, machine)
+    if sum(len(run) for run in layout.runs if not run[0].on_host) > MOST_TAG:
+        raise DoesNotFitError(f"the model has more than {MOST_TAG} layers", fix="split the model")
+    segments: list[_Segment | None] = []
+    mapper, tag = Mapper(machine), 1
     for run in layout.runs:
-        if run[0].on_host:
-            programs.append(None)
-            continue
-        instructions, found = _segment(run, machine, layout, cache, len(layers) + 1)
-        programs.append(tuple(instructions))
-        layers += found
-    data = bytes(layout.constants.data)
-    require_room(Space.CONST, len(data), machine.size(Space.CONST), machine.name)
-    final = tuple(Program(p, data, layout.arena_bytes) if p is not None else None for p in programs)
-    return Compiled(machine, layout, final, tuple(layers))
-
-
-def _addresses(
-    graph: Graph, memory: Plan, constants: Constants, placed: dict[Node, Placement]
-) -> tuple[dict[Value, tuple[Space, int]], int]:
-    """ARENA: what the planner placed, then public inputs, then outputs. CONST: activations that are constant."""
-    end = _line(memory.arena_bytes)
-    publics: dict[tuple[Where, int], int] = {}
-    for where, values in ((Where.INPUT, graph.inputs), (Where.OUTPUT, graph.outputs)):
-        for i, value in enumerate(values):
-            publics[where, i] = end
-            end = _line(end + value.type.nbytes)
-    addresses: dict[Value, tuple[Space, int]] = {}
-    used = {v for p in placed.values() if not p.on_host for j in p.jobs for v in _values(j)}
-    for value, place in memory.places.items():
-        if place.space is Where.ARENA:
-            addresses[value] = Space.ARENA, place.offset
-        elif place.space is Where.CONSTANT:
-            if value in used:
-                data = memory.constants[value].const
-                assert data is not None
-                addresses[value] = Space.CONST, constants.place(data.nbytes, data.tobytes)
-        else:
-            addresses[value] = Space.ARENA, publics[place.space, place.index]
-    return addresses, end
-
-
-def _values(job: object) -> list[Value]:
-    views = (getattr(job, name) for name in ("x", "y", "residual"))
-    return [v.value for v in views if v is not None]
-
-
-def _line(nbytes: int) -> int:
-    return -(-nbytes // LINE) * LINE
-
-
-def _segment(
-    run: Sequence[Placement], machine: Machine, layout: Layout, cache: dict[tuple[object, ...], Mapped], first_tag: int
-) -> tuple[list[Instruction], list[NpuLayer]]:
-    """The instructions of consecutive layers, tagged from `first_tag` on, and what is known of the layers."""
-    place = Place(machine, layout.addresses, layout.constants)
-    tiles: list[Tile] = []
-    mapped: list[tuple[Mapped, ...]] = []
-    for i, placement in enumerate(run):
-        place.tag = first_tag + i
-        if place.tag > MOST_TAG:
-            raise DoesNotFitError(f"the model has more than {MOST_TAG} layers", fix="split the model")
-        mapped.append(tuple(best(job, machine, layout.addresses, cache) for job in placement.jobs))
-        for m in mapped[-1]:
-            tiles += lower(m.job, m.tiling, place)
-    steps = issue_order(tiles)
-    configured(steps)
-    schedule = synchronized(steps)
-    shares = analytic_shares(schedule, machine)
-    layers = [
-        NpuLayer(tag, p.node, m, sum((bound(j, machine) for j in p.jobs), Bound(0, 0, 0)), shares.get(tag, 0))
-        for tag, (p, m) in enumerate(zip(run, mapped, strict=True), first_tag)
+        segments.append(None if run[0].on_host else _Segment(run, machine, layout, mapper, tag))
+        tag += 0 if run[0].on_host else len(run)
+    uses = [
+        use
+        for run, segment in zip(layout.runs, segments, strict=True)
+        for use in (map(_host_use, run) if segment is None else segment.uses())
     ]
-    return program(schedule), layers
+    layout = packed(layout, uses)
+    programs = [tuple(s.program(layout)) if s is not None else None for s in segments]
+    data = bytes(layout.constants.data)
+    require_room(layout.arena_bytes, len(data), machine)
+    final = tuple(Program(p, data, layout.arena_bytes) if p is not None else None for p in programs)
+    layers = tuple(layer for s in segments if s is not None for layer in s.layers())
+    plans = tuple(p for s in segments if s is not None for p in s.planned)
+    return Compiled(machine, layout, final, layers, plans)
 
 
-def analytic_shares(schedule: Schedule, machine: Machine) -> dict[int, int]:
-    """Cycles by tag: from the end of the layer before to its own end, by the analytic model."""
-    ends = timeline(schedule, machine.control.dispatch, machine.control.queue, machine.dma.channels)
-    last: dict[int, int] = {}
-    for step, end in zip(schedule.steps, ends, strict=True):
-        last[step.tag] = max(last.get(step.tag, 0), end)
-    shares, before = {}, 0
-    for tag in sorted(last):
-        shares[tag] = max(0, last[tag] - before)
-        before = max(before, last[tag])
-    return shares
+def _require_weights(layout: Layout, machine: Machine) -> None:
+    """Refuse at once what cannot fit, however it is computed: weights, equal ones once."""
+    jobs = [job for run in layout.runs for p in run for job in p.jobs]
+    products = [job for job in jobs if isinstance(job, Product) and kind(job) == "conv"]
+    arrays = {job.weights.tobytes(): job.weights.size for job in products}
+    graph = layout.partition.graph
+    publics = sum(v.type.nbytes for v in (*graph.inputs, *graph.outputs))
+    require_room(publics, sum(arrays.values()), machine)
+
+
+def _host_use(placement: Placement) -> Use:
+    node = placement.node
+    return Use((node,), (*(v for v in node.operands if v.const is None), *node.results))
+
+
+class _Segment:
+    """Consecutive layers on the NPU, on their way to a program."""
+
+    def __init__(
+        self, run: Sequence[Placement], machine: Machine, layout: Layout, mapper: Mapper, first_tag: int
+    ) -> None:
+        self.run, self.machine, self.first_tag = run, machine, first_tag
+        jobs = tuple(placed(j, tag, root) for tag, p in enumerate(run, first_tag) for j in p.jobs)
+        self.segment = Segment(jobs, _outside(run, layout))
+        self.planned = self.fastest(mapper, layout)
+        self.timeline: Timeline | None = None
+
+    def fastest(self, mapper: Mapper, layout: Layout) -> list[Planned]:
+        """With what pays in local memory, or with nothing there: costs of groups leave out some of what overlaps."""
+        plans = [fusion.plan(self.segment, mapper, layout.addresses, local) for local in (True, False)]
+        return min(
+            plans, key=lambda p: self.schedule(p, Place(self.machine, layout.addresses, Constants(False)))[1].cycles
+        )
+
+    def schedule(self, planned: Sequence[Planned], place: Place) -> tuple[Schedule, Timeline]:
+        """With the loads as far ahead as is best."""
+        tiles = fusion.tiles(self.segment, planned, place)
+        found: list[tuple[Schedule, Timeline]] = []
+        for ahead in AHEAD:
+            schedule = _scheduled(tiles, ahead)
+            found.append((schedule, timeline(schedule, self.machine)))
+        return min(found, key=lambda f: f[1].cycles)
+
+    def uses(self) -> list[Use]:
+        """What each group has in external memory."""
+        found, kept = [], set[Value]()
+        for p in self.planned:
+            group = p.mapped.group
+            kept |= {*p.keeps}
+            stored = [job.y.value for job, yes in zip(group.jobs, group.stored, strict=True) if yes]
+            read = [
+                view.value
+                for job in group.jobs
+                for view in inputs(job)
+                if view.value not in kept and group.producer(view) is None
+            ]
+            nodes = tuple({self.run[job.tag - self.first_tag].node: 0 for job in group.jobs})
+            found.append(Use(nodes, (*stored, *read)))
+        return found
+
+    def program(self, layout: Layout) -> list[Instruction]:
+        """The instructions, once everything has its place."""
+        schedule, self.timeline = self.schedule(self.planned, Place(self.machine, layout.addresses, layout.constants))
+        return program(schedule)
+
+    def layers(self) -> list[NpuLayer]:
+        """What is known of each node."""
+        assert self.timeline is not None
+        total: dict[int, Bound] = {}
+        first: dict[int, tuple[Planned, int]] = {}
+        kept: set[Value] = set()
+        local: dict[int, tuple[bool, bool]] = {}
+        for p in self.planned:
+            group = p.mapped.group
+            kept |= {*p.keeps}
+            inside = {view.key for job in group.jobs for view in inputs(job) if view.value in kept}
+            for i, (job, bound) in enumerate(zip(group.jobs, bounds(group, self.machine, inside), strict=True)):
+                total[job.tag] = total.get(job.tag, Bound(0, 0, 0)) + bound
+                first.setdefault(job.tag, (p, i))
+                here = job.x.key in inside or group.producer(job.x) is not None, not group.stored[i]
+                local.setdefault(job.tag, here)
+        layers = []
+        for tag, placement in enumerate(self.run, self.first_tag):
+            p, i = first[tag]
+            tiling = p.mapped.tiling
+            layers.append(
+                NpuLayer(
+                    tag, placement.node, placement.jobs, total[tag], self.timeline.shares.get(tag, 0),
+                    tuple(job.tag for job in p.mapped.group.jobs), (tiling.rows, tiling.columns), tiling.cuts[i],
+                    local[tag],
+                )
+            )  # fmt: skip
+        return layers
+
+
+def _scheduled(tiles: Sequence[Tile], ahead: int) -> Schedule:
+    steps = [replace(step) for step in issue_order(tiles, ahead)]
+    configured(steps)
+    return synchronized(steps)
+
+
+def _outside(run: Sequence[Placement], layout: Layout) -> set[Value]:
+    """Values that others than the layers of a run read, through reshapes as well."""
+    graph, mine = layout.partition.graph, {p.node for p in run}
+    outside = {root(v) for v in graph.outputs}
+    for node in layout.memory.order:
+        if node not in mine:
+            outside |= {root(v) for v in node.operands}
+    return outside

@@ -9,9 +9,9 @@ import numpy as np
 from ...ir.constant import Const
 from ...ir.graph import Value
 from ...ir.types import Array, static
-from .compiler import Layout
 from .host import HostSegment, host_segments, interpret
 from .isa import Space
+from .layout import Layout
 from .program import Program
 
 #: Executes one program on an arena (u8), and returns the arena after it.

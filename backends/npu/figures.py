@@ -10,10 +10,10 @@ from typing import Any
 from ...ir.graph import Node
 from ...runtime.cost import node_cost
 from ...runtime.target import Artifact, Layer
-from . import simulator
 from .compiler import Compiled, NpuLayer
 from .host import Counted, HostSegment
-from .lowering import kind
+from .jobs import kind
+from .layout import offsets
 from .partition import Placement
 from .simulator import Simulation
 
@@ -54,6 +54,7 @@ def facts(compiled: Compiled, simulations: Sequence[Simulation], hosted: Sequenc
         "order": _order(compiled),
         "instructions": sum(len(p.instructions) for p in programs),
         "arena_bytes": compiled.layout.arena_bytes,
+        "offsets": offsets(compiled.layout),
         "flash_bytes": (len(programs[0].constants) if programs else 0) + sum(h.flash_bytes for h in hosted),
         "cycles": cycles,
         "microseconds": microseconds,
@@ -89,30 +90,13 @@ def layers(rows: Sequence[Mapping[str, Any]]) -> list[Layer]:
 # ---- the NPU
 
 
-def layer_cycles(simulation: Simulation) -> dict[int, int]:
-    """Cycles by tag: from the end of the layer before to its own end. They add up to the last layer's end."""
-    last: dict[int, int] = {}
-    for span in simulation.spans:
-        tag = span.command.instruction.tag
-        last[tag] = max(last.get(tag, 0), span.end)
-    shares, before = {}, 0
-    for tag in sorted(last):
-        shares[tag] = max(0, last[tag] - before)
-        before = max(before, last[tag])
-    return shares
-
-
 def profile_rows(compiled: Compiled, simulations: Sequence[Simulation]) -> list[dict[str, Any]]:
     """One row per layer on the NPU: cycles simulated and modelled, utilisation, bound, what it waits for, energy."""
-    cycles: dict[int, int] = {}
-    found: dict[int, simulator.Layer] = {}
-    for simulation in simulations:
-        cycles |= layer_cycles(simulation)
-        found |= {layer.tag: layer for layer in simulation.layers}
+    found = {layer.tag: layer for simulation in simulations for layer in simulation.layers}
     macs = compiled.machine.array.macs
     rows = []
     for layer in compiled.layers:
-        simulated, taken = found[layer.tag], cycles[layer.tag]
+        simulated, taken = found[layer.tag], found[layer.tag].cycles
         rows.append(
             {
                 "tag": layer.tag,
@@ -120,7 +104,7 @@ def profile_rows(compiled: Compiled, simulations: Sequence[Simulation]) -> list[
                 "op": _ops(layer.node),
                 "cycles": taken,
                 "modelled": layer.analytic,
-                "utilisation": round(sum(m.job.macs for m in layer.mapped) / (macs * taken), 4) if taken else 0.0,
+                "utilisation": round(sum(job.macs for job in layer.jobs) / (macs * taken), 4) if taken else 0.0,
                 "bound": layer.bound.cycles,
                 "limit": layer.bound.limit,
                 "stall": simulated.stall,
@@ -139,12 +123,23 @@ def _ops(node: Node) -> str:
 
 
 def _tiling(layer: NpuLayer) -> str:
-    """How the first job of a layer is computed and cut, in words."""
-    job, t = layer.mapped[0].job, layer.mapped[0].tiling
-    more = f" x{len(layer.mapped)}" if len(layer.mapped) > 1 else ""
+    """How the first job of a layer is computed and cut, in words; and what of it stays in local memory."""
+    job, cut = layer.jobs[0], layer.cut
+    more = f" x{len(layer.jobs)}" if len(layer.jobs) > 1 else ""
     how = kind(job)
-    block = f", {min(t.block, job.y.channels)} channels" if how in ("conv", "depthwise") else ""
-    return f"{how}{more}: {min(t.rows, job.y.height)}x{min(t.columns, job.y.width)}{block}"
+    rows, columns = layer.area
+    size = f"{min(rows, job.y.height)}x{min(columns, job.y.width)}"
+    if len(layer.group) > 1:
+        size = f"fused {layer.group.index(layer.tag) + 1} of {len(layer.group)}"
+    block = f", {min(cut.block, job.y.channels)} channels" if how in ("conv", "depthwise") else ""
+    local = {
+        (False, False): "",
+        (True, False): ", reads",
+        (False, True): ", leaves",
+        (True, True): ", reads and leaves",
+    }
+    stays = f"{local[layer.local]} locally" if any(layer.local) else ""
+    return f"{how}{more}: {size}{block}{stays}"
 
 
 # ---- the host
@@ -230,7 +225,7 @@ def _layers(compiled: Compiled, hosted: Sequence[Hosted]) -> list[tuple[Layer, d
             str(node.results[0].type.bare),
             macs=node_cost(node).macs,
             flash_bytes=sum(v.type.nbytes for v in node.operands if v.const is not None),
-            ram_bytes=sum(r.size for r in memory.rows if r.first <= i <= r.last),
+            ram_bytes=compiled.layout.live.get(node, 0),
         )
         refused = {}
         if node in on_host:

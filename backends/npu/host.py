@@ -23,7 +23,7 @@ from ..cortexm.errors import BuildFailed, TimedOut, ToolMissing
 from ..cortexm.runner import run_on_qemu
 from ..cortexm.target import HOST, CTarget, interface
 from ..memory import Place, Plan, Space
-from .compiler import Layout
+from .layout import Layout
 from .machine import Host
 from .partition import Placement
 from .runs import reads, root, writes

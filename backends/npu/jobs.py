@@ -6,6 +6,7 @@ and elementwise ops are depthwise products with a single weight of one: so three
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +35,11 @@ class View:
         """A dense image of (height, width, channels)."""
         height, width, channels = shape
         return View(value, offset, height, width, channels, width * channels, channels)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for views of the same bytes in the same order."""
+        return (self.value, self.offset, self.height, self.width, self.channels, self.row, self.pixel)
 
     def sliced(self, first: int, count: int) -> View:
         """Some of the channels."""
@@ -91,6 +97,7 @@ class Product:
     """y = finish(sum((x - input_zero) * weights) + bias); outside of x the image is input_zero.
 
     weights: i8[K, kh, kw, C]; depthwise: i8[C, kh, kw, 1], channel c from channel c. bias: i32[K]. pads: top, left.
+    tag: of the layer that it belongs to, as of all jobs.
     """
 
     node: Node
@@ -104,6 +111,7 @@ class Product:
     pads: tuple[int, int] = (0, 0)
     input_zero: int = 0
     depthwise: bool = False
+    tag: int = 0
 
     @property
     def window(self) -> tuple[int, int]:
@@ -134,6 +142,7 @@ class MaxPool:
     depthwise: bool = True
     residual: None = None
     macs: int = 0
+    tag: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +161,60 @@ class Softmax:
     depthwise: bool = False
     residual: None = None
     macs: int = 0
+    tag: int = 0
 
 
 Job = Product | MaxPool | Softmax
+
+
+def inputs(job: Job) -> tuple[View, ...]:
+    """What a job reads."""
+    return (job.x,) if job.residual is None else (job.x, job.residual)
+
+
+def sliced(job: Product | MaxPool, first: int, count: int) -> Product | MaxPool:
+    """Some output channels of a job."""
+    x, y = job.x.sliced(first, count) if job.depthwise else job.x, job.y.sliced(first, count)
+    if isinstance(job, MaxPool):
+        return replace(job, x=x, y=y)
+    some = slice(first, first + count)
+    return replace(
+        job, x=x, y=y, weights=job.weights[some], bias=job.bias[some], finish=job.finish.sliced(first, count)
+    )
+
+
+def placed(job: Job, tag: int, root: Callable[[Value], Value]) -> Job:
+    """A job as part of a program: with its layer's tag, on the values whose bytes its own are."""
+
+    def moved(view: View) -> View:
+        return replace(view, value=root(view.value))
+
+    x, y = moved(job.x), moved(job.y)
+    if isinstance(job, Product) and job.finish.residual is not None:
+        finish = replace(job.finish, residual=moved(job.finish.residual))
+        return replace(job, tag=tag, finish=finish, x=x, y=y)
+    return replace(job, tag=tag, x=x, y=y)
+
+
+def kind(job: Job) -> str:
+    """Which engines compute a job: `copy` (none), `vector` (PP alone), `pool`, `softmax`, `depthwise`, `conv`."""
+    if isinstance(job, MaxPool | Softmax):
+        return "pool" if isinstance(job, MaxPool) else "softmax"
+    plain = (
+        job.depthwise and job.window == job.strides == (1, 1) and not any(job.pads) and bool(np.all(job.weights == 1))
+    )
+    same_size = (job.x.height, job.x.width) == (job.y.height, job.y.width)
+    if not plain or not same_size:
+        return "depthwise" if job.depthwise else "conv"
+    identical = not needs_scale(job) and job.finish.sum is None and job.finish.table is None
+    return "copy" if identical else "vector"
+
+
+def needs_scale(job: Product) -> bool:
+    """Whether the rescale does anything to an i8 that is multiplied by one."""
+    f = job.finish
+    same = bool(np.all(f.multiplier == IDENTITY[0]) and np.all(f.shift == IDENTITY[1]))
+    return not same or job.input_zero != 0 or bool(np.any(job.bias)) or (f.zero, f.lo, f.hi) != (0, -128, 127)
 
 
 def copy(node: Node, x: View, y: View) -> Product:

@@ -64,7 +64,7 @@ class View:
     def bytes(self) -> int:
         return self.size * self.dtype.bytes
 
-    @property
+    @cached_property
     def extent(self) -> tuple[int, int]:
         """The first byte, and the one after the last."""
         reach = [(n - 1) * s for n, s in zip(self.sizes, self.strides, strict=True)]

@@ -51,7 +51,8 @@ def set_view(register: int, view: View, known: View | None) -> list[Instruction]
 class Step:
     """An instruction of the schedule: its views by field, what CTRL sets before it, and how long its engine is busy.
 
-    post: the CFGP instructions of its stages. latency: of a transfer, whose `cycles` are those on the port; else -1.
+    post: the CFGP instructions of its stages. latency: of a transfer, whose `cycles` are those on the port of the
+    external memory `region`; else -1.
     """
 
     make: type[Instruction]
@@ -59,6 +60,7 @@ class Step:
     cycles: int
     tag: int = 0
     latency: int = -1
+    region: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
     window: Window | None = None
     post: tuple[Instruction, ...] = ()
@@ -100,24 +102,23 @@ def _independent(load: Step, steps: Sequence[Step]) -> bool:
     )
 
 
-def issue_order(tiles: Sequence[Tile]) -> list[Step]:
-    """Steps in the order of issue: the loads of a tile go before the body of the one before, where they can.
+def issue_order(tiles: Sequence[Tile], ahead: int = 1) -> list[Step]:
+    """Steps in the order of issue: the loads of a tile go before the bodies of up to `ahead` tiles, where they can.
 
     CTRL issues in order and engines have short queues, so a load that is written down late starts late.
     """
-    steps: list[Step] = []
-    waiting: list[Step] = list(tiles[0].loads) if tiles else []
+    early: list[list[Step]] = [[] for _ in tiles]  # loads before the body of each tile
+    soonest = 0
     for i, tile in enumerate(tiles):
-        steps += waiting
-        waiting = []
-        for load in tiles[i + 1].loads if i + 1 < len(tiles) else ():
+        soonest = max(soonest, i - ahead)
+        for load in tile.loads:
             # Loads stay in their order: one that waits holds up the next.
-            if not waiting and _independent(load, tile.body):
-                steps.append(load)
-            else:
-                waiting.append(load)
-        steps += tile.body
-    return steps
+            at = i
+            while at > soonest and _independent(load, tiles[at - 1].body):
+                at -= 1
+            early[at].append(load)
+            soonest = at
+    return [step for loads, tile in zip(early, tiles, strict=True) for step in (*loads, *tile.body)]
 
 
 class _Accesses:
@@ -210,56 +211,6 @@ def synchronized(steps: Sequence[Step]) -> Schedule:
             put(Step(TOKEN[step.engine], {}, 0, step.tag), (), SEMAPHORE[step.engine, engine])
             given[i, engine] = len(result) - 1
     return Schedule(tuple(result), tuple(taken))
-
-
-def timeline(schedule: Schedule, dispatch: int, queue: int, channels: int) -> list[int]:
-    """When each step ends, in cycles: the analytic model.
-
-    Engines wait for each other and for CTRL. Transfers share the port of external memory, whoever is ready first, and
-    `channels` of an engine hide each other's latency. dispatch: cycles of CTRL per instruction. queue: places before
-    each engine.
-    """
-    steps, needed = schedule.steps, schedule.needed
-    ends, starts, issued = [-1] * len(steps), [-1] * len(steps), [-1] * len(steps)
-    of_engine: dict[Engine, list[int]] = {engine: [] for engine in ENGINES}
-    places = []
-    for i, step in enumerate(steps):
-        places.append(len(of_engine[step.engine]))
-        of_engine[step.engine].append(i)
-    following: dict[Engine, int] = dict.fromkeys(ENGINES, 0)
-    port = clock = control = 0
-    last = {Engine.LD: 0, Engine.ST: 0}
-    for _ in steps:
-        while control < len(steps):  # CTRL goes on until a queue is full
-            mine, place = of_engine[steps[control].engine], places[control]
-            gone = starts[mine[place - queue]] if place >= queue else 0
-            if gone < 0:
-                break
-            clock = max(clock + dispatch * (1 + len(steps[control].settings)), gone)
-            issued[control] = clock
-            control += 1
-        soonest, chosen = 0, -1
-        for engine in ENGINES:
-            mine, place = of_engine[engine], following[engine]
-            if place == len(mine) or issued[mine[place]] < 0 or any(ends[j] < 0 for j in needed[mine[place]]):
-                continue
-            i = mine[place]
-            ahead = channels if engine in (Engine.LD, Engine.ST) else 1
-            start = max([issued[i], ends[mine[place - ahead]] if place >= ahead else 0, *(ends[j] for j in needed[i])])
-            start = max(start, starts[mine[place - 1]] if place else 0)
-            if chosen < 0 or start < soonest:
-                soonest, chosen = start, i
-        step = steps[chosen]
-        starts[chosen] = soonest
-        if step.latency >= 0:
-            port = max(port, soonest + step.latency, last[step.engine]) + step.cycles
-            ends[chosen] = last[step.engine] = port
-        elif step.engine in last:
-            ends[chosen] = last[step.engine] = max(soonest, last[step.engine])
-        else:
-            ends[chosen] = soonest + step.cycles
-        following[step.engine] += 1
-    return ends
 
 
 #: The register that each engine keeps for each field. Registers are copied when an instruction is read.

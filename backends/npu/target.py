@@ -15,10 +15,11 @@ from ...runtime.target import Artifact, Execution, Limits, Need, Target, Unsuppo
 from ..cortexm.target import HOST, CTarget
 from . import executor, figures, functional, host, simulator
 from .assembly import disassemble
-from .compiler import arrange, compile_graph
+from .compiler import compile_graph
 from .encoding import decode, encode
 from .figures import Hosted
 from .host import HostSegment
+from .layout import arrange, restored
 from .linter import prove
 from .machine import FOLDER, Machine, load_machine, parse_machine
 from .partition import jobs_of
@@ -102,6 +103,7 @@ class NpuTarget(Target):
 
     def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
         layout, machine = arrange(artifact.graph), self._machine(artifact)
+        layout = restored(layout, artifact.facts["offsets"], artifact.facts["arena_bytes"])
         remaining = self.programs(artifact)
         if sum(not r[0].on_host for r in layout.runs) != len(remaining):
             raise ModelError("the programs are not those of the graph", str(artifact.path), "compile the model again")

@@ -84,6 +84,11 @@ def vector_cycles(machine: Machine, elements: int, each: int = 1) -> Work:
     return Work(math.ceil(elements / post.width) * each, fill=post.fill, energy=elements * machine.energy.post)
 
 
+def move_cycles(machine: Machine, nbytes: int) -> Work:
+    """MOV: bytes at the rate of the local memories."""
+    return Work(math.ceil(nbytes / machine.post.move_width), fill=machine.post.fill)
+
+
 def work(command: Command, machine: Machine) -> Work:
     """What a command costs."""
     i, views = command.instruction, command.views
@@ -99,8 +104,7 @@ def work(command: Command, machine: Machine) -> Work:
         case Engine.PP:
             dst = views["dst"]
             if isinstance(i, (Move, Fill)):
-                move = Work(math.ceil(dst.bytes / machine.post.move_width), fill=machine.post.fill)
-                return _with_local(move, machine, *views.values())
+                return _with_local(move_cycles(machine, dst.bytes), machine, *views.values())
             elements, each = dst.size, 1
             if isinstance(i, Pool) and (w := command.window):
                 elements *= w.kernel_h * w.kernel_w

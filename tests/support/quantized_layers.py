@@ -108,23 +108,26 @@ def denses(draw: Any) -> Graph:
 
 
 @st.composite
-def networks(draw: Any) -> Graph:
-    """A chain of int8 layers with residuals, so that results take over the memory of operands."""
+def networks(draw: Any, most: int = 7, widths: Sequence[int] = (4, 6, 8), outputs: int = 1) -> Graph:
+    """A chain of int8 layers with residuals, so that results take over the memory of operands.
+
+    most: rows and columns of the image. widths: channels. outputs: the last results that are the graph's.
+    """
     seed = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    shape = (1, draw(st.integers(2, 7)), draw(st.integers(2, 7)), draw(st.sampled_from([4, 6, 8])))
+    shape = (1, draw(st.integers(2, most)), draw(st.integers(2, most)), draw(st.sampled_from(widths)))
     x = graph_input("x", TensorType(shape, I8))
     values: list[Value] = [x]
     for _ in range(draw(st.integers(2, 6))):
         image = values[-1]
         channels = image.type.shape[3]
         kind = draw(st.sampled_from(["pointwise", "depthwise", "image"]))
-        outputs = channels if kind == "depthwise" else draw(st.sampled_from([4, 6, 8]))
+        depth = channels if kind == "depthwise" else draw(st.sampled_from(widths))
         window, pad = (1, 0) if kind == "pointwise" else (3, 1)
-        w = seed.integers(-127, 128, (outputs, window, window, 1 if kind == "depthwise" else channels)).astype(np.int8)
-        b = seed.integers(-3000, 3000, outputs).astype(np.int32)
-        same = [v for v in values[1:] if v.type.shape == (*image.type.shape[:3], outputs)]
+        w = seed.integers(-127, 128, (depth, window, window, 1 if kind == "depthwise" else channels)).astype(np.int8)
+        b = seed.integers(-3000, 3000, depth).astype(np.int32)
+        same = [v for v in values[1:] if v.type.shape == (*image.type.shape[:3], depth)]
         residual = draw(st.sampled_from(same)) if same and draw(st.booleans()) else None
-        multiplier, shift = fixed_point(seed.uniform(0.5, 2.0, outputs) / (64 * np.sqrt(w[0].size)))
+        multiplier, shift = fixed_point(seed.uniform(0.5, 2.0, depth) / (64 * np.sqrt(w[0].size)))
         sums = sum_factors((0.7, 0.8), (3, -5), 0)
         groups = channels if kind == "depthwise" else 1
 
@@ -139,7 +142,8 @@ def networks(draw: Any) -> Graph:
         if residual is image:  # the group takes a value once
             inputs = [image]
         values.append(fused(inputs, [w, b, multiplier, shift], build))
-    return Graph([x], [values[-1]], ["y0"])
+    results = values[:0:-1][:outputs]
+    return Graph([x], results, [f"y{i}" for i in range(len(results))])
 
 
 def side_by_side(graphs: Sequence[Graph]) -> Graph:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planish.backends.npu import executor, functional, host
-from planish.backends.npu.compiler import arrange, compile_graph
+from planish.backends.npu.compiler import compile_graph
 from planish.backends.npu.host import host_segments
 from planish.backends.npu.machine import load_machine
 from planish.backends.npu.target import NpuTarget
@@ -176,7 +176,7 @@ def test_a_segment_lies_in_the_arena_of_the_model(tmp_path: Path, require_tool: 
     for _ in range(2):  # the plan gives every second value the place of the first
         value = softmax(value)
     graph = Graph([x], [table(quantize(value, SCALE, ZERO), entries)], ["y"])
-    layout = arrange(graph)
+    layout = compile_graph(graph, load_machine("64")).layout
     (segment,) = host_segments(layout)
     (read,), (written,) = segment.reads, segment.writes
     first, last = layout.addresses[read][1], layout.addresses[written][1]
