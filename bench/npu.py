@@ -1,9 +1,10 @@
 """Every model on the NPUs: exact, and how many cycles beside Vela's estimates for Ethos-U55.
 
-    python bench/npu.py [MODEL ...] [--targets npu:256 npu:64] [--samples 10] [--out bench/results/npu.json]
+    python bench/npu.py [MODEL ...] [--targets npu:256 npu:64] [--samples 10] [--layers] [--out bench/results/npu.json]
 
 Each model is compiled and simulated, every output byte compared with the interpreter's. Ends with status 1 when
-anything differs, or when the analytic model is further than 5 % from the simulator in any layer.
+anything differs, or when the analytic model is further than 5 % from the simulator in any layer. `--layers` prints
+every layer's distance to its bound.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ from typing import Any
 from exactness import planish
 from models import Benchmark, chosen
 
-#: Vela 5.2.0's own estimates, Sram_Only at 500 MHz.
+#: What is printed of each layer.
+PRINTED = ("name", "tiling", "cycles", "bound", "limit")
+#: Vela 5.2.0's own estimates at 500 MHz: Sram_Only, and Shared_Sram with constants in flash.
 VELA = {
     ("ic_resnet8", "npu:256"): 107_151,
     ("kws_dscnn", "npu:256"): 56_222,
     ("ad_autoencoder", "npu:256"): 40_929,
+    ("ic_resnet8", "npu:256@shared-sram"): 141_933,
+    ("kws_dscnn", "npu:256@shared-sram"): 58_340,
+    ("ad_autoencoder", "npu:256@shared-sram"): 201_184,
     ("ic_resnet8", "npu:128"): 184_083,
     ("kws_dscnn", "npu:128"): 87_678,
     ("ad_autoencoder", "npu:128"): 40_929,
@@ -61,12 +67,13 @@ def measure(benchmark: Benchmark, target: str, samples: int, build: Path) -> dic
         "model_gap": round(gap, 4),
         "compile_s": round(compiling, 1),
         "verify_s": round(verifying, 1),
+        "layers": [{key: row[key] for key in PRINTED} for row in facts["profile"]],
     }
 
 
 def line(row: dict[str, Any]) -> str:
     """One row of the table."""
-    head = f"{row['model']:18} {row['target']:8}"
+    head = f"{row['model']:18} {row['target']:19}"
     if "error" in row:
         return f"{head} {row['error']}"
     peer = VELA.get((row["model"], row["target"]))
@@ -76,12 +83,22 @@ def line(row: dict[str, Any]) -> str:
         f"{head} {word:9} {row['samples']:>3} samples {row['cycles']:>10,} cycles "
         f"{row['cycles'] / row['bound_cycles']:5.2f} of bound "
         f"{row['utilisation']:6.1%} used, model off {row['model_gap']:.1%}, {row['host_steps']} on host: "
-        f"{_figure(row['host_instructions'])} instructions, {_figure(row['microseconds'])} us in all {ratio}"
+        f"{_figure(row['host_instructions'])} instructions, {_figure(row['microseconds'])} us in all, "
+        f"compiled in {row['compile_s']} s, verified in {row['verify_s']} s {ratio}"
     )
 
 
 def _figure(number: float | None) -> str:
     return "?" if number is None else f"{number:,}"
+
+
+def layers(row: dict[str, Any]) -> str:
+    """A line per layer: cycles, bound, and how far from it."""
+    return "\n".join(
+        f"    {r['cycles']:>9,} cycles, bound {r['bound']:>9,} ({r['limit']}), "
+        f"{r['cycles'] / max(r['bound'], 1):5.2f} of it: {r['tiling']}"
+        for r in row.get("layers", ())
+    )
 
 
 def main() -> None:
@@ -90,6 +107,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*")
     parser.add_argument("--targets", nargs="+", default=["npu:256", "npu:64"])
     parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--layers", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -99,6 +117,8 @@ def main() -> None:
                 figures = measure(benchmark, target, options.samples, Path(scratch) / "build")
             rows.append({"model": benchmark.name, "target": target, **figures})
             print(line(rows[-1]), flush=True)
+            if options.layers:
+                print(layers(rows[-1]), flush=True)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(rows, indent=1) + "\n")
