@@ -139,7 +139,7 @@ def _no_tiling(job: Job, machine: Machine, shortage: NoRoomError | None) -> Does
 
 def stages(group: Group, place: Place) -> Iterator[Iterator[Tiling]]:
     """Sets of tilings, each for where nothing of those before fits; the largest tiles first."""
-    if len(group.jobs) > 1:
+    if len(group.jobs) != 1:
         yield _fused(group, place)
         return
     job = group.jobs[0]

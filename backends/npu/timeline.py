@@ -40,7 +40,7 @@ class _Run:
         for i, step in enumerate(self.steps):
             self.places.append(len(self.of_engine[step.engine]))
             self.of_engine[step.engine].append(i)
-        self.following = dict.fromkeys(ENGINES, 0)
+        self.following: dict[Engine, int] = dict.fromkeys(ENGINES, 0)
         self.ports: dict[str, int] = {}
         self.control, self.clock, self.since = 0, 0, BEGIN
         self.latest = -1
