@@ -19,7 +19,7 @@ from ..ir.ops.elementwise import add, div, mul, relu, sub
 from ..ir.ops.norm import batch_norm
 from ..ir.ops.pool import avg_pool2d, max_pool2d, sum_pool2d
 from ..ir.ops.reduce import reduce_mean
-from ..ir.ops.shape import pad
+from ..ir.ops.shape import pad, reshape
 from ..ir.pattern import const, only_use
 from ..ir.precision import is_finite, widened
 from ..ir.rewrite import NoMatch, Rule, no_match, rewrite
@@ -249,6 +249,30 @@ class BatchNormAlone(Rule):
         return add(mul(x, k.reshape(-1, *trailing)), t.reshape(-1, *trailing))
 
 
+class BatchNormOfSignal(Rule):
+    """batch_norm of a convolution along a signal, an image that was reshaped, comes before the reshape."""
+
+    def pattern(self, x: Any, w: Any, b: Any, scale: Any, shift: Any, mean: Any, var: Any) -> Any:
+        signal = only_use(reshape(only_use(conv2d(x, w, b)), as_="signal"))
+        return batch_norm(signal, const(scale), const(shift), const(mean), const(var))
+
+    def rewrite(self, m: Any, x: Value, w: Value, b: Value, **parameters: Array) -> Any:
+        image, shape = m.conv2d.value, m.signal.value.type.shape
+        if m.conv2d.layout is not NCHW or m.batch_norm.layout is not NCHW or image.type.shape[:2] != shape[:2]:
+            return no_match("the reshape moves channels")
+        return m.signal.like(m.batch_norm.like(image, *parameters.values()))
+
+    def examples(self, draw: Draw) -> Value:
+        """A window of up to 3 along up to 4 steps."""
+        n, channels, outputs, steps = 1, draw.integer(1, 3), draw.integer(1, 3), draw.integer(1, 4)
+        x = graph_input("x", TensorType((n, channels, 1, steps), F32))
+        w = draw.array((outputs, channels, 1, draw.integer(1, steps)), F32)
+        y = conv2d(x, w, draw.array((outputs,), F32))
+        parameters = [draw.array((outputs,), F32, *ends) for ends in ((-2, 2), (-2, 2), (-2, 2), (0.25, 2))]
+        value: Value = batch_norm(reshape(y, shape=(n, outputs, y.type.shape[3])), *parameters)
+        return value
+
+
 # ---- padding
 
 
@@ -350,7 +374,7 @@ class AveragePoolOfWholeImage(Rule):
 
 LAYERS = (conv2d, dense)
 INTO_NEIGHBOURS: tuple[Rule, ...] = (
-    MatmulOfConstant(), AddZero(), ConstantsMerge(add), ConstantsMerge(mul),
+    BatchNormOfSignal(), MatmulOfConstant(), AddZero(), ConstantsMerge(add), ConstantsMerge(mul),
     *(rule(layer) for layer in LAYERS for rule in (BatchNormAfterLayer, BatchNormBeforeLayer)),
     *(rule(layer, combine) for layer in LAYERS for combine in (add, sub, mul, div)
       for rule in (ConstantAfterLayer, ConstantBeforeLayer)),

@@ -36,23 +36,29 @@ class TooOldError(RefusedError):
 
 @dataclass(frozen=True, eq=False)
 class Operand:
-    """A tensor of the model: its type, and its array where it is a constant; None for an operand that is left out."""
+    """A tensor of the model: its type, and its array where it is a constant; None for an operand that is left out.
+
+    signal: where this is an image [N,C,1,W], the signal [N,C,W] that it was made from.
+    """
 
     tensor: Any  # a gs.Variable or gs.Constant: both have a name, their common base has none
     type: TensorType
     const: Array | None = None
+    signal: Operand | None = None
 
 
 @dataclass(frozen=True)
 class Site:
     """Where the adapter of one node writes. `type` is the result's.
 
-    nodes collects what was written; roles, what the tensors made on the way are, for their names.
+    nodes collects what was written; spare, those of them that go when nobody uses their result; roles, what the tensors
+    made on the way are, for their names.
     """
 
     opset: int
     type: TensorType
     nodes: list[gs.Node] = field(default_factory=list)
+    spare: list[gs.Node] = field(default_factory=list)
     roles: list[tuple[str, gs.Tensor]] = field(default_factory=list)
 
     def emit(self, kind: str, *operands: Operand | None, type: TensorType | None = None, **attributes: Any) -> Operand:

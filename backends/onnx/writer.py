@@ -116,6 +116,7 @@ class _Writer:
     layers: list[tuple[Loc, list[gs.Node]]] = field(default_factory=list)
     became: dict[Node, list[gs.Node]] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
+    spare: list[gs.Node] = field(default_factory=list)
 
     def graph(self, graph: Graph) -> Any:
         """The graph as one of graphsurgeon."""
@@ -129,6 +130,7 @@ class _Writer:
         tensors = dict(inputs)
         self.body(graph, tensors, public)
         outputs = [self.output(tensors[v], v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True)]
+        self.drop_spare({y.tensor.name for y in outputs})
         self.name_nodes()
         return gs.Graph(
             nodes=self.nodes, inputs=[x.tensor for x in inputs.values()], outputs=[y.tensor for y in outputs],
@@ -144,6 +146,12 @@ class _Writer:
         copy.tensor.name = name
         self.nodes.extend(site.nodes)
         return copy
+
+    def drop_spare(self, outputs: set[str]) -> None:
+        """Take away spare nodes whose results nobody uses."""
+        gone = {id(n) for n in self.spare if not n.outputs[0].outputs and n.outputs[0].name not in outputs}
+        for written in (self.nodes, *self.became.values(), *(nodes for _, nodes in self.layers)):
+            written[:] = [n for n in written if id(n) not in gone]
 
     def name_nodes(self) -> None:
         """A layer's node is called as in the source; then come those beside it, and those called after tensors."""
@@ -194,6 +202,7 @@ class _Writer:
             results = made if isinstance(made, tuple) else (made,)
         self.name(node, site, results, public or {})
         self.nodes.extend(site.nodes)
+        self.spare.extend(site.spare)
         self.became[node] = site.nodes
         self.layers.append((node.loc, site.nodes))
         tensors.update(zip(node.results, results, strict=True))
@@ -209,9 +218,11 @@ class _Writer:
         self.became[node] = [one for inner in body.nodes for one in self.became.pop(inner, [])]
 
     def name(self, node: Node, site: Site, results: Sequence[Operand], public: Mapping[Value, str]) -> None:
-        """Names of the tensors that a node gave: its results' for the last."""
-        own = ""
+        """Names of the tensors that a node gave: its results' for the last. One that was there keeps a public name."""
+        own, new = "", {id(tensor) for _, tensor in site.roles}
         for value, result in zip(reversed(node.results), reversed(results), strict=True):
+            if id(result.tensor) not in new and (not result.tensor.inputs or result.tensor.name in public.values()):
+                continue
             own = public.get(value) or self.tensor_name(value.name or next(iter(node.loc.names), node.op.name))
             result.tensor.name = own
         for role, tensor in site.roles:

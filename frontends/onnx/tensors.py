@@ -50,10 +50,7 @@ def checked_shape(dims: Sequence[int], dtype: DType, what: str) -> tuple[int, ..
 
 
 def array_from(tensor: onnx.TensorProto, folder: Path, what: str) -> Array:
-    """The array of a tensor, with finite elements. Raises ModelError or UnsupportedError naming `what`.
-
-    A lone infinity is allowed: it is how a clip or a mask says "no bound".
-    """
+    """The array of a tensor, its elements finite but for bounds and masks. Raises ModelError or UnsupportedError."""
     import onnx
 
     dtype = dtype_from(tensor.data_type, what)
@@ -80,13 +77,19 @@ def array_from(tensor: onnx.TensorProto, folder: Path, what: str) -> Array:
 
 
 def check_finite(array: Array, what: str) -> None:
-    """Raise ModelError where a NaN, or an infinity among several elements, says that training diverged."""
+    """Raise ModelError where a NaN or an infinity says that training diverged.
+
+    Allowed are a lone infinity, as the bound of a clip, and a mask: infinities of one sign among zeros.
+    """
     finite = np.isfinite(array)
-    if finite.all() or (array.size == 1 and not np.isnan(array).any()):
+    if finite.all():
+        return
+    infinite = array[~finite]
+    if not np.isnan(infinite).any() and not array[finite].any() and (infinite == infinite.flat[0]).all():
         return
     first = [int(i) for i in np.argwhere(~finite)[0]]
     raise ModelError(
-        f"{what} has {int((~finite).sum())} of {array.size} elements that are not finite; "
+        f"{what} has {infinite.size} of {array.size} elements that are not finite; "
         f"the first is {array[tuple(first)]} at {first}",
         fix="the training diverged or the file is damaged: export a checkpoint with finite weights",
     )

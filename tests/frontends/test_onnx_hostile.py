@@ -226,6 +226,15 @@ def test_a_lone_infinity_is_a_bound(tmp_path):
     assert len(load(saved(tmp_path, model([node("Clip", ["x", "lo", "hi"], ["y"])], initializers=bounds)))) == 1
 
 
+def test_a_mask_may_be_infinite(tmp_path):
+    def added(mask):
+        return saved(tmp_path, model([node("Add", ["x", "m"], ["y"])], initializers=[array("m", mask)]))
+
+    assert len(load(added([[0, -np.inf, -np.inf], [0, 0, -np.inf]]))) == 2
+    for mask in ([[0, -np.inf, np.inf], [0, 0, 0]], [[0, -np.inf, 1], [0, 0, 0]], [[0, -np.inf, np.nan], [0, 0, 0]]):
+        refused(added(mask), ModelError, "'m'", "finite")
+
+
 def test_raw_data_shorter_than_dims(tmp_path):
     weights = array("w", np.ones((2, 3)))
     weights.raw_data = weights.raw_data[:-1]

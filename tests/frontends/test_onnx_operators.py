@@ -318,3 +318,31 @@ def test_qlinear_others(path, data, dtype):
     scale = scalars(ys=np.float32(1 / 256), yz=dtype(np.iinfo(dtype).min))
     softmax = one_node("QLinearSoftmax", {"x": x}, {**first, **scale}, domain="com.microsoft", opset=13, axis=-1)
     assert check(path, softmax, {"x": x}, steps=1)
+
+
+@given(st.data())
+def test_elements_of_constants(path, data):
+    draw = data.draw
+    x = real(draw, tuple(draw(small) for _ in range(draw(st.integers(1, 3)))))
+    axis = draw(st.integers(-x.ndim, x.ndim - 1))
+    shape = [draw(small) if i == axis % x.ndim else draw(st.integers(1, n)) for i, n in enumerate(x.shape)]
+    size = x.shape[axis]
+    indices = np.random.default_rng(draw(st.integers(0, 99))).integers(-size, size, shape)
+    model = one_node("GatherElements", {}, {"x": x, "i": indices}, draw(st.sampled_from([11, 17])), axis=axis)
+    assert check(path, model, {})
+
+
+def test_elements_of_inputs_are_refused(path):
+    x = np.zeros((2, 2), np.float32)
+    path.write_bytes(one_node("GatherElements", {"x": x}, {"i": np.zeros((2, 2), np.int64)}).SerializeToString())
+    with pytest.raises(UnsupportedError, match="elements of a constant"):
+        load(path)
+
+
+@given(st.data())
+def test_scaler(path, data):
+    draw = data.draw
+    x, alike = real(draw, (draw(small), draw(small))), draw(st.booleans())
+    offset, scale = (real(draw, (1 if alike else x.shape[1],)).tolist() for _ in range(2))
+    model = one_node("Scaler", {"x": x}, domain="ai.onnx.ml", offset=offset, scale=scale)
+    assert check(path, model, {"x": x}, terms=2)

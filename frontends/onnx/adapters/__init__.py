@@ -6,10 +6,10 @@ To support another operator, write its function in the file where it belongs and
 from __future__ import annotations
 
 from ..source import Adapter
-from . import arithmetic, dims, layers, linear, movement, pooling, quantized, resizing
+from . import arithmetic, dims, layers, learning, linear, movement, pooling, quantized, resizing
 
 #: Operator domains, and the version taken where a model does not say.
-DOMAINS: dict[str, int] = {"": 1, "com.microsoft": 1}
+DOMAINS: dict[str, int] = {"": 1, "com.microsoft": 1, "ai.onnx.ml": 1}
 
 #: Operators that stand although all their operands are constants: a dequantized weight is not a float weight.
 KEPT = quantized.KEPT
@@ -20,4 +20,5 @@ ADAPTERS: dict[tuple[str, str], Adapter] = {
         layers.TABLE, quantized.TABLE,
     ) for name, adapter in table.items()},
     **{("com.microsoft", name): adapter for name, adapter in quantized.MICROSOFT.items()},
+    **{("ai.onnx.ml", name): adapter for name, adapter in learning.TABLE.items()},
 }  # fmt: skip

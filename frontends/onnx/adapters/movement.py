@@ -235,6 +235,21 @@ def gather(node: SourceNode) -> Value:
     return reshaped(y, (*x.type.shape[:axis], *indices.shape, *x.type.shape[axis + 1 :]))
 
 
+def gather_elements(node: SourceNode) -> Value:
+    """Of constants alone: exporters look up positions by it."""
+    x, indices = node.value(0), node.value(1)
+    if x.const is None or indices.const is None:
+        raise node.unsupported("only elements of a constant at constant indices are taken", fix="use Gather")
+    axis = node.axis(node.integer("axis", 0), x.type.rank)
+    size, index = x.const.shape[axis], indices.const
+    others = [i for i in range(x.type.rank) if i != axis]
+    fits = index.ndim == x.type.rank and all(index.shape[i] <= x.const.shape[i] for i in others)
+    if not fits or not np.all((-size <= index) & (index < size)):
+        raise node.broken(f"indices {indices.type} do not fit {x.type}")
+    whole = tuple(slice(None) if i == axis else slice(index.shape[i]) for i in range(x.type.rank))
+    return node.constant(np.take_along_axis(x.const[whole], index, axis))
+
+
 def expand(node: SourceNode) -> Value:
     x, wanted = node.value(0), node.dims(1)
     if wanted is None or any(isinstance(d, int) and d < 0 for d in wanted):
@@ -277,7 +292,7 @@ def space_to_depth(node: SourceNode) -> Value:
 TABLE: dict[str, Adapter] = {
     "Reshape": reshape, "Flatten": flatten, "Transpose": transpose, "Squeeze": squeeze, "Unsqueeze": unsqueeze,
     "Concat": concat, "Split": split, "SplitToSequence": split_to_sequence, "SequenceAt": sequence_at,
-    "Slice": slice_, "Pad": pad, "Gather": gather, "Expand": expand,
+    "Slice": slice_, "Pad": pad, "Gather": gather, "GatherElements": gather_elements, "Expand": expand,
     "Identity": lambda node: node.value(0), "Dropout": dropout,
     "DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth,
 }  # fmt: skip

@@ -21,7 +21,7 @@ from planish.ir.ops.elementwise import add, clip, mul, relu
 from planish.ir.ops.fused import Fused
 from planish.ir.ops.pool import max_pool2d
 from planish.ir.ops.quant import dequantize, quantize
-from planish.ir.ops.shape import transpose
+from planish.ir.ops.shape import reshape, transpose
 from planish.ir.text import print_graph
 from planish.ir.types import F32, I4, I8, NHWC, U8, TensorType
 from planish.passes.base import Context
@@ -282,3 +282,34 @@ def test_layers_keep_their_names_from_nodes_that_have_none():
     third = dense(second, w, np.zeros(4, np.float32), loc=Loc(("dense_2",)))
     named = {n.name: n.op_type for n in write(Graph([x], [third], ["y"]), 21).model.graph.node}
     assert named == {"dense": "Add", "dense_1": "MatMul", "dense_2": "MatMul", "dense_3": "MatMul", "dense_2_1": "Relu"}
+
+
+@pytest.mark.parametrize("opset", [11, 21])
+def test_layers_along_signals_need_no_reshape(path, opset):
+    """[N,C,W] is [N,C,1,W] of ours: written, it is a signal again, and the last layer has the public name."""
+    random = np.random.default_rng(0)
+
+    def layer(x, outputs, width, **attributes):
+        n, c, w = x.type.shape
+        kernel = random.standard_normal((outputs, c // attributes.get("groups", 1), 1, width)).astype(np.float32)
+        bias = random.standard_normal(outputs).astype(np.float32)
+        y = conv2d(reshape(x, shape=(n, c, 1, w)), kernel, bias, **attributes)
+        return reshape(y, shape=(n, outputs, y.type.shape[3]))
+
+    x = graph_input("x", TensorType((2, 4, 9), F32))
+    y = layer(x, 4, 3, groups=4, pads=(0, 1, 0, 2), strides=(1, 2))
+    y = layer(relu(layer(y, 3, 1)), 5, 2, dilations=(1, 2))
+    pooled = max_pool2d(reshape(y, shape=(2, 5, 1, 3)), window=(1, 2))
+    graph = run_pipeline(Graph([x], [reshape(pooled, shape=(2, 5, 2))], ["y"]), "simplify").graph
+    assert kinds(graph, opset) == ["Conv", "Conv", "Relu", "Conv", "MaxPool"]
+    read = again(graph, path, opset)
+    (a,), (b,) = (evaluate(g, [drawn(graph)["x"]]) for g in (graph, read))
+    assert np.array_equal(a, b)
+    (c,) = run_batch(path, {"x": drawn(graph)["x"][None]}, ["y"]).values()
+    assert judge(graph, drawn(graph), {"y": c[0]})["y"].agrees
+
+
+def test_an_image_that_is_wanted_is_made_of_the_signal():
+    x = graph_input("x", TensorType((1, 2, 4), F32))
+    y = conv2d(reshape(x, shape=(1, 2, 1, 4)), np.ones((2, 2, 1, 1), np.float32), np.ones(2, np.float32))
+    assert kinds(Graph([x], [y], ["y"])) == ["Conv", "Reshape"]
