@@ -24,7 +24,7 @@ from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax, Softmax
 from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
 from ...ir.types import I32, NCHW, NHWC, Sym, TensorType
-from . import layers, signals
+from . import layers, reshaped
 from .site import Operand, RefusedError, Site, TooOldError, element_type
 
 Adapter = Callable[..., Operand]
@@ -89,10 +89,10 @@ def is_zero(bias: Operand) -> bool:
 def conv2d(site: Site, op: Conv2d, x: Operand, w: Operand, b: Operand) -> Operand:
     require_floats(op, x)
     bias = None if is_zero(b) else b
-    if w.const is not None and (signal := signals.along(op, x, w.type.shape[2:])) is not None:
+    if w.const is not None and (signal := reshaped.along(op, x, w.type.shape[2:])) is not None:
         kernel = site.array("kernel", np.array(w.const[:, :, 0], order="C"))
         width = [w.const.shape[3]]
-        return signals.emit(site, "Conv", op, signal, kernel, bias, kernel_shape=width, group=op.groups)
+        return reshaped.windowed(site, "Conv", op, signal, kernel, bias, kernel_shape=width, group=op.groups)
     return site.emit(
         "Conv", x, w, bias,
         kernel_shape=list(w.type.shape[2:]), strides=list(op.strides), pads=list(op.pads),
@@ -131,9 +131,9 @@ def pool(kind: str) -> Adapter:
     @channels_first
     def adapter(site: Site, op: Any, x: Operand) -> Operand:
         counted = 1 if getattr(op, "count_pads", False) else None
-        if (signal := signals.along(op, x, op.window)) is not None:
+        if (signal := reshaped.along(op, x, op.window)) is not None:
             width = [op.window[1]]
-            return signals.emit(site, kind, op, signal, kernel_shape=width, count_include_pad=counted)
+            return reshaped.windowed(site, kind, op, signal, kernel_shape=width, count_include_pad=counted)
         return site.emit(
             kind, x, kernel_shape=list(op.window), strides=list(op.strides), pads=list(op.pads),
             dilations=None if op.dilations == (1, 1) else list(op.dilations), count_include_pad=counted,
@@ -214,12 +214,12 @@ def dequantize(site: Site, op: Dequantize, x: Operand, scale: Operand, zero: Ope
 
 
 def reshape(site: Site, op: Reshape, x: Operand) -> Operand:
-    x = x if x.signal is None else x.signal
+    x = x if x.made_of is None else x.made_of
     if op.shape == x.type.shape:
         return x
-    if signals.is_image(x.type.shape, op.shape):
-        return signals.image(site, x, op.shape)
-    return site.emit("Reshape", x, site.array("shape", signals.shape_or_any(op.shape)))
+    if reshaped.is_image(x.type.shape, op.shape):
+        return reshaped.spare(site, x, op.shape)
+    return site.emit("Reshape", x, site.array("shape", reshaped.shape_or_any(op.shape)))
 
 
 def transpose(site: Site, op: Transpose, x: Operand) -> Operand:

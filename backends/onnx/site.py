@@ -38,13 +38,13 @@ class TooOldError(RefusedError):
 class Operand:
     """A tensor of the model: its type, and its array where it is a constant; None for an operand that is left out.
 
-    signal: where this is an image [N,C,1,W], the signal [N,C,W] that it was made from.
+    made_of: the same elements in another shape, where this is only a reshape of them.
     """
 
     tensor: Any  # a gs.Variable or gs.Constant: both have a name, their common base has none
     type: TensorType
     const: Array | None = None
-    signal: Operand | None = None
+    made_of: Operand | None = None
 
 
 @dataclass(frozen=True)

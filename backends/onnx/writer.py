@@ -11,6 +11,7 @@ from ...ir.errors import UnsupportedError
 from ...ir.graph import Graph, Loc, Node, Value
 from ...ir.ops.fused import Fused
 from ...ir.ops.quant import Quantize
+from . import reshaped
 from .adapters import ADAPTERS
 from .affine import Affine, affines
 from .site import Operand, RefusedError, Site, constant, element_type, shape_of
@@ -48,12 +49,18 @@ def write(graph: Graph, opset: int) -> Written:
     log = gs.logger.G_LOGGER  # pyright: ignore[reportAttributeAccessIssue]
     log.severity = log.ERROR  # it writes on stdout
     _check_names(graph)
-    writer = _Writer(opset, _Names([*graph.input_names, *graph.output_names]))
-    model = gs.export_onnx(writer.graph(graph))
+    written = [_written(graph, opset, rows) for rows in {False, any(map(reshaped.starts, graph.nodes))}]
+    writer, source = min(written, key=lambda pair: len(pair[0].nodes))
+    model = gs.export_onnx(source)
     model.ir_version = max(LEAST_IR_VERSION, onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
     properties = {k.removeprefix(PROPERTY): v for k, v in graph.metadata.items() if k.startswith(PROPERTY)}
     onnx.helper.set_model_props(model, properties)
     return Written(model, writer.became, writer.steps)
+
+
+def _written(graph: Graph, opset: int, rows: bool) -> tuple[_Writer, Any]:
+    writer = _Writer(opset, _Names([*graph.input_names, *graph.output_names]), rows)
+    return writer, writer.graph(graph)
 
 
 def refusal(node: Node, opset: int) -> RefusedError | None:
@@ -110,8 +117,11 @@ class _Names:
 
 @dataclass
 class _Writer:
+    """Writes one graph. rows: dense layers of several axes as layers of a matrix."""
+
     opset: int
     tensor_name: _Names
+    rows: bool = False
     nodes: list[gs.Node] = field(default_factory=list)
     layers: list[tuple[Loc, list[gs.Node]]] = field(default_factory=list)
     became: dict[Node, list[gs.Node]] = field(default_factory=dict)
@@ -197,6 +207,10 @@ class _Writer:
             results: tuple[Operand, ...] = (affine.emit(site, tensors[affine.x]),)
         elif type(node.op) not in ADAPTERS:
             raise RefusedError(f"{node.op.name} has no form in ONNX", "write it with other ops")
+        elif self.rows and (reshaped.starts(node) or reshaped.follows(node, [tensors[v] for v in node.operands])):
+            for v in node.operands:
+                tensors[v] = tensors[v] if v.const is not None else reshaped.matrix(site, tensors[v])
+            results = (reshaped.by_rows(site, node.op, ADAPTERS[type(node.op)], [tensors[v] for v in node.operands]),)
         else:
             made = ADAPTERS[type(node.op)](site, node.op, *(tensors[v] for v in node.operands))
             results = made if isinstance(made, tuple) else (made,)

@@ -17,7 +17,7 @@ from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..ir.text import print_graph
 from ..ir.types import F32, I8, Array, TensorType, dtype_of, type_of
 from ..ir.verifier import verify
-from .ops import for_each_instance, reference
+from .ops import errors, for_each_instance, reference
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Calibrated:
 def check_quantized(op: type[Op]) -> None:
     """Hold `op.quantized` to its promise: within one step of quantize(op(dequantize(...))), accumulators in bounds.
 
+    A table holds what the op gives in float32: where that cancels, as gelu far below zero, its declared error is added.
     Operands of generated float instances are calibrated to their own range; a refusal is an answer.
     """
     for_each_instance(op, _within_one_step)
@@ -91,8 +92,10 @@ def _within_one_step(instance: Instance, data: st.DataObject) -> None:
     verify(graph)
     (actual,) = evaluate(graph, arrays)
     nearest = quantize(expected, np.array(wanted.scale), np.array(wanted.zero), wanted.lo, wanted.hi)
+    (error,) = errors(op, reals)
+    room = 1 + np.broadcast_to(error / wanted.scale, nearest.shape)
     gap = np.abs(actual.astype(np.int64) - nearest)
-    assert np.all(gap <= 1), f"{gap.max()} steps away: {actual.tolist()}, nearest is {nearest.tolist()}"
+    assert np.all(gap <= room), f"{gap.max()} steps away: {actual.tolist()}, nearest is {nearest.tolist()}"
 
 
 def _wanted(op: Op, expected: Array, symmetric_result: bool) -> QuantizedResult:

@@ -19,11 +19,13 @@ from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import add, clip, mul, relu
 from planish.ir.ops.fused import Fused
+from planish.ir.ops.norm import layer_norm
 from planish.ir.ops.pool import max_pool2d
 from planish.ir.ops.quant import dequantize, quantize
 from planish.ir.ops.shape import reshape, transpose
+from planish.ir.ops.softmax import softmax
 from planish.ir.text import print_graph
-from planish.ir.types import F32, I4, I8, NHWC, U8, TensorType
+from planish.ir.types import F32, I4, I8, NHWC, U8, Sym, TensorType
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
 from planish.runtime.data import uniform
@@ -313,3 +315,56 @@ def test_an_image_that_is_wanted_is_made_of_the_signal():
     x = graph_input("x", TensorType((1, 2, 4), F32))
     y = conv2d(reshape(x, shape=(1, 2, 1, 4)), np.ones((2, 2, 1, 1), np.float32), np.ones(2, np.float32))
     assert kinds(Graph([x], [y], ["y"])) == ["Conv", "Reshape"]
+
+
+@st.composite
+def rowwise(draw):
+    """Layers that treat rows of [N,S,4] alike, residuals and movements between them."""
+    random = np.random.default_rng(draw(st.integers(0, 999)))
+    batch = draw(st.sampled_from([1, 2, Sym("N")]))
+    x = graph_input("x", TensorType((batch, 3, 4), F32))
+
+    def real(*shape):
+        return random.uniform(-1, 1, shape).astype(np.float32)
+
+    layers = {
+        "dense": lambda v: dense(v, real(4, 4), real(4)),
+        "plain": lambda v: dense(v, real(4, 4), np.zeros(4, np.float32)),
+        "norm": lambda v: layer_norm(v, real(4), real(4)),
+        "relu": relu,
+        "softmax": softmax,
+        "row": lambda v: add(v, real(*draw(st.sampled_from([(4,), (1, 4), (1, 1, 4), ()])))),
+        "places": lambda v: mul(v, real(1, 3, 4)),
+        "residual": lambda v: add(v, draw(st.sampled_from(values))),
+        "movement": lambda v: reshape(transpose(v, perm=(0, 2, 1)), shape=v.type.shape),
+    }
+    values = [x]
+    for _ in range(draw(st.integers(1, 6))):
+        values.append(layers[draw(st.sampled_from(sorted(layers)))](values[-1]))
+    outputs = list(dict.fromkeys([values[-1], *draw(st.lists(st.sampled_from(values[1:]), max_size=1))]))
+    return Graph([x], outputs, [f"y{i}" for i in range(len(outputs))])
+
+
+@given(rowwise())
+def test_rows_as_matrices_mean_the_same(path, graph):
+    model = write(graph, 21).model
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+    x = np.random.default_rng(0).uniform(-2, 2, (2, 3, 4)).astype(np.float32)
+    x = x[: graph.inputs[0].type.shape[0]] if isinstance(graph.inputs[0].type.shape[0], int) else x
+    found = {name: array[0] for name, array in run_batch(path, {"x": x[None]}, graph.output_names).items()}
+    assert all(comparison.agrees for comparison in judge(graph, {"x": x}, found).values())
+
+
+def test_dense_layers_of_three_axes_are_layers_of_a_matrix_where_that_pays():
+    x = graph_input("x", TensorType((2, 3, 4), F32))
+    w, b = np.ones((4, 4), np.float32), np.ones(4, np.float32)
+    one = dense(x, w, b)
+    assert kinds(Graph([x], [one], ["y"])) == ["MatMul", "Add"]
+    x = graph_input("x", TensorType((2, 3, 4), F32))
+    block = add(dense(relu(dense(layer_norm(x, b, b), w, b)), w, b), x)
+    assert kinds(Graph([x], [dense(relu(dense(block, w, b)), w, b)], ["y"])).count("Gemm") == 4
+    x = graph_input("x", TensorType((2, 3, 4), F32))
+    assert kinds(Graph([x], [dense(relu(dense(relu(dense(x, w, b)), w, b)), w, b)], ["y"])) == [
+        "Reshape", "Gemm", "Relu", "Gemm", "Relu", "Gemm", "Reshape",
+    ]  # fmt: skip
