@@ -215,11 +215,7 @@ def dequantize(site: Site, op: Dequantize, x: Operand, scale: Operand, zero: Ope
 
 def reshape(site: Site, op: Reshape, x: Operand) -> Operand:
     x = x if x.made_of is None else x.made_of
-    if op.shape == x.type.shape:
-        return x
-    if reshaped.is_image(x.type.shape, op.shape):
-        return reshaped.spare(site, x, op.shape)
-    return site.emit("Reshape", x, site.array("shape", reshaped.shape_or_any(op.shape)))
+    return x if op.shape == x.type.shape else reshaped.spare(site, x, op.shape)
 
 
 def transpose(site: Site, op: Transpose, x: Operand) -> Operand:

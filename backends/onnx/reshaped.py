@@ -72,8 +72,8 @@ def matrix(site: Site, x: Operand) -> Operand:
     """X with the matrix of its rows; a reshape, unless it was made of that."""
     if x.type.rank == 2 or is_rows(x.made_of, x.type):
         return x
-    shape = (count(x.type.shape[:-1]), x.type.shape[-1])
-    made = site.emit("Reshape", x, site.array("rows", shape_or_any(shape)), type=x.type.with_shape(shape))
+    shape, source = (count(x.type.shape[:-1]), x.type.shape[-1]), x if x.made_of is None else x.made_of
+    made = site.emit("Reshape", source, site.array("rows", shape_or_any(shape)), type=x.type.with_shape(shape))
     return replace(x, made_of=made)
 
 

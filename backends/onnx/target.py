@@ -167,6 +167,6 @@ def _layer(node: Node, became: Sequence[gs.Node]) -> Layer:
         source=str(node.loc),
         shape=str(node.results[0].type),
         macs=node.op.cost(*types).macs,
-        kernel=" + ".join(one.op for one in became) or "(part of the next)",
+        kernel=" + ".join(one.op for one in became) or "(part of another)",
         flash_bytes=sum(v.const.nbytes for v in node.operands if v.const is not None),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from . import reshaped
 from .adapters import ADAPTERS
 from .affine import Affine, affines
 from .site import Operand, RefusedError, Site, constant, element_type, shape_of
+from .splits import Split, splits
 
 if TYPE_CHECKING:
     import onnx
@@ -180,14 +181,16 @@ class _Writer:
 
     def body(self, graph: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """Write the nodes of a graph whose inputs are in `tensors`; its other values are entered."""
-        sums = affines(graph)
+        sums, shares = affines(graph), splits(graph)
         absorbed = {affine.product for affine in sums.values()}
         for node in graph.nodes:
             if isinstance(node.op, Const):
                 tensors[node.result] = constant(node.op.data)
                 tensors[node.result].tensor.name = self.tensor_name(node.result.name or "constant")
-            elif node in absorbed:
+            elif node in absorbed or node.results[0] in tensors:
                 self.became[node] = []
+            elif node in shares:
+                self.split(node, shares[node], tensors, public)
             else:
                 self.node(node, tensors, public, sums.get(node))
 
@@ -214,14 +217,32 @@ class _Writer:
         else:
             made = ADAPTERS[type(node.op)](site, node.op, *(tensors[v] for v in node.operands))
             results = made if isinstance(made, tuple) else (made,)
-        self.name(node, site, results, public or {})
+        self.enter(node, site, dict(zip(node.results, results, strict=True)), tensors, public or {})
+        if isinstance(node.op, Quantize):
+            self.steps.append(results[0].tensor.name)
+
+    def split(self, node: Node, split: Split, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
+        """Write the first of the slices that are one Split, with the results of all of them."""
+        site = Site(self.opset, node.result.type)
+        results = split.emit(site, tensors[node.operands[0]], self.rows)
+        made = dict(zip((part.result for part in split.slices), results, strict=True))
+        self.enter(node, site, made, tensors, public)
+
+    def enter(
+        self,
+        node: Node,
+        site: Site,
+        made: dict[Value, Operand],
+        tensors: dict[Value, Operand],
+        public: Mapping[Value, str],
+    ) -> None:
+        """Name what was written for a node, and enter the values that it gave."""
+        self.name(node, site, made, public)
         self.nodes.extend(site.nodes)
         self.spare.extend(site.spare)
         self.became[node] = site.nodes
         self.layers.append((node.loc, site.nodes))
-        tensors.update(zip(node.results, results, strict=True))
-        if isinstance(node.op, Quantize):
-            self.steps.append(results[0].tensor.name)
+        tensors.update(made)
 
     def inlined(self, node: Node, body: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """A group is its body; the group's results have their names."""
@@ -231,16 +252,16 @@ class _Writer:
         tensors.update((r, inside[b]) for b, r in zip(body.outputs, node.results, strict=True))
         self.became[node] = [one for inner in body.nodes for one in self.became.pop(inner, [])]
 
-    def name(self, node: Node, site: Site, results: Sequence[Operand], public: Mapping[Value, str]) -> None:
+    def name(self, node: Node, site: Site, made: Mapping[Value, Operand], public: Mapping[Value, str]) -> None:
         """Names of the tensors that a node gave: its results' for the last. One that was there keeps a public name."""
         own, new = "", {id(tensor) for _, tensor in site.roles}
-        for value, result in zip(reversed(node.results), reversed(results), strict=True):
+        for value, result in reversed(list(made.items())):
             if id(result.tensor) not in new and (not result.tensor.inputs or result.tensor.name in public.values()):
                 continue
             own = public.get(value) or self.tensor_name(value.name or next(iter(node.loc.names), node.op.name))
             result.tensor.name = own
         for role, tensor in site.roles:
-            if all(tensor is not result.tensor for result in results):
+            if all(tensor is not result.tensor for result in made.values()):
                 tensor.name = self.tensor_name(f"{own}_{role}")
 
 

@@ -22,7 +22,7 @@ from planish.ir.ops.fused import Fused
 from planish.ir.ops.norm import layer_norm
 from planish.ir.ops.pool import max_pool2d
 from planish.ir.ops.quant import dequantize, quantize
-from planish.ir.ops.shape import reshape, transpose
+from planish.ir.ops.shape import concat, reshape, slice_, transpose
 from planish.ir.ops.softmax import softmax
 from planish.ir.text import print_graph
 from planish.ir.types import F32, I4, I8, NHWC, U8, Sym, TensorType
@@ -210,6 +210,38 @@ def test_a_product_that_is_used_elsewhere_stays():
     assert kinds(Graph([x], [add(mul(x, np.full((1, 4), 2, np.float32)), np.float32(1))], ["y"])) == ["Mul", "Add"]
 
 
+def parts(x, *intervals, axis=1, step=1):
+    whole = [(0, d, 1) for d in x.type.shape]
+    cut = [[*whole[:axis], (a, b, step), *whole[axis + 1 :]] for a, b in intervals]
+    return [
+        slice_(x, **{k: tuple(c[i] for c in each) for i, k in enumerate(("starts", "stops", "steps"))}) for each in cut
+    ]
+
+
+@pytest.mark.parametrize("opset", [8, 11, 13, 21])
+def test_slices_that_share_out_an_axis_are_one_split(path, opset):
+    x = image(shape=(1, 6, 4, 4))
+    a, c, b = parts(relu(x), (0, 1), (3, 6), (1, 3))
+    graph = Graph([x], [c, relu(a), mul(b, b)], ["c", "a", "b"])
+    assert sorted(kinds(graph, opset)) == ["Mul", "Relu", "Relu", "Split"]
+    inputs = drawn(graph)
+    twin = again(graph, path, opset)
+    assert twin.output_names == ["c", "a", "b"]
+    values = [inputs["x"]]
+    for before, after in zip(evaluate(graph, values), evaluate(twin, values), strict=True):
+        assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "others"),
+    [([(0, 2), (3, 6)], {}), ([(0, 4), (3, 6)], {}), ([(0, 3), (3, 5)], {}), ([(0, 3), (3, 6)], {"step": 2})],
+)
+def test_slices_that_leave_something_out_or_take_it_twice_stay(intervals, others):
+    x = image(shape=(1, 6, 4, 4))
+    graph = Graph([x], parts(x, *intervals, **others), ["a", "b"])
+    assert kinds(graph) == ["Slice", "Slice"]
+
+
 def test_groups_are_written_as_what_is_in_them(path):
     a, b = image("a"), image("b")
     body = Graph([a, b], [relu(add(a, b)), mul(a, b)], ["r", "m"], "body")
@@ -327,6 +359,9 @@ def rowwise(draw):
     def real(*shape):
         return random.uniform(-1, 1, shape).astype(np.float32)
 
+    def part(v, start, stop):
+        return slice_(v, starts=(0, 0, start), stops=(batch, 3, stop), steps=(1, 1, 1))
+
     layers = {
         "dense": lambda v: dense(v, real(4, 4), real(4)),
         "plain": lambda v: dense(v, real(4, 4), np.zeros(4, np.float32)),
@@ -336,6 +371,7 @@ def rowwise(draw):
         "row": lambda v: add(v, real(*draw(st.sampled_from([(4,), (1, 4), (1, 1, 4), ()])))),
         "places": lambda v: mul(v, real(1, 3, 4)),
         "residual": lambda v: add(v, draw(st.sampled_from(values))),
+        "halves": lambda v: concat(part(v, 1, 4), relu(part(v, 0, 1)), axis=2),
         "movement": lambda v: reshape(transpose(v, perm=(0, 2, 1)), shape=v.type.shape),
     }
     values = [x]
