@@ -107,8 +107,9 @@ def outputs(path: Path) -> list[Any]:
     random = np.random.default_rng(0)
     feeds = {}
     for x in session.get_inputs():
-        reals = random.standard_normal(x.shape).astype(np.float32)
-        feeds[x.name] = reals if x.type == "tensor(float)" else random.integers(0, 50, x.shape)
+        shape = [d if isinstance(d, int) else 2 for d in x.shape]
+        reals = random.standard_normal(shape).astype(np.float32)
+        feeds[x.name] = reals if x.type == "tensor(float)" else random.integers(0, 50, shape)
     return session.run(None, feeds)
 
 

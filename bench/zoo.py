@@ -64,7 +64,7 @@ def perceptron(path: Path) -> None:
     from sklearn.preprocessing import StandardScaler
 
     random = np.random.default_rng(0)
-    x, y = random.standard_normal((64, 10)).astype(np.float32), random.standard_normal((64, 3))
+    x, y = random.standard_normal((64, 10)).astype(np.float32), random.standard_normal(64)
     model = make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(32, 16), max_iter=5, random_state=0)).fit(
         x, y
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...ir.constant import Const
 from ...ir.errors import PlanishError, UnsupportedError, UsageError, VerificationError
 from ...ir.graph import Graph, Node
-from ...ir.types import Array
+from ...ir.types import Array, Sym
 from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
 from ...runtime.unchained import Cut, unchained
 from . import session
@@ -161,12 +161,13 @@ def _checked(written: Written) -> bytes:
 
 def _layer(node: Node, became: Sequence[gs.Node]) -> Layer:
     types = [v.type for v in node.operands]
+    known = not any(isinstance(d, Sym) for v in (*node.operands, *node.results) for d in v.type.shape)
     return Layer(
         name=became[-1].name if became else node.results[0].name,
         op=node.op.name,
         source=str(node.loc),
         shape=str(node.results[0].type),
-        macs=node.op.cost(*types).macs,
+        macs=node.op.cost(*types).macs if known else 0,
         kernel=" + ".join(one.op for one in became) or "(part of another)",
         flash_bytes=sum(v.const.nbytes for v in node.operands if v.const is not None),
     )
