@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...ir.types import Array, DType, Shape, Sym, TensorType, type_of
+from ...ir.types import DTYPES, Array, DType, Shape, Sym, TensorType, type_of
 
 if TYPE_CHECKING:
     import onnx
@@ -109,7 +110,7 @@ def constant(array: Array) -> Operand:
     import onnx
     import onnx_graphsurgeon as gs
 
-    tensor = onnx.numpy_helper.from_array(np.array(array, array.dtype.newbyteorder("="), order="C"))
+    tensor = onnx.numpy_helper.from_array(np.asarray(array, array.dtype.newbyteorder("="), order="C"))
     lazy = gs.ir.tensor.LazyValues(tensor)  # pyright: ignore[reportAttributeAccessIssue]
     return Operand(gs.Constant("", lazy), type_of(array), array)
 
@@ -119,6 +120,14 @@ def element_type(dtype: DType) -> int:
     import onnx
 
     return int(onnx.TensorProto.DataType.Value(_SPELLED[dtype.name].upper()))
+
+
+def size_of(tensor: onnx.TensorProto) -> int:
+    """Bytes of a tensor's elements. Its `raw_data` would be copied to be counted."""
+    bits = next(
+        dtype.bits for name, dtype in DTYPES.items() if name in _SPELLED and element_type(dtype) == tensor.data_type
+    )
+    return (math.prod(tensor.dims) * bits + 7) // 8
 
 
 def shape_of(shape: Shape) -> list[int | str]:

@@ -153,10 +153,11 @@ def _checked(written: Written) -> bytes:
     import onnx
 
     try:
-        onnx.checker.check_model(written.model, full_check=True)
+        content = written.model.SerializeToString(deterministic=True)
+        onnx.checker.check_model(content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise PlanishError(f"planish wrote a model that onnx's checker refuses: {error}") from None
-    return written.model.SerializeToString(deterministic=True)
+    return content
 
 
 def _layer(node: Node, became: Sequence[gs.Node]) -> Layer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ...ir.constant import Const
@@ -14,7 +14,7 @@ from ...ir.ops.quant import Quantize
 from . import reshaped
 from .adapters import ADAPTERS
 from .affine import Affine, affines
-from .site import Operand, RefusedError, Site, constant, element_type, shape_of
+from .site import Operand, RefusedError, Site, constant, element_type, shape_of, size_of
 from .splits import Split, splits
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def _variable(value: Value, name: str) -> Operand:
 
 
 def _operand(value: Value) -> Operand:
-    return _variable(value, "") if value.const is None else constant(value.const)
+    """An operand to ask with: a constant is not copied into a tensor."""
+    return replace(_variable(value, ""), const=value.const)
 
 
 class _Names:
@@ -267,4 +268,4 @@ class _Writer:
 
 def constants_of(model: onnx.ModelProto) -> int:
     """Bytes of a model's initializers."""
-    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    return sum(map(size_of, model.graph.initializer))

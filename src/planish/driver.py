@@ -136,7 +136,8 @@ def _read_text(path: Path, dims: Mapping[str, int], binds: Mapping[str, Any]) ->
 
 
 def _source(path: Path) -> dict[str, Any]:
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    with path.open("rb") as content:
+        return {"file": path.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
 
 
 def batch_symbol(graph: Graph) -> str | None:
