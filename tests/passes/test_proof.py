@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import asdict
 
 import hypothesis
 import numpy as np
@@ -45,6 +46,10 @@ CAUGHT_WITHIN = hypothesis.settings(
     max_examples=200, derandomize=True, database=None, deadline=None, phases=(hypothesis.Phase.generate,)
 )
 
+#: Graphs for each pass. Of these a pass that must be equal in exact mode changes at least `PROVEN`.
+CONTRACT = hypothesis.settings(max_examples=2000) if PROOF else hypothesis.settings()
+PROVEN = 500
+
 CHECKED = [
     Simplify(), Fuse(), Layout(), Layout("nchw"), Group(), Quantize(calibration="minmax"), FoldQuantization(),
 ]  # fmt: skip
@@ -54,37 +59,49 @@ def test_no_pass_is_forgotten():
     assert {type(p) for p in CHECKED} == set(PASSES)
 
 
+@pytest.fixture
+def noted(record_property):
+    """Writes what was counted into the test report, of which bench/proof.py makes a page."""
+
+    def note(tally):
+        for name, count in asdict(tally).items():
+            record_property(name, count)
+        return tally
+
+    return note
+
+
 @pytest.mark.parametrize("applied", CHECKED, ids=str)
-def test_contract(applied):
+def test_contract(applied, noted):
     drawn = graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph) if applied == Layout("nchw") else None
-    tally = check_pass(applied, drawn)
+    tally = noted(check_pass(applied, drawn, CONTRACT))
     if PROOF and applied.contract.promise is Promise.REASSOCIATING:
-        assert tally.proven >= 500, "graphs on which the pass did something, and was equal in exact mode"
+        assert tally.proven >= PROVEN, "graphs on which the pass did something, and was equal in exact mode"
 
 
 @pytest.mark.parametrize("applied", [Simplify(), Layout(), Group()], ids=str)
-def test_contract_on_integers(applied):
-    check_pass(applied, quantized_graphs())
+def test_contract_on_integers(applied, noted):
+    noted(check_pass(applied, quantized_graphs()))
 
 
-def test_folding_quantization_is_within_a_step():
-    check_pass(FoldQuantization(), quantized_graphs(folded=False))
+def test_folding_quantization_is_within_a_step(noted):
+    noted(check_pass(FoldQuantization(), quantized_graphs(folded=False)))
 
 
 @pytest.mark.parametrize("applied", [Simplify(), Fuse()], ids=str)
-def test_contract_for_any_batch(applied):
-    check_pass(applied, graphs_with(applied.rules, 3, symbolic=True))
+def test_contract_for_any_batch(applied, noted):
+    noted(check_pass(applied, graphs_with(applied.rules, 3, symbolic=True)))
 
 
 RULES = {rule.title: (rule, p.contract) for p in CHECKED for rule in p.rules}
 
 
 @pytest.mark.parametrize("title", RULES)
-def test_rules(title):
+def test_rules(title, noted):
     """Each fires on the graphs that are drawn for it; a rule that seldom does needs `Rule.examples`."""
     rule, contract = RULES[title]
-    examples = max(40, hypothesis.settings().max_examples // 4)
-    tally = check_rule(rule, contract, hypothesis.settings(max_examples=examples))
+    examples = max(40, hypothesis.settings().max_examples)
+    tally = noted(check_rule(rule, contract, hypothesis.settings(max_examples=examples)))
     assert tally.proven >= examples // 20
 
 
@@ -92,12 +109,14 @@ def test_rules(title):
     ("name", "mutant"),
     [pytest.param(n, m, id=f"{n}-{i}-{m.name}") for n, ms in MUTANTS.items() for i, m in enumerate(ms)],
 )
-def test_mutants_are_caught(name, mutant):
+def test_mutants_are_caught(name, mutant, record_property):
     drawn = quantized_graphs(folded=False) if name == "fold-quantization" else None
     with pytest.raises(Counterexample) as caught:
         check_pass(mutant, drawn, CAUGHT_WITHIN)
     text = str(caught.value)
     graph = parse_graph(text[text.index("graph @") : text.index("\n}\n") + 3])
+    record_property("examples", caught.value.drawn)
+    record_property("nodes", size(graph))
     assert size(graph) <= 6
     assert outcome(mutant, graph).failure is not None, "what is printed fails when it is pasted"
 
