@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from inspect import signature
 
 from .constant import Const
 from .errors import InferenceError, InvalidGraphError
-from .op import Op
+from .op import Op, takes
 from .types import Array, TensorType
 
 
@@ -95,21 +93,10 @@ NOWHERE = Loc()
 
 def infer(op: Op, operands: Sequence[TensorType]) -> tuple[TensorType, ...]:
     """Result types of an op, always as a tuple. Quantization annotations of the operands are not seen by the op."""
-    if not _takes(type(op), len(operands)):  # type: ignore[arg-type]  # classes are hashable
+    if not takes(type(op), len(operands)):  # type: ignore[arg-type]  # classes are hashable
         raise InferenceError(f"{op.name} does not take {len(operands)} operands")
     types = op.infer(*(t.bare for t in operands))
     return types if isinstance(types, tuple) else (types,)
-
-
-@cache
-def _takes(cls: type[Op], count: int) -> bool:
-    """Whether the op takes so many operands. `infer` may be shared by ops of any arity; `ref` is the op's own."""
-    try:
-        for hook in (cls.infer, cls.ref):
-            signature(hook).bind(None, *range(count))
-    except TypeError:
-        return False
-    return True
 
 
 def apply(op: Op, *operands: Value, loc: Loc = NOWHERE, name: str = "") -> Node:
@@ -136,7 +123,8 @@ class Graph:
 
     Everything that the outputs need is adopted at construction; raises InvalidGraphError when that reaches a value that
     is neither an input nor produced by a free node. `metadata` is what the source said about itself (`onnx.opset`), for
-    ways out that want to say it again; no semantics reads it.
+    ways out that want to say it again; no semantics reads it. `limit`: more nodes are refused; a pipeline sets it, so
+    that a pass that never stops adding comes to an end.
     """
 
     def __init__(
@@ -144,6 +132,7 @@ class Graph:
     ) -> None:
         self.name = name
         self.metadata: dict[str, str] = {}
+        self.limit: int | None = None
         self.inputs: list[Value] = list(inputs)
         self.outputs: list[Value] = []
         self.output_names: list[str] = list(output_names) or [v.name for v in outputs]
@@ -192,6 +181,8 @@ class Graph:
         """Put a detached node before another one, or at the end."""
         if node.graph is not None:
             raise InvalidGraphError("a node is inserted twice", node.describe())
+        if self.limit is not None and self._count >= self.limit:
+            raise InvalidGraphError(f"the graph grows beyond {self.limit} nodes", node.describe())
         after = before.prev if before is not None else self._last
         node.graph, node.prev, node.next = self, after, before
         if after is None:

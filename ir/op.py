@@ -17,6 +17,8 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, dataclass_transform
 
 import numpy as np
@@ -318,3 +320,14 @@ def invert(perm: Perm) -> Perm:
 def product(shape: Shape) -> int:
     """Elements of a static shape."""
     return math.prod(d for d in shape if isinstance(d, int))
+
+
+@cache
+def takes(cls: type[Op], count: int) -> bool:
+    """Whether the op takes so many operands. `infer` may be shared by ops of any arity; `ref` is the op's own."""
+    try:
+        for hook in (cls.infer, cls.ref):
+            signature(hook).bind(None, *range(count))
+    except TypeError:
+        return False
+    return True

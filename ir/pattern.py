@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from .exact import bits
+from .op import Op, takes
 from .types import Array
 
 if TYPE_CHECKING:
     from .graph import Node, Value
-    from .op import Op
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +60,42 @@ class OpPattern(Pattern):
 
 
 def match_op(op: type[Op], operands: Sequence[Any], attributes: dict[str, Any], name: str) -> OpPattern:
-    """What a builder makes of patterns; plain arrays and numbers among the operands become literals."""
-    known = set(op.__dataclass_fields__)
-    if unknown := set(attributes) - known:
+    """What a builder makes of patterns; plain arrays and numbers among the operands become literals.
+
+    Raises TypeError for what could never match: an attribute that the op does not have, a value of another kind, a
+    number of operands that the op does not take.
+    """
+    kinds = _kinds(op)  # type: ignore[arg-type]  # classes are hashable
+    if unknown := set(attributes) - set(op.__dataclass_fields__):
         raise TypeError(f"{op.name} has no attribute {', '.join(sorted(unknown))}")
+    for attribute, value in attributes.items():
+        if not isinstance(value, Pattern) and not _possible(value, kinds[attribute]):
+            raise TypeError(f"{attribute} of {op.name} is never {value!r}: the pattern could not match")
+    if not takes(op, len(operands)):  # type: ignore[arg-type]
+        raise TypeError(f"{op.name} never has {len(operands)} operands: the pattern could not match")
     parts = tuple(p if isinstance(p, Pattern) else Literal(np.asarray(p)) for p in operands)
     return OpPattern(op, parts, attributes, name or op.name)
+
+
+@cache
+def _kinds(cls: type[Op]) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _possible(value: Any, kind: Any) -> bool:
+    """Whether an attribute of this annotation could equal the value."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_possible(value, one) for one in arguments)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[-1:] == (Ellipsis,):
+            return all(_possible(v, arguments[0]) for v in value)
+        return len(value) == len(arguments) and all(map(_possible, value, arguments))
+    if kind in (int, float, bool):
+        return isinstance(value, (int, float)) and value == value
+    return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def const(pattern: Any) -> Pattern:

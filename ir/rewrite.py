@@ -167,7 +167,7 @@ def rewrite(graph: Graph, rules: Sequence[Rule], log: RewriteLog | None = None) 
         by_root.setdefault(rule.compiled.op, []).append(rule)
     work = deque(graph.nodes)
     queued = set(work)
-    budget = 100 * (len(graph) + 100)
+    budget, recent = 100 * (len(graph) + 100), deque[str](maxlen=100)
     while work:
         node = work.popleft()
         queued.discard(node)
@@ -176,12 +176,21 @@ def rewrite(graph: Graph, rules: Sequence[Rule], log: RewriteLog | None = None) 
                 break
             touched = _fire(graph, rule, node, log)
             budget -= len(touched)
+            recent.extend([rule.title] if touched else [])
             if budget < 0:
-                raise InvalidGraphError(f"rule {rule.title} does not come to an end", node.describe())
+                raise InvalidGraphError(_endless(list(recent)), node.describe())
             fresh = [n for n in touched if n not in queued and n.graph is graph]
             work.extend(fresh)
             queued.update(fresh)
     return log
+
+
+def _endless(recent: list[str]) -> str:
+    """Which rules go on for ever, from the last that fired."""
+    first, *others = dict.fromkeys(recent)
+    if not others:
+        return f"rule {first} does not come to an end"
+    return f"rules {', '.join([first, *others[:-1]])} and {others[-1]} do not come to an end: they undo each other"
 
 
 def _fire(graph: Graph, rule: Rule, node: Node, log: RewriteLog) -> list[Node]:

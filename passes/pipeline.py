@@ -26,6 +26,9 @@ from . import all_passes, pass_named
 from .base import Changes, Context, Pass
 from .options import nearest, options, typed, usage
 
+#: A pass that makes a graph so many times as large does not come to an end.
+GROWTH = 100
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -181,8 +184,10 @@ def run_pipeline(
 
 def _run(applied: Pass, graph: Graph, context: Context) -> Changes:
     """Run one pass in place and check what it left."""
+    graph.limit = GROWTH * (len(graph) + GROWTH)
     try:
         changes = applied.run(graph, context)
+        graph.limit = None
         verify(graph)
         applied.check(graph)
     except PlanishError as error:

@@ -69,6 +69,7 @@ def check_pass(
     their own result. Raises Counterexample, whose text `parse_graph` reads, or AssertionError when none was changed.
     """
     outcomes: list[Outcome] = []
+    reasons: Counter[str] = Counter()
     broken: list[Graph] = []
 
     @hypothesis.settings(
@@ -76,7 +77,7 @@ def check_pass(
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]  # the enum has a metaclass
     )
-    @given(graphs_for(applied) if graphs is None else graphs)
+    @given(graphs_for(applied, reasons) if graphs is None else graphs)
     def run(graph: Graph) -> None:
         found = outcome(applied, graph)
         if not broken:
@@ -94,7 +95,7 @@ def check_pass(
         outcomes.clear()
     tally = Tally(len(outcomes), sum(o.changed for o in outcomes), sum(o.proven for o in outcomes))
     if not tally.changed:
-        reasons = Counter(reason for o in outcomes for reason in set(o.reasons))
+        reasons.update(reason for o in outcomes for reason in set(o.reasons))
         why = "".join(f"\n  {count} times: {reason}" for reason, count in reasons.most_common(3))
         raise AssertionError(f"{applied} changed none of {tally.drawn} graphs{why}")
     return tally
@@ -113,13 +114,17 @@ def check_rule(rule: Rule, contract: Contract | None = None, settings: hypothesi
     return check_pass(Alone(), settings=settings)
 
 
-def graphs_for(applied: Pass) -> st.SearchStrategy[Graph]:
-    """Graphs worth trying a pass on: patterns of its rules, planted in small networks, and networks without them."""
+def graphs_for(applied: Pass, refused: Counter[str] | None = None) -> st.SearchStrategy[Graph]:
+    """Graphs worth trying a pass on: patterns of its rules, planted in small networks, and networks without them.
+
+    refused: as in `graphs_with`.
+    """
     exact = applied.contract.promise is Promise.REASSOCIATING
     max_dim = EXACT_DIM if exact else FLOAT_DIM
     plain = graphs(max_layers=4, max_dim=max_dim)
     rules: Sequence[Rule] = applied.rules
-    return st.one_of(graphs_with(rules, max_dim), graphs_with(rules, max_dim), plain) if rules else plain
+    planted = graphs_with(rules, max_dim, refused=refused)
+    return st.one_of(planted, planted, plain) if rules else plain
 
 
 def _smallest(applied: Pass, graph: Graph, failure: Failure) -> tuple[Graph, Failure]:

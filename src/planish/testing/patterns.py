@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,11 +30,18 @@ ATTEMPTS = 4
 
 
 @st.composite
-def graphs_with(draw: st.DrawFn, rules: Sequence[Rule], max_dim: int = 4, symbolic: bool = False) -> Graph:
+def graphs_with(
+    draw: st.DrawFn,
+    rules: Sequence[Rule],
+    max_dim: int = 4,
+    symbolic: bool = False,
+    refused: Counter[str] | None = None,
+) -> Graph:
     """Float networks that contain the pattern of one of the rules: `graphs_with([MyRule()])`.
 
     Drawn from the pattern, operand by operand, or by `Rule.examples` where the rule has such. The rule need not fire:
-    it may decline what is drawn, and a value inside may have other uses.
+    it may decline what is drawn, and a value inside may have other uses. refused: counts why ops of a pattern did not
+    take what was drawn for them; a pattern that contradicts itself gives nothing else.
     """
     rule: Rule = HypothesisDraw(draw).choice(rules)
     graph = None
@@ -42,7 +50,9 @@ def graphs_with(draw: st.DrawFn, rules: Sequence[Rule], max_dim: int = 4, symbol
         try:
             planted = _example_of(rule, network) or _drawn(draw, network, rule.compiled, max_dim, symbolic)
             graph = network.graph(_grown(network, planted))
-        except InferenceError:
+        except InferenceError as error:
+            if refused is not None:
+                refused[error.what] += 1
             continue
         if any(_takes(rule, node) for node in graph.nodes):
             break
