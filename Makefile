@@ -40,7 +40,7 @@ test: setup
 # Within an hour on two cores; what was counted is in bench/proof.md.
 proof: setup
 	@mkdir -p build
-	PLANISH_PROFILE=proof $(BIN)/pytest -n 2 --junitxml build/proof.xml
+	PLANISH_PROFILE=proof $(BIN)/pytest -n 2 -o junit_family=xunit1 --junitxml build/proof.xml
 	$(BIN)/python bench/proof.py build/proof.xml --out bench/proof.md
 
 .PHONY: ruff mypy pyright

@@ -1,6 +1,6 @@
 """What was counted while the properties were checked, as a page: the last step of `make proof`.
 
-    PLANISH_PROFILE=proof pytest --junitxml build/proof.xml
+    PLANISH_PROFILE=proof pytest -o junit_family=xunit1 --junitxml build/proof.xml
     python bench/proof.py build/proof.xml --out bench/proof.md
 
 Also measures how many graphs per second one core draws and verifies, and proves a pass upon. Ends with status 1 when

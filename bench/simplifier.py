@@ -5,7 +5,8 @@
 A FOLDER holds `*.onnx`: what bench/zoo.py wrote, trained models, the graphs of the table; where it also holds
 `materialize.py`, which gives weights to the light models of the onnx package, these are measured, too. Each tool runs
 in a process of its own per model; one that is not installed (extra `bench`) is left out. Nodes are counted without
-Constant. A result is run by ONNX Runtime (nothing optimized) on one seeded input, beside the source.
+Constant. Dimensions that are not known are 1, for every tool. A result is run by ONNX Runtime (nothing optimized) on one
+seeded input, beside the source.
 """
 
 from __future__ import annotations
@@ -107,9 +108,8 @@ def outputs(path: Path) -> list[Any]:
     random = np.random.default_rng(0)
     feeds = {}
     for x in session.get_inputs():
-        shape = [d if isinstance(d, int) else 2 for d in x.shape]
-        reals = random.standard_normal(shape).astype(np.float32)
-        feeds[x.name] = reals if x.type == "tensor(float)" else random.integers(0, 50, shape)
+        reals = random.standard_normal(x.shape).astype(np.float32)
+        feeds[x.name] = reals if x.type == "tensor(float)" else random.integers(0, 50, x.shape)
     return session.run(None, feeds)
 
 
@@ -232,8 +232,9 @@ def main() -> None:
     print("\n".join(lines), flush=True)
     complaints = []
     with tempfile.TemporaryDirectory() as scratch:
-        for source in sources(options.folders, Path(scratch), options.only):
-            row = Row(source.stem, opset(source), count(source), {tool: measured(tool, source) for tool in tools})
+        for given in sources(options.folders, Path(scratch), options.only):
+            source = static(given, Path(scratch))
+            row = Row(name_of(given), opset(source), count(source), {tool: measured(tool, source) for tool in tools})
             lines.append(str(row))
             complaints.extend([row.complaint] if row.complaint else [])
             print(lines[-1], flush=True)
@@ -251,7 +252,26 @@ def sources(folders: list[Path], scratch: Path, only: list[str]) -> list[Path]:
     for folder in folders:
         paths += light(folder, scratch) if (folder / "materialize.py").is_file() else []
         paths += sorted(folder.glob("*.onnx")) or sorted(folder.glob("*/model.onnx"))
-    return [p for p in paths if not only or any(part in p.stem for part in only)]
+    return [p for p in paths if not only or any(part in name_of(p) for part in only)]
+
+
+def static(source: Path, scratch: Path) -> Path:
+    """The model, its unknown dimensions 1: a copy where there are any."""
+    model = onnx.load(source)
+    ends = (*model.graph.input, *model.graph.output)
+    dims = [d for end in ends for d in end.type.tensor_type.shape.dim if not d.HasField("dim_value")]
+    if not dims:
+        return source
+    for dim in dims:
+        dim.dim_value = 1
+    del model.graph.value_info[:]
+    onnx.save(model, scratch / f"{name_of(source)}.onnx")
+    return scratch / f"{name_of(source)}.onnx"
+
+
+def name_of(source: Path) -> str:
+    """A model's name: its file's or, where that is `model.onnx`, its folder's."""
+    return source.stem if source.stem != "model" else source.parent.name
 
 
 def versions(tools: list[str]) -> str:

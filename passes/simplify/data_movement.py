@@ -212,7 +212,7 @@ class ConcatOfSlices(NodeRule):
         shape = draw.shape(1, 4, 3)
         axis = draw.integer(0, len(shape) - 1)
         inside = [draw.integer(0, shape[axis]) for _ in range(draw.integer(1, 2))]
-        ends = sorted([draw.integer(0, inside[0]), *inside, shape[axis]])
+        ends = sorted([draw.integer(0, min(inside[0], shape[axis] - 1)), *inside, shape[axis]])
         x, zeros, ones = graph_input("x", TensorType(shape, F32)), (0,) * len(shape), (1,) * len(shape)
         parts = [
             slice_(x, starts=_at(zeros, axis, a), stops=_at(shape, axis, b), steps=ones)

@@ -88,7 +88,7 @@ def _plain(s: Source, x: Value, fixed: Fixed) -> Use:
 def _image(x: Value, fixed: Fixed) -> tuple[Layout, int, int, int]:
     """Layout, channels, height and width of an image."""
     layout: Layout = fixed.get("layout", NCHW)
-    if x.type.rank != 4:
+    if x.type.rank != 4 or 0 in x.type.shape:
         reject()
     sizes = (x.type.shape[i] for i in (layout.channel, *layout.spatial))
     channels, height, width = static(tuple(sizes))
