@@ -5,7 +5,7 @@
 A FOLDER holds `*.onnx`: what bench/zoo.py wrote, trained models, the graphs of the table; where it also holds
 `materialize.py`, which gives weights to the light models of the onnx package, these are measured, too. Each tool runs
 in a process of its own per model; one that is not installed (extra `bench`) is left out. Nodes are counted without
-Constant. Dimensions that are not known are 1, for every tool. A result is run by ONNX Runtime (nothing optimized) on one
+Constant. Dimensions that are not known are 1, for every tool. ONNX Runtime (nothing optimized) runs each result on one
 seeded input, beside the source.
 """
 
