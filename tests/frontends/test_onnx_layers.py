@@ -30,6 +30,23 @@ def test_layer_normalization(path, data):
     assume(check(path, model, {"x": x}, terms=40))
 
 
+@pytest.mark.parametrize("kind", ["instance", "group of 18", "group of 21"])
+@given(data=st.data())
+def test_normalization_of_images(path, kind, data):
+    draw = data.draw
+    groups, each = draw(st.integers(1, 3)), draw(st.integers(1, 2)) if kind != "instance" else 1
+    x = real(draw, (draw(small), groups * each, *(draw(st.integers(2, 4)) for _ in range(draw(st.integers(1, 2))))))
+    vectors = {name: real(draw, (groups if kind == "group of 18" else groups * each,)) for name in ("s", "b")}
+    if draw(st.booleans()):
+        vectors = {"s": np.ones_like(vectors["s"]), "b": np.zeros_like(vectors["b"])}
+    op = "InstanceNormalization" if kind == "instance" else "GroupNormalization"
+    model = one_node(
+        op, {"x": x}, vectors, 21 if kind == "group of 21" else 18, epsilon=draw(st.sampled_from([None, 0.1])),
+        num_groups=None if kind == "instance" else groups,
+    )  # fmt: skip
+    assume(check(path, model, {"x": x}, terms=60))
+
+
 @given(st.data())
 def test_local_response_normalization(path, data):
     draw = data.draw

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ....ir.builder import const_value
 from ....ir.graph import Value
+from ....ir.ops.elementwise import add, mul
 from ....ir.ops.norm import layer_norm, lrn
 from ....ir.ops.recurrent import lstm
 from ....ir.ops.shape import reshape
@@ -38,6 +41,45 @@ def _parameters(node: SourceNode, index: int, columns: tuple[int, ...], default:
     if given.type.shape != columns:
         raise node.unsupported(f"operand {index} broadcasts over {list(columns)}")
     return given if len(columns) == 1 else reshape(given, shape=(size,))
+
+
+def grouped(node: SourceNode, x: Value, groups: int) -> Value:
+    """Each group of channels of each image, normalized over its channels and its pixels. x: [N,C,...]."""
+    channels, *pixels = node.static(x.type.shape[1:])
+    if groups < 1 or channels % groups:
+        raise node.broken(f"{channels} channels in {groups} groups")
+    size = math.prod((channels // groups, *pixels))
+    ones, zeros = (np.full(size, v, x.type.dtype.numpy) for v in (1, 0))
+    rows = reshape(x, shape=(x.type.shape[0], groups, size))
+    y = layer_norm(rows, node.constant(ones), node.constant(zeros), epsilon=node.real("epsilon", 1e-5))
+    return reshape(y, shape=x.type.shape)
+
+
+def per_channel(node: SourceNode, y: Value, repeats: int) -> Value:
+    """Y times operand 1 plus operand 2, vectors over the channels, of which so many in a row have the same element."""
+    for index, combine, neutral in ((1, mul, 1.0), (2, add, 0.0)):
+        vector = node.array(index)
+        if vector is None or vector.size * repeats != y.type.shape[1]:
+            raise node.broken(f"operand {index} is no constant vector over the channels of {y.type}")
+        if np.any(vector != neutral):
+            y = combine(y, node.constant(np.repeat(vector, repeats).reshape(-1, *(1,) * (y.type.rank - 2))))
+    return y
+
+
+def instance_normalization(node: SourceNode) -> Value:
+    x = node.value(0)
+    if x.type.rank < 3:
+        raise node.broken(f"images have rank 3 or more, not {x.type}")
+    return per_channel(node, grouped(node, x, node.known(x.type.shape[1])), 1)
+
+
+def group_normalization(node: SourceNode) -> Value:
+    x, groups = node.value(0), node.integer("num_groups", 0)
+    node.ignore("stash_type")
+    if x.type.rank < 3:
+        raise node.broken(f"images have rank 3 or more, not {x.type}")
+    y = grouped(node, x, groups)
+    return per_channel(node, y, node.known(x.type.shape[1]) // groups if node.opset < 21 else 1)
 
 
 def local_response(node: SourceNode) -> Value:
@@ -91,6 +133,8 @@ def _zeros(node: SourceNode, shape: tuple[Dim, ...], like: Value) -> Value:
 
 TABLE: dict[str, Adapter] = {
     "LayerNormalization": layer_normalization,
+    "InstanceNormalization": instance_normalization,
+    "GroupNormalization": group_normalization,
     "LRN": local_response,
     "LSTM": long_short_term,
 }
