@@ -32,6 +32,8 @@ class ClipOfClip(Rule):
         inner, outer = m.inner, m.outer
         if inner.lo > inner.hi or outer.lo > outer.hi:
             return no_match("the bounds are in the wrong order")
+        if len({np.copysign(1, bound) for bound in (inner.lo, inner.hi, outer.lo, outer.hi) if bound == 0}) == 2:
+            return no_match("the bounds are zeros of both signs")  # which of them a clip gives is for its order to say
         bounds = (min(max(bound, outer.lo), outer.hi) for bound in (inner.lo, inner.hi))
         return outer.like(x, **dict(zip(("lo", "hi"), bounds, strict=True)))
 

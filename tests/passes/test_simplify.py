@@ -94,6 +94,7 @@ CASES = {
     ),
     "clip of clip": (lambda x: clip(clip(x, lo=-1.0, hi=2.0), lo=0.0, hi=6.0), ["clip"]),
     "clip of clip apart": (lambda x: clip(clip(x, lo=1.0, hi=2.0), lo=-2.0, hi=-1.0), ["clip"]),
+    "clip of clip at zeros of both signs": (lambda x: clip(clip(x, lo=-0.0), lo=0.0), ["clip", "clip"]),
     "clip without bounds": (clip, []),
     "add -0.0": (lambda x: add(x, np.array(-0.0, np.float32)), []),
     "add 0.0": (lambda x: add(x, np.array(0.0, np.float32)), ["add"]),
