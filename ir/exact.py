@@ -173,7 +173,7 @@ def _rational(value: Any) -> Fraction:
         return value
     if isinstance(value, Exact):
         return value.value
-    number = value.item() if isinstance(value, np.generic) else value
+    number: Any = value.item() if isinstance(value, np.generic) else value
     if number in _LITERALS:
         return _LITERALS[number]
     if not isinstance(number, int | float):

@@ -67,7 +67,7 @@ class Source:
         if USES.get(op) is arithmetic and earlier and not constants and self.draw.boolean():
             others = [self.draw.choice(earlier)]
         if op is Matmul and not constants and self.draw.boolean():
-            others = [self.input(type_of(other)) for other in others if isinstance(other, np.ndarray)]
+            others = [self.input(type_of(v)) if isinstance(v, np.ndarray) else v for v in others]
         return {**attributes, **fixed}, others
 
 
