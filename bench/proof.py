@@ -115,9 +115,10 @@ def main() -> None:
 
 PAGE = """# Proof
 
-Written by `make proof`: {}, on {} cores that may have been shared. A graph is *proven* where the pass changed it and
-was held to its contract: bit for bit, equal over the rationals (REASSOCIATING), within its steps, or as it reports.
-On the others exact numbers end, as at log(0), or floats become integers inside: there rounding is all that may differ.
+Written by `bench/proof.py`, the last step of `make proof`, after {}, on {} cores that may have been shared.
+A graph is *proven* where the pass changed it and was held to its contract: bit for bit, equal over the rationals
+(REASSOCIATING), within its steps, or as it reports. On the others exact numbers end, as at log(0), or floats become
+integers inside: there rounding is all that may differ.
 
 ## Graphs per second of one core's time
 
