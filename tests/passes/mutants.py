@@ -17,7 +17,7 @@ from planish.ir.ops.shape import Concat, pad, reshape, slice_, transpose
 from planish.ir.pattern import const, only_use
 from planish.ir.rewrite import Rule, no_match
 from planish.ir.types import NHWC
-from planish.passes import channels, fuse, layout
+from planish.passes import channels, fuse, layout, padding
 from planish.passes import dead_channels as dead
 from planish.passes.base import Changes, Pass, RulePass
 from planish.passes.fold_quantization import FoldQuantization
@@ -182,15 +182,15 @@ class ShiftPastPadding(fuse.BatchNormBeforeLayer):
         return m.layer.like(x, (w * fuse.per_input(k, w, m.layer)).astype(w.dtype), (b + terms.sum(1)).astype(b.dtype))
 
 
-class AnyPadding(fuse.PadIntoConv):
+class AnyPadding(padding.PadIntoConv):
     """Ignores what the convolution pads with."""
 
     def rewrite(self, m, x, w, b):
-        pads = fuse.spatial_pads(m)
+        pads = padding.spatial_pads(m)
         return no_match("batch or channels") if pads is None else m.window.like(x, w, b, pads=pads)
 
 
-class CountsOtherPads(fuse.PadIntoPool):
+class CountsOtherPads(padding.PadIntoPool):
     """Ignores whether the mean counts padding."""
 
     def padded_alike(self, window, value, x):

@@ -12,7 +12,7 @@ from planish.ir.ops.norm import batch_norm
 from planish.ir.ops.pool import avg_pool2d, max_pool2d, sum_pool2d
 from planish.ir.ops.shape import pad
 from planish.ir.types import F32, I8, NCHW, NHWC
-from planish.passes import fuse
+from planish.passes import fuse, padding
 from planish.passes.fuse import Fuse
 from planish.passes.pipeline import run_pipeline
 from planish.testing import graphs
@@ -174,11 +174,11 @@ class WithoutEpsilon(fuse.BatchNormAfterLayer):
         return fuse.affine_after(m.layer, x, w, b, k, shift - mean * k)
 
 
-class AnyPadding(fuse.PadIntoConv):
+class AnyPadding(padding.PadIntoConv):
     """A mutant that ignores what the convolution pads with."""
 
     def rewrite(self, m, x, w, b):
-        return m.window.like(x, w, b, pads=fuse.spatial_pads(m))
+        return m.window.like(x, w, b, pads=padding.spatial_pads(m))
 
 
 class PaddedShift(fuse.BatchNormBeforeLayer):
