@@ -128,6 +128,15 @@ def test_slice(path, data):
     assume(check(path, model, {"x": x}, terms=0))
 
 
+def test_going_backwards_from_before_the_first_element_takes_the_first(path):
+    """Slice-13 clamps starts to [0, size - 1] there; Python's slices, and onnx.reference with them, take nothing."""
+    x = np.arange(3, dtype=np.float32)
+    vectors = {"starts": [-5], "ends": [-9], "axes": [0], "steps": [-1]}
+    model = one_node("Slice", {"x": x}, {k: np.array(v, np.int64) for k, v in vectors.items()})
+    assert check(path, model, {"x": x}, terms=0)
+    assert evaluate(load(path), [x])[0].tolist() == [0]
+
+
 @given(st.data())
 def test_pad(path, data):
     draw = data.draw

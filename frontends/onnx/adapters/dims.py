@@ -14,6 +14,7 @@ from ....ir.ops.index import expand
 from ....ir.types import Array, Sym, count, dtype_of
 from ..source import Adapter, Dims, SourceNode
 from ..tensors import checked_shape
+from .movement import positions
 
 
 def constant(node: SourceNode) -> Value:
@@ -141,7 +142,7 @@ def _slice(node: SourceNode) -> Array:
     axes, steps = node.ints_of("axes", 3), node.ints(4)
     if starts is None or ends is None or len(starts) != 1 or elements.ndim != 1 or axes not in (None, (0,), (-1,)):
         raise node.broken("a shape is a vector: it is sliced along axis 0")
-    return elements[slice(starts[0], ends[0], steps[0] if steps else 1)]
+    return elements[positions(starts[0], ends[0], steps[0] if steps else 1, elements.size)]
 
 
 def _squeeze(node: SourceNode) -> Array:

@@ -141,8 +141,17 @@ def slice_(node: SourceNode) -> Value:
         if isinstance(size, Sym) or isinstance(end, Sym):
             symbol = size if isinstance(size, Sym) else end
             raise node.unsupported(f"dimension {symbol} must be known to be sliced", fix=f"give --dim {symbol}=...")
-        x = taken(x, axis, range(*slice(start, end, step).indices(size)))
+        x = taken(x, axis, positions(start, end, step, size))
     return x
+
+
+def positions(start: int, end: int, step: int, size: int) -> range:
+    """The indices of one axis that Slice takes.
+
+    As Python's slices, but for a start before the first element: going backwards it is clamped to the first (Slice-13),
+    where Python takes nothing.
+    """
+    return range(*slice(max(start, -size) if step < 0 else start, end, step).indices(size))
 
 
 def pad(node: SourceNode) -> Value:
