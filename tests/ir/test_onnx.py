@@ -219,6 +219,8 @@ def compare_with(executor, equivalent, instance, _):
         return  # sums of integers are our own
     if executor is onnx_reference and op.name.startswith("resize") and is_fractional(op, operands[0]):
         return
+    if executor is onnx_reference and op.name == "max_pool2d" and dtype_of(operands[0]).is_integer:
+        return  # it pads with NaN, which integers do not have
     built, arrays = equivalent(op, operands)
     arrays = [np.ascontiguousarray(x).reshape(x.shape) for x in arrays]
     try:
