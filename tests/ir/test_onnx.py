@@ -211,12 +211,6 @@ DEPARTURES = {
     ("tanh", onnx_runtime): 2.0**-23,
 }
 
-#: What executors raise for valid models, and then are not compared with.
-CRASHES = {
-    # It pads with NaN, which integers do not have, and cuts some windows that start in the padding to nothing.
-    ("max_pool2d", onnx_reference): ValueError,
-}
-
 
 def compare_with(executor, equivalent, instance, _):
     op, operands = instance.op, instance.operands
@@ -225,14 +219,15 @@ def compare_with(executor, equivalent, instance, _):
         return  # sums of integers are our own
     if executor is onnx_reference and op.name.startswith("resize") and is_fractional(op, operands[0]):
         return
+    padded_alike = op.name != "max_pool2d" or (dtype_of(operands[0]).is_float and len(set(op.pads)) == 1)
+    if executor is onnx_reference and not padded_alike:
+        return  # it pads with NaN, which integers do not have, and takes the pads of the sides in another order
     built, arrays = equivalent(op, operands)
     arrays = [np.ascontiguousarray(x).reshape(x.shape) for x in arrays]
     try:
         theirs = executor(model_of(built, arrays), {f"x{i}": x for i, x in enumerate(arrays)})
     except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented:
         return  # no kernel for this dtype
-    except CRASHES.get((op.name, executor), ()):
-        return
     ours, room = reference(op, operands)[0], errors(op, operands)[0]
     room = image(op, np.broadcast_to(room, ours.shape))
     ours = image(op, ours)
