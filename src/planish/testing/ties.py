@@ -48,7 +48,7 @@ def _part(array: Array, places: Places, index: int) -> Array:
 
 
 def _without(instance: Instance, kept: Kept, expected: Sequence[Array]) -> Sequence[Array]:
-    """What the op gives for what is left of its operands; as expected where no attributes fit."""
+    """What the op gives for what is left of its operands; as expected where a movement has no attributes that fit."""
     operands = [_part(x, kept.operands, i) for i, x in enumerate(instance.operands)]
     types = [type_of(x) for x in operands]
     op = instance.op.resized(types, kept)
@@ -56,10 +56,10 @@ def _without(instance: Instance, kept: Kept, expected: Sequence[Array]) -> Seque
         shapes = [t.shape for t in infer(op, types)] if op is not None else None
     except InferenceError:
         shapes = None
-    if op is None or shapes is None:
-        assert instance.op.moves_data, "an op that computes is resized to whatever channels are left"
+    left = [x.shape for x in expected]
+    if op is None or shapes != left:  # depth_to_space cannot leave out a row of its blocks
+        assert instance.op.moves_data, f"{op} gives {shapes}, not {left}: it is resized to whatever channels are left"
         return expected
-    assert shapes == [x.shape for x in expected], f"{op} gives {shapes}, not {[x.shape for x in expected]}"
     with np.errstate(all="ignore"):
         out = op.ref(*operands)
     return [np.asarray(x) for x in (out if isinstance(out, tuple) else (out,))]
