@@ -54,6 +54,10 @@ class QuantizedOperand:
         return self.scale.size == 1 and self.zero.size == 1
 
 
+#: Times it, every integer but 0 is beyond 16 bits, and saturates: so it does times anything larger.
+LARGEST_FACTOR = 2.0**28
+
+
 @dataclass(frozen=True)
 class QuantizedResult:
     """The result that is wanted: dtype, scale and zero point (per tensor), and the clamp [lo, hi] on the integers."""
@@ -77,13 +81,12 @@ class QuantizedResult:
     def rescaled(self, acc: Value, factor: Array | float, input_zero: int = 0) -> Value:
         """`rescale` of an integer value whose real value is proportional: result = zero + (acc - input_zero) * factor.
 
-        factor: real multiplier(s), a scalar or broadcastable to acc.
+        factor: real multiplier(s), a scalar or broadcastable to acc. Above `LARGEST_FACTOR` they make no difference.
         """
         from .ops.quant import rescale
 
-        multiplier, shift = (
-            part.reshape(np.shape(factor) or (1,) * bool(acc.type.rank)) for part in fixed_point(factor)
-        )
+        shape = np.shape(factor) or (1,) * bool(acc.type.rank)
+        multiplier, shift = (part.reshape(shape) for part in fixed_point(np.minimum(factor, LARGEST_FACTOR)))
         value: Value = rescale(
             acc, multiplier, shift, input_zero=input_zero, zero=self.zero, lo=self.lo, hi=self.hi, dtype=self.dtype
         )
