@@ -74,3 +74,14 @@ def check(path, model, inputs, terms=1, steps=0):
         else:
             assert np.abs(a.astype(np.int64) - b.astype(np.int64)).max(initial=0) <= steps
     return True
+
+
+def running_sums(op, x):
+    """How far ONNX Runtime's lrn may be off, beyond the rounding of one sum, for each element of x [N,C,...].
+
+    On its way through the channels it adds the next square to a sum and subtracts the last: each of these rounds as the
+    largest sum does.
+    """
+    sums = (x.astype(np.float64) ** 2).sum(axis=1, keepdims=True)
+    off = 2 * x.shape[1] * float(np.finfo(np.float32).eps) * sums * op.alpha / op.size
+    return np.abs(x) * op.beta * off * op.bias ** (-op.beta - 1)
