@@ -56,6 +56,7 @@ def test_arithmetic_is_that_of_fractions(a, b):
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_floats_enter_exactly(x):
+    assume(x not in exact_module._LITERALS)  # those mean something else
     assert exact(np.float32(x)).item().value == Fraction(x)
 
 
