@@ -115,7 +115,7 @@ def main() -> None:
 
 PAGE = """# Proof
 
-Written by `bench/proof.py`, the last step of `make proof`, after {}, on {} cores that may have been shared.
+Written by `bench/proof.py` from a test report in the profile `proof`: {}, on {} cores that may have been shared.
 A graph is *proven* where the pass changed it and was held to its contract: bit for bit, equal over the rationals
 (REASSOCIATING), within its steps, or as it reports. On the others exact numbers end, as at log(0), or floats become
 integers inside: there rounding is all that may differ.
