@@ -71,21 +71,21 @@ def simplified(graph):
     return run_pipeline(open_graph, "simplify").graph
 
 
-def test_planted_graphs_have_everything():
-    seen = set()
+PLANTED_NOW_AND_THEN = {
+    "depthwise": lambda p: any(getattr(n.op, "groups", 1) > 1 for n in p.fat.nodes),
+    "padding": lambda p: any(n.op.name == "conv2d" and any(n.op.pads) for n in p.fat.nodes),
+    "dead channels": lambda p: difference(p.fat, p.lean),
+    **{name: lambda p, name=name: name in {n.op.name for n in p.fat.nodes}
+       for name in ("conv2d", "rescale_add", "concat", "max_pool2d", "sum_pool2d", "table", "gather", "slice",
+                    "dense", "reshape")},
+}  # fmt: skip
 
-    @hypothesis.settings(max_examples=100, derandomize=True, database=None, phases=(hypothesis.Phase.generate,))
-    @given(planted_graphs())
-    def draw(planted):
-        ops = [n.op for n in planted.fat.nodes]
-        seen.update(op.name for op in ops)
-        seen.update({"depthwise"} if any(getattr(op, "groups", 1) > 1 for op in ops) else ())
-        seen.update({"padding"} if any(op.name == "conv2d" and any(op.pads) for op in ops) else ())
-        seen.update({"dead"} if difference(planted.fat, planted.lean) else ())
 
-    draw()
-    wanted = {"conv2d", "rescale_add", "concat", "max_pool2d", "sum_pool2d", "table", "gather", "slice", "dense"}
-    assert wanted | {"reshape", "depthwise", "padding", "dead"} <= seen
+@pytest.mark.parametrize("what", PLANTED_NOW_AND_THEN)
+def test_planted_graphs_have_everything(what):
+    """What is planted now and then is found long before so many examples."""
+    settings = hypothesis.settings(max_examples=2000, derandomize=True, phases=(hypothesis.Phase.generate,))
+    hypothesis.find(planted_graphs(), PLANTED_NOW_AND_THEN[what], settings=settings)
 
 
 NETWORKS = st.one_of(quantized_graphs(), planted_graphs().map(lambda p: p.fat))
@@ -98,16 +98,16 @@ def test_cutting_is_not_reading(graph, seed):
 
 
 def test_much_is_cut():
-    """What the test above says is about something: channels go in most networks."""
+    """What the test above says is about something: channels go in about half of all networks."""
     gone = []
 
-    @hypothesis.settings(max_examples=30, derandomize=True, database=None, phases=(hypothesis.Phase.generate,))
+    @hypothesis.settings(max_examples=200, derandomize=True, database=None, phases=(hypothesis.Phase.generate,))
     @given(NETWORKS)
     def draw(graph):
         gone.append(cut_at_random(graph, np.random.default_rng(0)))
 
     draw()
-    assert np.mean(np.array(gone) > 0) > 0.5
+    assert np.mean(np.array(gone) > 0) > 0.25
 
 
 def cut_at_random(graph, random):

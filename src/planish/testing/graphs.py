@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ..ir.builder import Builder
-from ..ir.graph import Graph, Value
+from ..ir.errors import InferenceError
+from ..ir.graph import Graph, Node, Value, infer
 from ..ir.graph import apply as graph_apply
 from ..ir.op import Op
 from ..ir.ops.conv import Conv2d
@@ -37,15 +38,16 @@ class Network(Source):
 
     def shared(self, op: type[Op], x: Value) -> Value:
         """The op with the weights of an earlier layer, where one fits; else with its own."""
-        alike = [
-            v.producer
-            for v in self.values
-            if v.producer is not None and type(v.producer.op) is op and v.producer.operands[0].type == x.type
-        ]
-        if not alike or self.draw.boolean():
-            return self.apply(op, x)
-        twin = self.draw.choice(alike)
-        return graph_apply(twin.op, x, *twin.operands[1:]).result
+        layers = [v.producer for v in self.values if v.producer is not None and type(v.producer.op) is op]
+        twins = [layer for layer in layers if _fits(layer, x)]
+        return _again(self.draw.choice(twins), x) if twins and self.draw.boolean() else self.apply(op, x)
+
+    def siblings(self, x: Value) -> Value:
+        """A layer, and the same one on something made of x; both results joined."""
+        first = self.draw.choice([self.convolution, self.normalization])(x)
+        assert first.producer is not None
+        second = _again(first.producer, self.activation(x))
+        return _value(add(first, second) if self.draw.boolean() else concat(first, second, axis=1))
 
     def convolution(self, x: Value) -> Value:
         return self.shared(Conv2d, x)
@@ -148,7 +150,7 @@ class Network(Source):
 IMAGE_LAYERS: tuple[Layer, ...] = (
     Network.convolution, Network.activation, Network.convolution, Network.activation,
     Network.depthwise, Network.pooling, Network.residual, Network.normalization, Network.joined,
-    Network.padding, Network.cropping, Network.there_and_back, Network.halves,
+    Network.padding, Network.cropping, Network.there_and_back, Network.halves, Network.siblings,
 )  # fmt: skip
 VECTOR_LAYERS: tuple[Layer, ...] = (Network.dense, Network.activation, Network.residual, Network.heads)
 
@@ -181,6 +183,20 @@ def graphs(draw: st.DrawFn, max_layers: int = 6, max_dim: int = 6, symbolic: boo
         if d.boolean():
             value = network.grow(value, [lambda _, v: _value(softmax(v))])
     return network.graph(value)
+
+
+def _fits(layer: Node, x: Value) -> bool:
+    """Whether x could be the layer's input as well."""
+    try:
+        infer(layer.op, [x.type, *(v.type for v in layer.operands[1:])])
+    except InferenceError:
+        return False
+    return True
+
+
+def _again(layer: Node, x: Value) -> Value:
+    """The layer, with its weights, applied to x."""
+    return graph_apply(layer.op, x, *layer.operands[1:]).result
 
 
 def _value(built: Value) -> Value:
