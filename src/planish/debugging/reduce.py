@@ -8,7 +8,7 @@ the one to go on with, until none does or the checks are used up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -167,15 +167,15 @@ class _Search:
         return smaller
 
     def _outputs(self) -> bool:
-        return self._each(lambda: len(self.graph.outputs), shrink.without_output)
+        return self._each(lambda: len(self.graph.outputs), lambda graph, i: [shrink.without_output(graph, i)])
 
     def _bypasses(self) -> bool:
         return self._each(lambda: len(shrink.nodes_of(self.graph)), shrink.bypassed)
 
-    def _each(self, count: Callable[[], int], variant: Callable[[Graph, int], Graph | None]) -> bool:
+    def _each(self, count: Callable[[], int], variants: Callable[[Graph, int], Iterable[Graph | None]]) -> bool:
         smaller, i = False, count() - 1
         while i >= 0:
-            smaller |= self.attempt(variant(self.graph, i))
+            smaller |= any(self.attempt(variant) for variant in variants(self.graph, i))
             i = min(i, count()) - 1
         return smaller
 

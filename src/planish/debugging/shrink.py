@@ -7,20 +7,17 @@ is known what each one held in the original.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..ir.constant import Const
-from ..ir.errors import PlanishError
 from ..ir.graph import Graph, Node, Value, apply, graph_input
 from ..ir.op import Op
 from ..ir.types import Array
+from .refit import MISFIT, without
 from .sources import copied
-
-#: What inference raises where sizes no longer fit together.
-_MISFIT = (PlanishError, ValueError, TypeError, IndexError, ZeroDivisionError)
 
 
 def uniquely_named(graph: Graph) -> Graph:
@@ -92,18 +89,14 @@ def without_output(graph: Graph, index: int) -> Graph | None:
     return _without_unused_inputs(copy)
 
 
-def bypassed(graph: Graph, index: int) -> Graph | None:
-    """The computed node with this number replaced by an operand of its result's type."""
-    copy = graph.clone()
-    node = nodes_of(copy)[index]
+def bypassed(graph: Graph, index: int) -> Iterator[Graph]:
+    """The computed node with this number replaced by one of its operands; constants further down are cut to fit."""
+    node = nodes_of(graph)[index]
     if len(node.results) != 1:
-        return None
-    alike = [v for v in node.operands if v.type.bare == node.result.type.bare and v.const is None]
-    if not alike or (alike[0].producer is None and copy.is_output(node.result)):
-        return None
-    copy.replace(node.result, alike[0])
-    copy.prune_from([node])
-    return _without_unused_inputs(copy)
+        return
+    for source in dict.fromkeys(v for v in node.operands if v.const is None):
+        if source.producer is not None or not graph.is_output(node.result):
+            yield from map(_without_unused_inputs, without(graph, node, source))
 
 
 def _without_unused_inputs(graph: Graph) -> Graph:
@@ -142,7 +135,7 @@ def resized(graph: Graph, old: int, new: int) -> Graph | None:
                     after.type = after.type.with_quant(quant)
             copy.insert(twin)
             values.update(zip(node.results, twin.results, strict=True))
-    except _MISFIT:
+    except MISFIT:
         return None
     copy.outputs = [values[v] for v in graph.outputs]
     copy.output_names = list(graph.output_names)

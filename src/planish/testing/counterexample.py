@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from ..debugging.refit import without
 from ..ir.constant import Const
 from ..ir.graph import Graph, Node, Value, apply, graph_input
 from ..ir.text import print_graph
@@ -28,8 +29,8 @@ def text(graph: Graph) -> str:
 def reduced(graph: Graph, fails: Callable[[Graph], bool]) -> Graph:
     """The smallest graph to be found that still fails; `fails` answers alike for the same graph.
 
-    Tried, until nothing helps: one value as the only output, a node replaced by a new input or an earlier value,
-    constants of ones, zeros and whole numbers.
+    Tried, until nothing helps: one value as the only output, a node replaced by a new input or an earlier value (with
+    constants cut to its size), constants of ones, zeros and whole numbers.
     """
     while (smaller := next(filter(fails, _smaller(graph)), None)) is not None:
         graph = smaller
@@ -47,31 +48,24 @@ def _smaller(graph: Graph) -> Iterator[Graph]:
         yield from _changed(graph, node, _as_input)
     for i, node in enumerate(computed):
         for source in [*graph.inputs, *(earlier.results[0] for earlier in computed[:i])]:
-            if source.type == node.results[0].type:
-                yield from _replaced(graph, node, source)
+            for smaller in without(graph, node, source) if len(node.results) == 1 else ():
+                yield from _tidy(smaller, graph)
 
 
 def _changed(graph: Graph, node: Node, change: Callable[[Graph, Node], None]) -> Iterator[Graph]:
-    """A copy in which the node's twin is changed, and what nothing needs any more is gone; if that makes it smaller."""
+    """A copy in which the node's twin is changed."""
     copy = graph.clone()
-    twin = dict(zip(graph.nodes, copy.nodes, strict=True))[node]
-    change(copy, twin)
+    change(copy, dict(zip(graph.nodes, copy.nodes, strict=True))[node])
+    return _tidy(copy, graph)
+
+
+def _tidy(copy: Graph, graph: Graph) -> Iterator[Graph]:
+    """The copy without what nothing needs any more, if that makes it smaller than the graph."""
     copy.prune_from(list(copy.nodes))
     copy.inputs = [v for v in copy.inputs if v.uses or copy.is_output(v)]
     copy.name = "counterexample"
     if (size(copy), len(copy.outputs)) < (size(graph), len(graph.outputs)) and size(copy):
         yield copy
-
-
-def _replaced(graph: Graph, node: Node, source: Value) -> Iterator[Graph]:
-    """Copies in which an earlier value takes the place of the node's."""
-    at = list(graph.nodes).index(source.producer) if source.producer is not None else graph.inputs.index(source)
-
-    def replace(copy: Graph, twin: Node) -> None:
-        new = list(copy.nodes)[at].results[0] if source.producer is not None else copy.inputs[at]
-        copy.replace(twin.results[0], new)
-
-    return _changed(graph, node, replace)
 
 
 def _as_output(graph: Graph, node: Node) -> None:
