@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from ...ir.ops.attention import Attention
 from ...ir.ops.index import Take
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.norm import LayerNorm, Lrn
-from ...ir.ops.recurrent import Lstm
+from ...ir.ops.recurrent import Gru, Lstm, Recurrent
 from ...ir.ops.unary import Gelu, HardSigmoid, HardSwish, Silu
 from ...ir.types import BOOL
 from .site import Operand, RefusedError, Site
@@ -51,17 +52,24 @@ def attention(site: Site, op: Attention, q: Operand, k: Operand, v: Operand, mas
     return site.emit("Attention", q, k, v, mask, scale=op.scale, q_num_heads=heads, kv_num_heads=heads)
 
 
-def lstm(site: Site, op: Lstm, *operands: Operand) -> tuple[Operand, ...]:
-    """Bias and states of zeros are left out."""
-    x, w, r, b, h, c = operands
-    mode = "bidirectional" if w.type.shape[0] == 2 else "reverse" if op.reverse else None
-    bias, *states = (None if v.const is not None and not v.const.any() else v for v in (b, h, c))
-    types = op.infer(*(v.type for v in operands))
-    return site.emit_all("LSTM", x, w, r, bias, None, *states, types=types, hidden_size=r.type.shape[2], direction=mode)
+def recurrent(kind: str, **attributes: Callable[[Any], int | None]) -> Any:
+    """The operator of the same meaning; bias and states of zeros are left out."""
+
+    def emitted(site: Site, op: Recurrent, *operands: Operand) -> tuple[Operand, ...]:
+        x, w, r, b, *states = operands
+        mode = "bidirectional" if w.type.shape[0] == 2 else "reverse" if op.reverse else None
+        bias, *given = (None if v.const is not None and not v.const.any() else v for v in (b, *states))
+        return site.emit_all(
+            kind, x, w, r, bias, None, *given, types=op.infer(*(v.type for v in operands)),
+            hidden_size=r.type.shape[2], direction=mode, **{name: of(op) for name, of in attributes.items()},
+        )  # fmt: skip
+
+    return emitted
 
 
 ADAPTERS: dict[Any, Any] = {
-    Attention: attention, LayerNorm: layer_norm, Lrn: lrn, Lstm: lstm,
+    Attention: attention, LayerNorm: layer_norm, Lrn: lrn, Lstm: recurrent("LSTM"),
+    Gru: recurrent("GRU", linear_before_reset=lambda op: 1 if op.reset_after else None),
     Gelu: gelu, HardSwish: same("HardSwish"), Silu: same("Swish"),
     HardSigmoid: lambda site, op, x: site.emit("HardSigmoid", x, alpha=op.alpha, beta=op.beta),
     Take: lambda site, op, x, indices: site.emit("Gather", x, indices, axis=op.axis),

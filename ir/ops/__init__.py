@@ -17,7 +17,7 @@ from .logic import Equal, Less, LessEqual, Not, Where
 from .norm import BatchNorm, LayerNorm, Lrn
 from .pool import AvgPool2d, MaxPool2d, SumPool2d
 from .quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from .recurrent import Lstm
+from .recurrent import Gru, Lstm
 from .reduce import ReduceMax, ReduceMean, ReduceSum
 from .resize import ResizeLinear, ResizeNearest
 from .shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
@@ -33,7 +33,7 @@ BUILT_IN: tuple[type[Op], ...] = (
     Add, Sub, Mul, Div, Minimum, Maximum, Pow, Clip,
     Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Gelu, HardSigmoid, HardSwish, Silu, Cast,
     Equal, Less, LessEqual, Not, Where,
-    Lstm,
+    Lstm, Gru,
     Quantize, Dequantize, Rescale, RescaleAdd, Table,
     Reshape, Transpose, Concat, Slice, Pad, DepthToSpace, Gather, Take, Expand,
 )  # fmt: skip

@@ -1,86 +1,116 @@
-"""Recurrent layers."""
+"""Recurrent layers. Each says what one step of one direction computes; all steps of all directions are taken here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..builder import builder
 from ..op import Bounds, Cost, Draw, Instance, Op, expect, gamma, op, same_dtype, traffic
-from ..types import F32, Array, Sym, TensorType
+from ..running_error import Approximate, dot
+from ..types import EXACT, F32, Array, Sym, TensorType, static
 
-Triple = tuple[Array, Array, Array]
+States = tuple[Any, ...]
 
 
 @op
-class Lstm(Op):
-    """Long short-term memory, one direction or two. ONNX LSTM-22 with sigmoid and tanh, without peepholes.
+class Recurrent(Op):
+    """What recurrent layers have in common; H is the size of a state, G the number of gates.
 
-    x: [T,N,I], w: [D,4H,I], r: [D,4H,H], b: [D,8H] (of w, then of r), h: [D,N,H], c: [D,N,H] at the start; gates in
-    the order input, output, forget, cell. Gives all h [T,D,N,H], the last h [D,N,H] and the last c [D,N,H].
+    Operands: x [T,N,I], w [D,G*H,I], r [D,G*H,H], b [D,2*G*H] (of w, then of r), gate after gate, and the states at the
+    start, each [D,N,H]. Results: the first state after every step [T,D,N,H], and the last of every state [D,N,H].
     D is 2 where a second direction reads x from its end; `reverse`: the only direction does.
     """
 
+    gates: ClassVar[int]
+    states: ClassVar[int]
     ulps: ClassVar[float] = 6  # of the sigmoid
     reverse: bool = False
 
-    def infer(
-        self, x: TensorType, w: TensorType, r: TensorType, b: TensorType, h: TensorType, c: TensorType
-    ) -> tuple[TensorType, TensorType, TensorType]:
-        expect(x.dtype.is_float and x.rank == r.rank == 3, f"lstm takes x [T,N,I] and r [D,4H,H], not {x} and {r}")
+    def _step(self, x: Any, w: Any, r: Any, b: Any, *states: Any) -> States:
+        """The states [N,H] after a step, from x [N,I] and the weights of one direction: arrays or `Approximate`."""
+        raise NotImplementedError
+
+    def _infer(
+        self, x: TensorType, w: TensorType, r: TensorType, b: TensorType, *states: TensorType
+    ) -> tuple[TensorType, ...]:
+        what = f"{self.name} takes x [T,N,I] and r [D,{self.gates}H,H], not {x} and {r}"
+        expect(x.dtype.is_float and x.rank == r.rank == 3, what)
         (steps, batch, inputs), (directions, _, hidden) = x.shape, r.shape
         if isinstance(directions, Sym) or isinstance(hidden, Sym):
             expect(False, f"the weights {r} must be known")
         assert isinstance(directions, int)
         expect(directions in (1, 2) and not (self.reverse and directions == 2), f"{directions} directions")
-        state = (directions, batch, hidden)
-        shapes = (directions, 4 * hidden, inputs), (directions, 4 * hidden, hidden), (directions, 8 * hidden)
-        for t, shape in zip((w, r, b, h, c), (*shapes, state, state), strict=True):
+        state, rows = (directions, batch, hidden), self.gates * hidden
+        shapes = (directions, rows, inputs), (directions, rows, hidden), (directions, 2 * rows)
+        for t, shape in zip((w, r, b, *states), (*shapes, *[state] * len(states)), strict=True):
             expect(t.shape == shape, f"{t} is not {list(shape)}")
-        dtype = same_dtype(x, w, r, b, h, c)
-        return TensorType((steps, *state), dtype), TensorType(state, dtype), TensorType(state, dtype)
+        dtype = same_dtype(x, w, r, b, *states)
+        return TensorType((steps, *state), dtype), *[TensorType(state, dtype)] * len(states)
 
-    def ref(self, x: Array, w: Array, r: Array, b: Array, h: Array, c: Array) -> Triple:
-        return self._run((x, w, r, b, h, c), None)[0]
+    def ref(self, *operands: Array) -> States:
+        return self._run(operands, operands[0].dtype, lambda computed: computed)
 
-    def error(self, x: Array, w: Array, r: Array, b: Array, h: Array, c: Array) -> Triple:
-        # Beside the values, in float64: a sigmoid shrinks its operand's error to a quarter, tanh does not enlarge it.
-        wide = [v.astype(np.float64) for v in (x, w, r, b, h, c)]
-        terms = x.shape[-1] + h.shape[-1] + 3
-        return self._run(wide, (gamma(terms, (x,)), gamma(2 * self.ulps, (x,))))[1]
+    def error(self, *operands: Array) -> States:
+        units = gamma(1, operands[:1]), gamma(2 * self.ulps, operands[:1])
+        return self._run([Approximate.exactly(v, *units) for v in operands], np.float64, lambda computed: computed.off)
 
-    def _run(self, operands: Sequence[Array], units: tuple[float, float] | None) -> tuple[Triple, Triple]:
-        """The results, and bounds of their errors where `units` (of the sums, of the functions) are given."""
-        x, w, r, b, h, c = operands
-        directions, hidden = w.shape[0], r.shape[-1]
-        outputs = np.empty((x.shape[0], *h.shape), x.dtype)
-        errors = np.zeros(outputs.shape)
-        last, slack = (np.array(h), np.array(c)), (np.zeros(h.shape), np.zeros(c.shape))
-        for d in range(directions):
-            steps = range(x.shape[0])
-            bias = b[d, : 4 * hidden] + b[d, 4 * hidden :]
-            state, doubt = (h[d], c[d]), (slack[0][d], slack[1][d])
+    def _run(self, operands: Sequence[Any], dtype: Any, shown: Callable[[Any], Array]) -> States:
+        """All steps; what is shown of the states becomes the results."""
+        x, w, r, b, *start = operands
+        steps = range(x.shape[0])
+        outputs = np.empty((len(steps), *start[0].shape), dtype)
+        last = [np.empty(s.shape, dtype) for s in start]
+        for d in range(w.shape[0]):
+            states: States = tuple(s[d] for s in start)
             for t in reversed(steps) if self.reverse or d else steps:
-                sums = np.matmul(x[t], w[d].T) + np.matmul(state[0], r[d].T) + bias
-                if units is not None:
-                    size = np.abs(x[t]) @ np.abs(w[d]).T + (np.abs(state[0]) + doubt[0]) @ np.abs(r[d]).T
-                    off = units[0] * (size + np.abs(b[d]).reshape(2, -1).sum(0)) + doubt[0] @ np.abs(r[d]).T
-                    doubt = _doubt(sums, off, state[1], doubt[1], units[1])
-                state = _cell(sums, state[1])
-                outputs[t, d], errors[t, d] = state[0], doubt[0]
-            for kept, new in zip((*last, *slack), (*state, *doubt), strict=True):
-                kept[d] = new
-        return (outputs, *last), (errors, *slack)
+                states = self._step(x[t], w[d], r[d], b[d], *states)
+                outputs[t, d] = shown(states[0])
+            for kept, state in zip(last, states, strict=True):
+                kept[d] = shown(state)
+        return outputs, *last
 
-    def cost(self, x: TensorType, w: TensorType, r: TensorType, b: TensorType, h: TensorType, c: TensorType) -> Cost:
-        steps, batch = int(x.shape[0]), int(x.shape[1])  # type: ignore[arg-type]
-        return traffic(self, (x, w, r, b, h, c), macs=steps * batch * (w.size + r.size))
+    def cost(self, *operands: TensorType) -> Cost:
+        x, w, r, *_ = operands
+        steps, batch = static(x.shape[:2])
+        return traffic(self, operands, macs=steps * batch * (w.size + r.size))
 
-    def bounds(self, x: Bounds, w: Bounds, r: Bounds, b: Bounds, h: Bounds, c: Bounds) -> tuple[Bounds, ...]:
-        hidden, last, cell = self.infer(x.type, w.type, r.type, b.type, h.type, c.type)
-        one = np.array(1.0)
+    @classmethod
+    def _operands(cls, draw: Draw) -> list[Array]:
+        """Weights for one or two directions, and what they suit."""
+        steps, batch, inputs, hidden = (draw.integer(1, n) for n in (4, 2, 3, 3))
+        directions, rows = draw.integer(1, 2), cls.gates * hidden
+        shapes = (steps, batch, inputs), (directions, rows, inputs), (directions, rows, hidden), (directions, 2 * rows)
+        states = [(directions, batch, hidden)] * cls.states
+        return [draw.array(shape, F32, -2, 2) for shape in (*shapes, *states)]
+
+
+@op
+class Lstm(Recurrent):
+    """Long short-term memory. ONNX LSTM-22 with sigmoid and tanh, without peepholes.
+
+    Gates: input, output, forget, cell. States: h, then c.
+    """
+
+    gates: ClassVar[int] = 4
+    states: ClassVar[int] = 2
+
+    def infer(
+        self, x: TensorType, w: TensorType, r: TensorType, b: TensorType, h: TensorType, c: TensorType
+    ) -> tuple[TensorType, ...]:
+        return self._infer(x, w, r, b, h, c)
+
+    def _step(self, x: Any, w: Any, r: Any, b: Any, *states: Any) -> States:
+        h, c = states
+        i, o, f, g = _split(_dot([(x, w), (h, r)], plus=_split(b, 2)), 4)
+        cell = _sigmoid(f) * c + _sigmoid(i) * _tanh(g)
+        return _sigmoid(o) * _tanh(cell), cell
+
+    def bounds(self, *operands: Bounds) -> tuple[Bounds, ...]:
+        hidden, last, cell = self.infer(*(b.type for b in operands))
+        h, one = operands[4], np.array(1.0)
         start = np.min(h.lo, initial=0), np.max(h.hi, initial=0)  # without steps the state stays
         return (
             Bounds(hidden, -one, one),
@@ -90,38 +120,79 @@ class Lstm(Op):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        steps, batch, inputs, hidden = (draw.integer(1, n) for n in (4, 2, 3, 3))
-        directions = draw.integer(1, 2)
-        shapes = (steps, batch, inputs), (directions, 4 * hidden, inputs), (directions, 4 * hidden, hidden)
-        states = (directions, 8 * hidden), (directions, batch, hidden), (directions, batch, hidden)
-        operands = [draw.array(shape, F32, -2, 2) for shape in (*shapes, *states)]
-        return Instance.of(Lstm(directions == 1 and draw.boolean()), *operands, constants=(1, 2, 3))
+        operands = Lstm._operands(draw)
+        one = len(operands[1]) == 1
+        return Instance.of(Lstm(reverse=one and draw.boolean()), *operands, constants=(1, 2, 3))
 
 
-def _sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+@op
+class Gru(Recurrent):
+    """Gated recurrent unit (Cho et al., arXiv:1406.1078). ONNX GRU-22 with sigmoid and tanh.
+
+    Gates: update, reset, candidate. State: h. reset_after: the reset gate scales the product with the recurrent
+    weights, their bias included, as in cuDNN, PyTorch and Keras (ONNX's linear_before_reset); else it scales the state.
+    """
+
+    gates: ClassVar[int] = 3
+    states: ClassVar[int] = 1
+    reset_after: bool = False
+
+    def infer(
+        self, x: TensorType, w: TensorType, r: TensorType, b: TensorType, h: TensorType
+    ) -> tuple[TensorType, ...]:
+        return self._infer(x, w, r, b, h)
+
+    def _step(self, x: Any, w: Any, r: Any, b: Any, *states: Any) -> States:
+        (h,) = states
+        of_w, of_r = _split(b, 2)
+        at = 2 * h.shape[-1]  # where the candidate's rows begin
+        gates = _dot([(x, w[:at]), (h, r[:at])], plus=[of_w[:at], of_r[:at]])
+        update, reset = (_sigmoid(s) for s in _split(gates, 2))
+        if self.reset_after:
+            recurrent = _dot([(h, r[at:])], plus=[of_r[at:]])
+            candidate = _tanh(_dot([(x, w[at:])], plus=[of_w[at:], reset * recurrent]))
+        else:
+            candidate = _tanh(_dot([(x, w[at:]), (reset * h, r[at:])], plus=[of_w[at:], of_r[at:]]))
+        return ((1 - update) * candidate + update * h,)
+
+    def bounds(self, *operands: Bounds) -> tuple[Bounds, ...]:
+        """A state lies between the one before and what tanh gives, but for three roundings in each step."""
+        types = self.infer(*(b.type for b in operands))
+        h, steps = operands[4], types[0].shape[0]
+        if isinstance(steps, Sym) or h.type.dtype is EXACT:
+            return tuple(map(Bounds.top, types))
+        grown = np.exp(min(700.0, steps * gamma(4, [np.empty(0, h.type.dtype.numpy)])))
+        lo, hi = np.minimum(np.min(h.lo, initial=0), -1.0) * grown, np.maximum(np.max(h.hi, initial=0), 1.0) * grown
+        return tuple(Bounds(t, lo, hi) for t in types)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        operands = Gru._operands(draw)
+        one = len(operands[1]) == 1
+        gru = Gru(reverse=one and draw.boolean(), reset_after=draw.boolean())
+        return Instance.of(gru, *operands, constants=(1, 2, 3))
 
 
-def _cell(sums: Array, c: Array) -> tuple[Array, Array]:
-    """Hidden and cell state after one step, from the gates' sums [N,4H] and the cell state before."""
-    i, o, f, g = np.split(sums, 4, axis=-1)
-    cell = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
-    return _sigmoid(o) * np.tanh(cell), cell
+def _split(x: Any, count: int) -> list[Any]:
+    """Parts of the last axis."""
+    size = x.shape[-1] // count
+    return [x[..., i * size : (i + 1) * size] for i in range(count)]
 
 
-def _doubt(sums: Array, off: Array, c: Array, c_off: Array, unit: float) -> tuple[Array, Array]:
-    """Errors of `_cell` when its operands are off by so much and each function errs by `unit` relatively."""
-    i, o, f, g = np.split(sums, 4, axis=-1)
-    di, do, df, dg = np.split(off, 4, axis=-1)
-    rounding = 3 * float(np.finfo(np.float32).eps)
-    ei, eo, ef = di / 4 + unit, do / 4 + unit, df / 4 + unit
-    eg = dg + unit
-    cell = _cell(sums, c)[1]
-    size = _sigmoid(f) * np.abs(c) + _sigmoid(i) * np.abs(np.tanh(g))
-    e_cell = (_sigmoid(f) + ef) * c_off + ef * np.abs(c) + (_sigmoid(i) + ei) * eg + ei * np.abs(np.tanh(g))
-    e_cell = e_cell + rounding * (size + e_cell)
-    e_tanh = e_cell + unit
-    return (_sigmoid(o) + eo) * e_tanh + eo * np.abs(np.tanh(cell)) + rounding, e_cell
+def _dot(products: Sequence[tuple[Any, Any]], plus: Sequence[Any]) -> Any:
+    """The sum of all `a @ b.T` and of what is added."""
+    if isinstance(plus[0], Approximate):
+        return dot(products, plus)
+    return sum((a @ b.T for a, b in products[1:]), products[0][0] @ products[0][1].T) + sum(plus[1:], plus[0])
+
+
+def _sigmoid(x: Any) -> Any:
+    return x.sigmoid() if isinstance(x, Approximate) else 1 / (1 + np.exp(-x))
+
+
+def _tanh(x: Any) -> Any:
+    return x.tanh() if isinstance(x, Approximate) else np.tanh(x)
 
 
 lstm = builder(Lstm)
+gru = builder(Gru)

@@ -58,20 +58,22 @@ def test_local_response_normalization(path, data):
     assume(check(path, model, {"x": x}, terms=20))
 
 
+@pytest.mark.parametrize(("operator", "gates", "states"), [("LSTM", 4, "hc"), ("GRU", 3, "h")])
 @given(st.data())
-def test_lstm(path, data):
+def test_recurrent(path, operator, gates, states, data):
     draw = data.draw
     steps, batch, inputs, hidden = (draw(small) for _ in range(4))
     mode = draw(st.sampled_from([None, "forward", "reverse", "bidirectional"]))
-    d = 2 if mode == "bidirectional" else 1
-    x, w, r = (real(draw, s) for s in ((steps, batch, inputs), (d, 4 * hidden, inputs), (d, 4 * hidden, hidden)))
+    d, rows = 2 if mode == "bidirectional" else 1, gates * hidden
+    x, w, r = (real(draw, s) for s in ((steps, batch, inputs), (d, rows, inputs), (d, rows, hidden)))
     constants = {
-        "w": w, "r": r, "b": draw(st.sampled_from([None, real(draw, (d, 8 * hidden))])),
+        "w": w, "r": r, "b": draw(st.sampled_from([None, real(draw, (d, 2 * rows))])),
         "lengths": draw(st.sampled_from([None, np.full(batch, steps, np.int32)])),
-        "h": draw(st.sampled_from([None, real(draw, (d, batch, hidden))])),
-        "c": draw(st.sampled_from([None, real(draw, (d, batch, hidden))])),
+        **{state: draw(st.sampled_from([None, real(draw, (d, batch, hidden))])) for state in states},
     }  # fmt: skip
-    model = one_node("LSTM", {"x": x}, constants, outputs=3, hidden_size=hidden, direction=mode)
+    attributes = {"linear_before_reset": draw(st.sampled_from([None, 0, 1]))} if operator == "GRU" else {}
+    attributes |= {"outputs": 1 + len(states), "hidden_size": hidden, "direction": mode}
+    model = one_node(operator, {"x": x}, constants, **attributes)
     # Errors of a step pass into the next ones, times the recurrent weights.
     assume(check(path, model, {"x": x}, terms=50 * (inputs + hidden) * steps))
 

@@ -109,11 +109,18 @@ def batch_norm(op, operands):
     return built, (image(op, x), *parameters)
 
 
-def lstm(op, operands):
-    directions, hidden = operands[2].shape[0], operands[2].shape[2]
-    mode = "bidirectional" if directions == 2 else "reverse" if op.reverse else "forward"
-    names = ["x0", "x1", "x2", "x3", "", "x4", "x5"]
-    return helper.make_node("LSTM", names, ["y"], hidden_size=hidden, direction=mode), operands
+def recurrent(operator, **attributes):
+    def build(op, operands):
+        directions, hidden = operands[2].shape[0], operands[2].shape[2]
+        mode = "bidirectional" if directions == 2 else "reverse" if op.reverse else "forward"
+        names = [f"x{i}" for i in range(len(operands))]
+        more = {name: of(op) for name, of in attributes.items()}
+        built = helper.make_node(
+            operator, [*names[:4], "", *names[4:]], ["y"], hidden_size=hidden, direction=mode, **more
+        )
+        return built, operands
+
+    return build
 
 
 def ints(values):
@@ -148,7 +155,8 @@ EQUIVALENTS = {
     "lrn": node(
         "LRN", size=lambda op: op.size, alpha=lambda op: op.alpha, beta=lambda op: op.beta, bias=lambda op: op.bias
     ),
-    "lstm": lstm,
+    "lstm": recurrent("LSTM"),
+    "gru": recurrent("GRU", linear_before_reset=lambda op: int(op.reset_after)),
     "matmul": node("MatMul"),
     "clip": with_operands("Clip", lambda op, x: np.array(op.lo, x.dtype), lambda op, x: np.array(op.hi, x.dtype)),
     "conv2d": conv,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from ....ir.builder import const_value
+from ....ir.builder import Builder, const_value
 from ....ir.graph import Value
 from ....ir.ops.elementwise import add, mul
 from ....ir.ops.norm import layer_norm, lrn
-from ....ir.ops.recurrent import lstm
+from ....ir.ops.recurrent import Recurrent, gru, lstm
 from ....ir.ops.shape import reshape
-from ....ir.types import Dim, Shape, count
+from ....ir.types import Dim, count
 from ..source import Adapter, SourceNode
 
 
@@ -96,11 +97,23 @@ DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
 
 def long_short_term(node: SourceNode) -> list[Value]:
+    if node.integer("input_forget", 0) or node.given(7):
+        raise node.unsupported("input_forget and peepholes are not supported", fix="export the model without them")
+    return _recurrent(node, lstm)
+
+
+def gated(node: SourceNode) -> list[Value]:
+    return _recurrent(node, gru, reset_after=node.integer("linear_before_reset", 0) != 0)
+
+
+def _recurrent(node: SourceNode, build: Builder[Any], **attributes: Any) -> list[Value]:
+    """What recurrent operators have in common: directions, and zeros where bias and states are not given."""
+    op: type[Recurrent] = build.op
     x, w, r = node.value(0), node.value(1), node.value(2)
     mode = node.text("direction", "forward")
     if mode not in DIRECTIONS or x.type.rank != 3 or r.type.rank != 3:
         raise node.broken(f"direction {mode!r}, x {x.type}, recurrent weights {r.type}")
-    _plain(node, DIRECTIONS[mode])
+    _plain(node, op, DIRECTIONS[mode])
     steps, batch = x.type.shape[:2]
     directions, hidden = DIRECTIONS[mode], node.known(r.type.shape[2])
     if node.integer("hidden_size", hidden) != hidden:
@@ -108,22 +121,19 @@ def long_short_term(node: SourceNode) -> list[Value]:
     lengths = node.array(4) if node.given(4) else None
     if lengths is not None and np.any(lengths != steps):
         raise node.unsupported("sequences of different lengths are not supported")
-    state: Shape = (directions, batch, hidden)
-    bias = node.optional(3) or _zeros(node, (directions, 8 * hidden), x)
-    h, c = (node.optional(i) or _zeros(node, state, x) for i in (5, 6))
-    results: tuple[Value, ...] = lstm(x, w, r, bias, h, c, reverse=mode == "reverse")
+    bias = node.optional(3) or _zeros(node, (directions, 2 * op.gates * hidden), x)
+    states = [node.optional(5 + i) or _zeros(node, (directions, batch, hidden), x) for i in range(op.states)]
+    results: tuple[Value, ...] = build(x, w, r, bias, *states, reverse=mode == "reverse", **attributes)
     return list(results[: len(node.proto.output)])
 
 
-def _plain(node: SourceNode, directions: int) -> None:
-    """Raise UnsupportedError for what `lstm` does not have."""
+def _plain(node: SourceNode, op: type[Recurrent], directions: int) -> None:
+    """Raise UnsupportedError for what no recurrent op has."""
     activations = node.texts("activations")
-    if activations and [a.lower() for a in activations] != ["sigmoid", "tanh", "tanh"] * directions:
+    if activations and [a.lower() for a in activations] != ["sigmoid", *["tanh"] * op.states] * directions:
         raise node.unsupported(f"activations {', '.join(activations)}", fix="use the default activations")
-    if node.has("clip") or node.integer("input_forget", 0) or node.integer("layout", 0) or node.given(7):
-        raise node.unsupported(
-            "clip, input_forget, layout=1 and peepholes are not supported", fix="export the model without them"
-        )
+    if node.has("clip") or node.integer("layout", 0):
+        raise node.unsupported("clip and layout=1 are not supported", fix="export the model without them")
 
 
 def _zeros(node: SourceNode, shape: tuple[Dim, ...], like: Value) -> Value:
@@ -137,4 +147,5 @@ TABLE: dict[str, Adapter] = {
     "GroupNormalization": group_normalization,
     "LRN": local_response,
     "LSTM": long_short_term,
+    "GRU": gated,
 }

@@ -19,7 +19,7 @@ from planish.ir.ops.conv_transpose import ConvTranspose2d
 from planish.ir.ops.fused import Fused
 from planish.ir.ops.index import Take
 from planish.ir.ops.norm import Lrn
-from planish.ir.ops.recurrent import Lstm
+from planish.ir.ops.recurrent import Gru, Lstm
 from planish.ir.ops.shape import Reshape
 from planish.ir.types import Array
 from planish.passes.base import Context
@@ -35,7 +35,7 @@ PROGRAMS = max(2, hypothesis.settings().max_examples // IN_ONE_PROGRAM)
 IN_PROGRAMS = hypothesis.settings(max_examples=PROGRAMS, phases=[hypothesis.Phase.generate])
 
 #: There is no C for these yet: a graph with one is refused, with the reason.
-WITHOUT = (Lrn, Lstm, Take)
+WITHOUT = (Gru, Lrn, Lstm, Take)
 #: These are executed as what they are made of.
 DECOMPOSED = {Attention, ConvTranspose2d}
 TESTED = [op for op in all_ops() if op not in (Const, Fused, *WITHOUT)]

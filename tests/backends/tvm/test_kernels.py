@@ -30,7 +30,7 @@ from planish.ir.ops.fused import Fused
 from planish.ir.ops.index import Take
 from planish.ir.ops.norm import LayerNorm, Lrn
 from planish.ir.ops.quant import rescale, table
-from planish.ir.ops.recurrent import Lstm
+from planish.ir.ops.recurrent import Gru, Lstm
 from planish.ir.ops.shape import Reshape
 from planish.ir.types import I8, Array, TensorType
 from planish.passes.base import Context
@@ -46,7 +46,7 @@ IN_PROGRAMS = hypothesis.settings(
     max_examples=max(2, hypothesis.settings().max_examples // 20), phases=[hypothesis.Phase.generate]
 )
 #: There is no kernel for these yet: a graph with one is refused, with the reason.
-WITHOUT = (Lrn, Lstm, Take)
+WITHOUT = (Gru, Lrn, Lstm, Take)
 #: These are executed as what they are made of.
 DECOMPOSED = {Attention, ConvTranspose2d, LayerNorm}
 TESTED = [op for op in all_ops() if op not in (Const, Fused, *WITHOUT)]
