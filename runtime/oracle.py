@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ir.evaluate import evaluate_by_name
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
+from ..ir.ops.elementwise import Clip
 from ..ir.precision import GRAPH_FACTOR, float64_twin, widened
-from ..ir.types import F32, Array, dtype_of
+from ..ir.types import F32, Array, dtype_of, type_of
 from .interpreter import checked
 
 
@@ -101,19 +102,58 @@ def node_tolerance(op: Op, operands: Sequence[Array]) -> tuple[Array, ...]:
 def graph_tolerance(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, tuple[Array, float]]:
     """Per output: the double-precision result, and how far from it an executor of the float graph may be.
 
-    That is GRAPH_FACTOR times the largest error of the float32 interpreter on these inputs, and at least as many unit
-    roundoffs of the largest output, because the interpreter may have been exact by luck.
+    That is GRAPH_FACTOR times the largest error of the float32 interpreter on these inputs; and, because it may have
+    been exact by luck, at least as many unit roundoffs of the largest output and of what was added up for it.
     """
     arrays = checked(graph, inputs)
     single = evaluate_by_name(graph, arrays)
-    double = evaluate_by_name(float64_twin(graph), {name: widened(x) for name, x in arrays.items()})
+    twin = float64_twin(graph)
+    makers = {name: _makers(v) for name, v in zip(twin.output_names, twin.outputs, strict=True)}
+    seen: dict[Value, Array] = {v: widened(arrays[v.name]) for v in twin.inputs}
+    needed = {v for nodes in makers.values() for node in nodes for v in node.operands}
+
+    def keep(node: Node, results: tuple[Array, ...]) -> None:
+        seen.update((v, r) for v, r in zip(node.results, results, strict=True) if v in needed)
+
+    double = evaluate_by_name(twin, {v.name: seen[v] for v in twin.inputs}, keep)
     unit = float(np.finfo(F32.numpy).eps) / 2
     result: dict[str, tuple[Array, float]] = {}
     for name, exact in double.items():
-        own = float(np.max(np.abs(widened(single[name]) - exact), initial=0)) if dtype_of(exact).is_float else 0.0
-        floor = unit * float(np.max(np.abs(exact), initial=0)) if dtype_of(exact).is_float else 0.0
-        result[name] = exact, GRAPH_FACTOR * max(own, floor)
+        if not dtype_of(exact).is_float:
+            result[name] = exact, 0.0
+            continue
+        own = float(np.max(np.abs(widened(single[name]) - exact), initial=0))
+        size = max([float(np.max(np.abs(exact), initial=0)), *(_summed(node, seen) for node in makers[name])])
+        result[name] = exact, GRAPH_FACTOR * max(own, unit * size)
     return result
+
+
+def _makers(output: Value) -> list[Node]:
+    """The nodes that computed what an output holds; others only moved, or chose, or clipped it."""
+    found: dict[Node, None] = {}
+    stack, passed = [output], set()
+    while stack:
+        value = stack.pop()
+        if value in passed or value.producer is None or value.const is not None:
+            continue
+        passed.add(value)
+        if value.producer.op.keeps_scale or isinstance(value.producer.op, Clip):
+            stack.extend(value.producer.operands)
+        else:
+            found[value.producer] = None
+    return list(found)
+
+
+def _summed(node: Node, seen: Mapping[Value, Array]) -> float:
+    """The largest sum of the absolute values of products that a node adds up; 0 where it does not."""
+    operands = [c if (c := v.const) is not None else seen[v] for v in node.operands]
+    if not node.op.cost(*map(type_of, operands)).macs:
+        return 0.0
+    floats = [np.abs(x) if dtype_of(x).is_float else x for x in operands]
+    with np.errstate(all="ignore"):
+        results = node.op.ref(*floats)
+    sizes = [float(np.max(np.abs(r), initial=0)) for r in (results if isinstance(results, tuple) else (results,))]
+    return max((s for s in sizes if math.isfinite(s)), default=0.0)
 
 
 def batch_tolerance(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, tuple[Array, float]]]:

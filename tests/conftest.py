@@ -15,10 +15,14 @@ from hypothesis.configuration import set_hypothesis_home_dir
 # As in the command line: before NumPy is imported, and for the workers' sake.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# Neither profile has a deadline (the machine's mood is no property) or a database (a run depends on nothing before it).
-hypothesis.settings.register_profile("quick", max_examples=25, derandomize=True, deadline=None, database=None)
+# Neither profile has a deadline (the machine's mood is no property) or a database (a run depends on nothing before it);
+# examples may be large, for one program executes many.
+COMMON = hypothesis.settings(
+    deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.large_base_example]
+)
+hypothesis.settings.register_profile("quick", COMMON, max_examples=25, derandomize=True)
 # Proof is ten times as much, within an hour; tests for which a count is promised ask for more themselves.
-hypothesis.settings.register_profile("proof", max_examples=250, deadline=None, database=None, print_blob=True)
+hypothesis.settings.register_profile("proof", COMMON, max_examples=250, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("PLANISH_PROFILE", "quick"))
 
 # Hypothesis also caches what it reads from our sources; that has no place in the tree either.

@@ -20,8 +20,8 @@ from .timeline import busiest, estimate
 from .timing import product_cycles, vector_cycles
 from .worker import array_steps, lines_at_once
 
-#: Tilings with more tiles than this are not looked at: instructions take memory, too.
-MOST_TILES = 600
+#: Tilings with more tiles than this are not looked at, for instructions take memory, too; but where nothing else fits.
+MOST_TILES, MANY_TILES = 600, 9600
 #: So many tiles are timed; what the others take follows from these.
 SAMPLE = 40
 #: After so many tilings none of which was better than those before, the search ends.
@@ -132,7 +132,7 @@ def _no_tiling(job: Job, machine: Machine, shortage: NoRoomError | None) -> Does
     return DoesNotFitError(
         f"no tiling of {job.node.op.name} fits the local memories of {machine.name}",
         where=job.node.describe(),
-        details=(*details, str(machine.memories)),
+        details=(*details, str(machine.memories), f"more than {MANY_TILES} tiles are not tried"),
         fix="choose a machine with larger local memories",
     )
 
@@ -144,14 +144,18 @@ def stages(group: Group, place: Place) -> Iterator[Iterator[Tiling]]:
         return
     job = group.jobs[0]
     for columns in _cuts(job.y.width):
-        yield _plain(group, place, columns, narrow=False)
+        yield _plain(group, place, columns, (False,))
     for columns in _cuts(job.y.width):
         split = _split(job, place.machine, columns) if kind(job) in ("conv", "depthwise") else ()
-        yield chain(_plain(group, place, columns, narrow=True), split)
+        yield chain(_plain(group, place, columns, (True,)), split)
+    for columns in _cuts(job.y.width):
+        yield _plain(group, place, columns, (False, True), range(MOST_TILES + 1, MANY_TILES))
 
 
-def _plain(group: Group, place: Place, columns: int, narrow: bool) -> Iterator[Tiling]:
-    """Of one job, of some width. narrow: blocks that leave lanes unused."""
+def _plain(
+    group: Group, place: Place, columns: int, narrow: Sequence[bool], tiles: range = range(MOST_TILES + 1)
+) -> Iterator[Tiling]:
+    """Of one job, of some width, into so many tiles. narrow: blocks that leave lanes unused."""
     job, machine = group.jobs[0], place.machine
     how, y = kind(job), job.y
     local = job.x.value in place.kept
@@ -164,12 +168,12 @@ def _plain(group: Group, place: Place, columns: int, narrow: bool) -> Iterator[T
     rows_of = [y.height] if local and not group.stored[0] and columns == y.width else _cuts(y.height)
     for shape, rows in product(shapes, rows_of):
         step = machine.array.shapes[shape].k if how == "conv" else machine.array.depthwise.k
-        blocks = _narrow(step) if narrow else _sizes(y.channels, step)
+        blocks = [b for small in narrow for b in (_narrow(step) if small else _sizes(y.channels, step))]
         for cut in _channel_cuts(how, y.channels, [y.channels] if how == "softmax" else blocks, shape):
             slices = -(-y.channels // (cut.channels or y.channels))
             for pinned, carried in product(pins if slices > 1 else (False,), _carries(job, rows)):
                 tiling = Tiling(rows, columns, (cut,), (True, carried and not pinned), pinned)
-                if count_tiles(group, tiling) <= MOST_TILES:
+                if count_tiles(group, tiling) in tiles:
                     yield tiling
 
 
@@ -210,7 +214,7 @@ def _split(job: Job, machine: Machine, columns: int) -> Iterator[Tiling]:
             fits, pieces = depth > 0, -(-job.x.channels // max(depth, 1))
         tiles = -(-y.height // rows) * -(-y.width // columns) * -(-y.channels // block)
         pieces *= -(-job.window[0] // taps)
-        if fits and pieces * tiles <= 16 * MOST_TILES and aligned(4 * rows * columns * block) <= room.acc:
+        if fits and pieces * tiles <= MANY_TILES and aligned(4 * rows * columns * block) <= room.acc:
             yield Tiling(rows, columns, (Cut(block, 0, False, 0, depth, taps),))
 
 

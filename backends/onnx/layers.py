@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ...ir.ops.attention import Attention
 from ...ir.ops.index import Take
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.norm import LayerNorm, Lrn
 from ...ir.ops.recurrent import Gru, Lstm, Recurrent
 from ...ir.ops.unary import Gelu, HardSigmoid, HardSwish, Silu
-from ...ir.types import BOOL
+from ...ir.types import BOOL, Shape, static
 from .site import Operand, RefusedError, Site
 
 
@@ -49,7 +51,27 @@ def attention(site: Site, op: Attention, q: Operand, k: Operand, v: Operand, mas
     if mask is not None and mask.type.rank == q.type.rank == 3:
         raise RefusedError("a mask for each of a batch of single heads", "heads stand on axis 1 in ONNX")
     heads = 1 if q.type.rank == 3 else None
+    if mask is not None:
+        mask = _whole(site, mask, (q.type.shape[-2], k.type.shape[-2]))
     return site.emit("Attention", q, k, v, mask, scale=op.scale, q_num_heads=heads, kv_num_heads=heads)
+
+
+def _whole(site: Site, mask: Operand, scores: Shape) -> Operand:
+    """The mask with a row for every query and a column for every key: ONNX Runtime repeats neither.
+
+    The standard lets a mask broadcast; how far is said in no other place than its type.
+    """
+    if mask.type.shape[-2:] == scores:
+        return mask
+    if not all(isinstance(d, int) for d in scores):
+        raise RefusedError(
+            f"a mask {mask.type} for scores {list(scores)}", "give the unknown dimensions numbers (--dim)"
+        )
+    shape = (*mask.type.shape[:-2], *scores)
+    if mask.const is not None:
+        return site.array("mask", np.broadcast_to(mask.const, static(shape)))
+    repeated = (1,) * (len(shape) - 2) + static(scores)
+    return site.emit("Expand", mask, site.array("shape", repeated), type=mask.type.with_shape(shape))
 
 
 def recurrent(kind: str, **attributes: Callable[[Any], int | None]) -> Any:

@@ -17,6 +17,7 @@ from planish.ir.graph import Graph, graph_input
 from planish.ir.ops.elementwise import Add, Clip, add, relu
 from planish.ir.ops.shape import Concat, Reshape, Slice, concat, reshape, slice_
 from planish.ir.types import F32, I8, TensorType
+from planish.testing.draw import composite
 
 
 class Model:
@@ -45,7 +46,7 @@ def head(x, n):
     return slice_(x, starts=(0,), stops=(n,), steps=(1,))
 
 
-@st.composite
+@composite
 def graphs(draw, most=12):
     values = [vector("x", draw(st.integers(1, 9)))]
     if draw(st.booleans()):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from planish.frontends.onnx import load
 from planish.ir.errors import ModelError, UnsupportedError
 from planish.ir.evaluate import evaluate
+from planish.testing.draw import composite
 from tests.support.operators import check, one_node, real, runtime, small
 
 ort = pytest.importorskip("onnxruntime")
@@ -22,7 +23,7 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("operators") / "model.onnx"
 
 
-@st.composite
+@composite
 def images(draw, rank=None, channels=None, least=1):
     rank = rank or draw(st.integers(1, 2))
     spatial = [draw(st.integers(least, 7)) for _ in range(rank)]

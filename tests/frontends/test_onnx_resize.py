@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from planish.frontends.onnx import load
 from planish.ir.errors import PlanishError
+from planish.testing.draw import composite
 from tests.support.operators import check, one_node, real, small
 
 CASES = settings(suppress_health_check=list(HealthCheck))
@@ -17,7 +18,7 @@ COORDINATES = ["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"
 NEAREST = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
 
 
-@st.composite
+@composite
 def resizes(draw):
     """A model and its inputs; None where what comes out of the scales is empty."""
     x = real(draw, (draw(small), draw(small), draw(st.integers(1, 7)), draw(st.integers(1, 7))))

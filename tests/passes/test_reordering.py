@@ -20,6 +20,7 @@ from planish.passes.simplify.reordering import (
     SliceBeforeReshape,
     SliceOfGather,
 )
+from planish.testing.draw import composite
 from tests.support.passes import graph_of, ops, x_input
 
 
@@ -67,7 +68,7 @@ def moved(draw, x):
             return reshape(transpose(reshape(x, shape=split), perm=tuple(perm)), shape=shape)
 
 
-@st.composite
+@composite
 def movements(draw):
     """A tree of movements: each of some earlier value; the last ones are outputs."""
     values = [x_input(*draw(st.sampled_from([(2, 6, 4), (1, 12, 2), (4, 3, 2, 2), (30,)])))]

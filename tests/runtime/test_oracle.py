@@ -112,6 +112,17 @@ def test_a_wrong_graph_is_caught():
     assert not judge(graph, sample, {"y": right + np.float32(1e-3)})["y"].agrees
 
 
+def test_what_cancels_is_judged_by_what_was_added_up():
+    """A sum of 2 ** -20 of terms near 1: which of its digits are right is a matter of their order."""
+    x = graph_input("x", TensorType((1, 3), F32))
+    w, b = np.array([[1, 1, 1]], np.float32), np.array([-1], np.float32)
+    graph = Graph([x], [relu(dense(x, w, b))], ["y"])
+    sample = {"x": np.array([[0.25, 0.75, 2**-20]], np.float32)}
+    right = run(graph, sample)["y"]
+    assert judge(graph, sample, {"y": right + np.float32(2**-23)})["y"].agrees
+    assert not judge(graph, sample, {"y": right + np.float32(2**-19)})["y"].agrees
+
+
 def test_a_group_is_judged_like_its_parts():
     a, b = (graph_input(n, TensorType((4,), F32)) for n in "ab")
     op = Fused(Graph([a, b], [relu(add(a, b))], ["r"], "body"))

@@ -33,6 +33,7 @@ from planish.ir.op import Bounds
 from planish.ir.ops.conv import Conv2d
 from planish.ir.ops.quant import Rescale, RescaleAdd, sum_factors
 from planish.ir.types import NHWC, Array, type_of
+from planish.testing.draw import composite
 
 #: Semaphores: what is full, and what may be filled again.
 IMAGE, SUMS, RESULT, IMAGE_FREE, SUMS_FREE, RESULT_FREE = range(1, 7)
@@ -93,7 +94,7 @@ class _Layer:
         return self.bias.astype(np.int32).tobytes() + multiplier.tobytes() + shift.tobytes()
 
 
-@st.composite
+@composite
 def _layers(draw: Any) -> _Layer:
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     depthwise = draw(st.booleans())
@@ -122,7 +123,7 @@ def _layers(draw: Any) -> _Layer:
     return _Layer(op, configured, x, w, bias, factor, residual, (draw(st.integers(-128, 127)), lo, hi))
 
 
-@st.composite
+@composite
 def cases(draw: Any, machine: Machine) -> Case:
     """Up to four layers, each with buffers of its own parity; a `sync` here and there."""
     layers = draw(st.lists(_layers(), min_size=1, max_size=4))

@@ -22,6 +22,7 @@ from planish.ir.ops.fused import Fused
 from planish.ir.ops.quant import dequantize, rescale, rescale_add, sum_factors, table
 from planish.ir.types import I8, NHWC, Array, TensorType, type_of
 from planish.runtime.target import Execution, Limits
+from planish.testing.draw import composite
 
 zeros = st.sampled_from([-128, 127, 0]) | st.integers(-128, 127)
 
@@ -34,7 +35,7 @@ def fused(inputs: Sequence[Value], constants: Sequence[Any], build: Any) -> Valu
     return apply(Fused(body), *inputs, *(const_value(c) for c in constants)).result
 
 
-@st.composite
+@composite
 def epilogues(draw: Any, channels: int, depth: int) -> tuple[list[Any], Any]:
     """Constants of a rescale, and what makes it (and perhaps a sum and a clip) from an accumulator."""
     seed = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -59,7 +60,7 @@ def epilogues(draw: Any, channels: int, depth: int) -> tuple[list[Any], Any]:
     return list(fixed_point(factor)), build
 
 
-@st.composite
+@composite
 def convolutions(draw: Any, depthwise: bool = False, most_outputs: int = 7) -> Graph:
     """A graph of one int8 convolution in NHWC."""
     seed = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -90,7 +91,7 @@ def convolutions(draw: Any, depthwise: bool = False, most_outputs: int = 7) -> G
     return Graph(inputs, [fused(inputs, [w, b, *multipliers], build)], ["y"])
 
 
-@st.composite
+@composite
 def denses(draw: Any) -> Graph:
     """A graph of one int8 dense layer."""
     seed = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -107,7 +108,7 @@ def denses(draw: Any) -> Graph:
     return Graph([x], [fused([x], [w, b, *multipliers], build)], ["y"])
 
 
-@st.composite
+@composite
 def networks(draw: Any, most: int = 7, widths: Sequence[int] = (4, 6, 8), outputs: int = 1) -> Graph:
     """A chain of int8 layers with residuals, so that results take over the memory of operands.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
@@ -16,6 +17,27 @@ SMALL = 12
 #: What "moderate size" means where an op does not say: products and sums stay far from overflow.
 FLOAT_RANGE = (-4.0, 4.0)
 WIDE_RANGE = (-(2**30), 2**30)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def composite(build: Callable[Concatenate[st.DrawFn, P], T]) -> Callable[P, st.SearchStrategy[T]]:
+    """As `st.composite`, but each value is drawn anew.
+
+    Of whatever hypothesis draws, five of six examples may be the one before with a part of it copied over another of
+    the same kind. Graphs made so are alike, and a rare one takes as much longer to find. The elements of a unique
+    collection it leaves alone.
+    """
+    strategy = st.composite(build)
+
+    @st.composite
+    def anew(draw: st.DrawFn, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        (value,) = draw(st.lists(strategy(*args, **kwargs), min_size=1, max_size=1, unique_by=id))
+        return value
+
+    return wraps(build)(anew)
 
 
 class HypothesisDraw:

@@ -22,7 +22,7 @@ from ..ir.ops.reduce import reduce_mean
 from ..ir.ops.shape import concat, pad, reshape, slice_, transpose
 from ..ir.ops.softmax import softmax
 from ..ir.types import F32, Dim, Sym, TensorType, static
-from .draw import HypothesisDraw
+from .draw import HypothesisDraw, composite
 from .uses import Source
 
 Layer = Callable[["Network", Value], Value]
@@ -155,7 +155,7 @@ IMAGE_LAYERS: tuple[Layer, ...] = (
 VECTOR_LAYERS: tuple[Layer, ...] = (Network.dense, Network.activation, Network.residual, Network.heads)
 
 
-@st.composite
+@composite
 def types(
     draw: st.DrawFn, rank: int | None = None, max_dim: int = 6, max_batch: int = 1, symbolic: bool = False
 ) -> TensorType:
@@ -167,7 +167,7 @@ def types(
     return TensorType((batch, *sizes), F32)
 
 
-@st.composite
+@composite
 def graphs(draw: st.DrawFn, max_layers: int = 6, max_dim: int = 6, symbolic: bool = False) -> Graph:
     """Float networks over one small image: up to `max_layers` layers, then perhaps a classifier; 1 or 2 outputs.
 

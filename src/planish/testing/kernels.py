@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hypothesis
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from ..ir.builder import const_value
@@ -38,8 +38,13 @@ def check_kernel(target: Target, op: type[Op], programs: int = 2) -> int:
         return 0
     executed = 0
 
-    @hypothesis.settings(max_examples=programs, phases=(hypothesis.Phase.generate,), deadline=None)
-    @given(st.lists(instances(op), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM))
+    @hypothesis.settings(
+        max_examples=programs,
+        phases=(hypothesis.Phase.generate,),
+        deadline=None,
+        suppress_health_check=[HealthCheck.large_base_example],
+    )
+    @given(st.lists(instances(op), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM, unique_by=id))
     def run(drawn: list[Instance]) -> None:
         nonlocal executed
         taken = [instance for instance in drawn if _takes(target, instance)]

@@ -20,11 +20,11 @@ from ..ir.text import parse_graph, print_graph
 from ..ir.types import Array, TensorType, converted, dtype_of, static, type_of
 from ..ir.verifier import verify
 from ..passes.decompose import decomposed
-from .draw import HypothesisDraw
+from .draw import HypothesisDraw, composite
 from .ties import check_channels
 
 
-@st.composite
+@composite
 def instances(draw: st.DrawFn, op: type[Op]) -> Instance:
     """Valid uses of an op, from its own `examples`."""
     instance = op.examples(HypothesisDraw(draw))

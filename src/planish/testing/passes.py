@@ -25,6 +25,8 @@ from .counterexample import reduced, size, text
 from .graphs import graphs
 from .patterns import graphs_with
 
+#: A counterexample of so few nodes is small enough; of larger ones the smallest of so many is shown.
+SMALL, CANDIDATES = 4, 5
 #: Exact numbers are slow, and their digits grow: inputs of a REASSOCIATING pass have at most 64 elements.
 EXACT_DIM, FLOAT_DIM = 4, 5
 
@@ -70,7 +72,7 @@ def check_pass(
     """
     outcomes: list[Outcome] = []
     reasons: Counter[str] = Counter()
-    broken: list[Graph] = []
+    broken: list[tuple[Graph, Failure]] = []
 
     @hypothesis.settings(
         settings or hypothesis.settings(),
@@ -82,17 +84,21 @@ def check_pass(
         found = outcome(applied, graph)
         if not broken:
             outcomes.append(found)
-        if found.failure is not None:
-            broken.append(graph)
+        if found.failure is None:
+            return
+        if not _enough(broken):
+            broken.append(_smallest(applied, graph, found.failure))
+        if _enough(broken):
             raise _Broken(graph, found.failure)
 
     try:
         run()
-    except _Broken as error:
-        smallest, failure = _smallest(applied, error.graph, error.failure)
-        raise Counterexample(applied, smallest, failure, len(outcomes)) from None
+    except _Broken as error:  # made smaller by hypothesis, where the settings say so
+        broken.append(_smallest(applied, error.graph, error.failure))
     except Unsatisfiable:
         outcomes.clear()
+    if broken:
+        raise Counterexample(applied, *min(broken, key=lambda b: (size(b[0]), len(text(b[0])))), len(outcomes))
     tally = Tally(len(outcomes), sum(o.changed for o in outcomes), sum(o.proven for o in outcomes))
     if not tally.changed:
         reasons.update(reason for o in outcomes for reason in set(o.reasons))
@@ -125,6 +131,10 @@ def graphs_for(applied: Pass, refused: Counter[str] | None = None) -> st.SearchS
     rules: Sequence[Rule] = applied.rules
     planted = graphs_with(rules, max_dim, refused=refused)
     return st.one_of(planted, planted, plain) if rules else plain
+
+
+def _enough(broken: Sequence[tuple[Graph, Failure]]) -> bool:
+    return len(broken) >= CANDIDATES or any(size(graph) <= SMALL for graph, _ in broken)
 
 
 def _smallest(applied: Pass, graph: Graph, failure: Failure) -> tuple[Graph, Failure]:

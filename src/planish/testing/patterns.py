@@ -19,7 +19,7 @@ from ..ir.ops.shape import Concat, Pad, Reshape, Slice, Transpose
 from ..ir.pattern import Constant, Either, Literal, OpPattern, Pattern, Variable
 from ..ir.rewrite import NoMatch, Rule
 from ..ir.types import F32, type_of
-from .draw import HypothesisDraw
+from .draw import HypothesisDraw, composite
 from .graphs import IMAGE_LAYERS, VECTOR_LAYERS, Network, types
 from .uses import USES
 
@@ -31,7 +31,7 @@ MOVEMENTS: tuple[type[Op], ...] = (Concat, Slice, Reshape, Transpose, Pad)
 ATTEMPTS = 4
 
 
-@st.composite
+@composite
 def graphs_with(
     draw: st.DrawFn,
     rules: Sequence[Rule],

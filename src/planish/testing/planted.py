@@ -20,7 +20,7 @@ from ..ir.ops.quant import rescale, rescale_add, sum_factors, table
 from ..ir.ops.shape import concat, reshape, slice_
 from ..ir.ranges import ranges
 from ..ir.types import I8, Array, TensorType, static
-from .draw import HypothesisDraw
+from .draw import HypothesisDraw, composite
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Image:
         return static(self.fat.type.shape[2:])
 
 
-@st.composite
+@composite
 def planted_graphs(draw: st.DrawFn, tempting: bool = False, max_layers: int = 5) -> Planted:
     """Convolutions, depthwise too, residual sums, concats, pools, tables, shuffles and a dense head, in int8, NCHW."""
     planter = _Planter(draw, tempting)

@@ -183,9 +183,9 @@ def avg_pool2d(s: Source, x: Value, fixed: Fixed) -> Use:
 
 
 def pad(s: Source, x: Value, fixed: Fixed) -> Use:
-    """Up to one element on each side, of images mostly around the pixels."""
+    """Up to one element on each side, of images mostly around the pixels; or nothing at all."""
     known = [i for i, d in enumerate(x.type.shape) if isinstance(d, int)]
-    axes = s.draw.choice([(2, 3), (2, 3), (1, 2), known]) if x.type.rank == 4 else known
+    axes = s.draw.choice([(2, 3), (2, 3), (1, 2), known, ()]) if x.type.rank == 4 else s.draw.choice([known, known, ()])
     before, after = (tuple(s.draw.integer(0, 1) if i in axes else 0 for i in range(x.type.rank)) for _ in range(2))
     return {"before": before, "after": after, "value": s.draw.choice([0.0, 0.0, 1.0])}, []
 

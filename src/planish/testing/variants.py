@@ -15,11 +15,11 @@ from ..passes.base import Context
 from ..passes.fuse import channel_axis, per_input, per_output
 from ..passes.pipeline import run_pipeline
 from .contracts import samples
-from .draw import HypothesisDraw
+from .draw import HypothesisDraw, composite
 from .graphs import graphs
 
 
-@st.composite
+@composite
 def quantized_graphs(draw: st.DrawFn, folded: bool = True, max_layers: int = 4, max_dim: int = 5) -> Graph:
     """Networks in int8, calibrated on generated inputs; folded: as integers, else with quantize and dequantize."""
     graph = draw(graphs(max_layers, max_dim))
@@ -29,7 +29,7 @@ def quantized_graphs(draw: st.DrawFn, folded: bool = True, max_layers: int = 4, 
     return run_pipeline(graph, f"simplify,fuse,quantize{{calibration={method}}}{fold}", context).graph
 
 
-@st.composite
+@composite
 def rescaled_twins(draw: st.DrawFn, originals: st.SearchStrategy[Graph] | None = None) -> tuple[Graph, Graph]:
     """A graph, and one that computes the same bits although ranges inside differ.
 

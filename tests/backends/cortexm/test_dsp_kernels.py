@@ -34,7 +34,7 @@ def test_fast_kernels_are_exact(kind: str, require_tool: Any) -> None:
     require_tool("qemu-system-arm")
 
     @hypothesis.settings(max_examples=PROGRAMS, phases=[hypothesis.Phase.generate])
-    @given(st.lists(LAYERS[kind], min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM))
+    @given(st.lists(LAYERS[kind], min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM, unique_by=id))
     def check(drawn: list[Any]) -> None:
         chosen.extend(require_exact(side_by_side(drawn), M4)[0])
 

@@ -29,6 +29,7 @@ from planish.passes.base import Context
 from planish.passes.group import Group, fuse
 from planish.passes.pipeline import run_pipeline
 from planish.testing import HypothesisDraw, graphs
+from planish.testing.draw import composite
 from tests.support.emitted import require_equal
 
 # Each case is a program; compiling takes long, so nothing is shrunk.
@@ -106,7 +107,7 @@ class Chain:
         return x
 
 
-@st.composite
+@composite
 def grouped(draw: st.DrawFn) -> tuple[Graph, list[Array]]:
     """One `fused` node with an exact anchor and a random epilogue, and its inputs."""
     d = HypothesisDraw(draw)

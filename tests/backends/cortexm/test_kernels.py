@@ -51,7 +51,7 @@ def test_kernels_compute_what_the_op_means(op: type[Op], require_tool: Any) -> N
     require_tool("cc")
 
     @IN_PROGRAMS
-    @given(st.lists(instances(op), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM))
+    @given(st.lists(instances(op), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM, unique_by=id))
     def check(drawn: list[Instance]) -> None:
         graph, inputs = together(drawn)
         lowered = run_pipeline(graph, "decompose", Context(target=target_named("c"))).graph

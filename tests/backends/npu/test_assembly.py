@@ -13,9 +13,10 @@ from planish.backends.npu.linter import lint
 from planish.backends.npu.machine import load_machine
 from planish.backends.npu.program import Program
 from planish.ir.errors import ModelError, UsageError
+from planish.testing.draw import composite
 
 
-@st.composite
+@composite
 def instructions(draw):
     """Any instruction that has an encoding, legal or not."""
     cls = BY_MNEMONIC[draw(st.sampled_from(sorted(BY_MNEMONIC)))]

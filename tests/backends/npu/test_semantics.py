@@ -36,6 +36,7 @@ from planish.ir.ops.shape import DepthToSpace, Transpose
 from planish.ir.ops.softmax import IntegerSoftmax, exp_table
 from planish.ir.types import I8, I16, NHWC
 from planish.testing import HypothesisDraw
+from planish.testing.draw import composite
 
 MACHINE = load_machine("256")
 ELEMENTS = {np.dtype(e.dtype.numpy): e for e in Element}
@@ -88,7 +89,7 @@ def strided(view, sizes, strides, offset=0):
     return View(view.space, view.dtype, view.address + offset, sizes, strides)
 
 
-@st.composite
+@composite
 def images(draw):
     shape = (1, draw(st.integers(3, 6)), draw(st.integers(3, 6)), draw(st.integers(1, 9)))
     return np.random.default_rng(draw(st.integers(0, 99))).integers(-128, 128, shape).astype(np.int8)

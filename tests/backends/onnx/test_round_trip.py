@@ -31,6 +31,8 @@ from planish.passes.pipeline import run_pipeline
 from planish.runtime.data import uniform
 from planish.runtime.oracle import judge
 from planish.runtime.target import Limits
+from planish.testing.counterexample import text
+from planish.testing.draw import composite
 from planish.testing.graphs import graphs
 
 
@@ -349,7 +351,7 @@ def test_an_image_that_is_wanted_is_made_of_the_signal():
     assert kinds(Graph([x], [y], ["y"])) == ["Conv", "Reshape"]
 
 
-@st.composite
+@composite
 def rowwise(draw):
     """Layers that treat rows of [N,S,4] alike, residuals and movements between them."""
     random = np.random.default_rng(draw(st.integers(0, 999)))
@@ -389,7 +391,8 @@ def test_rows_as_matrices_mean_the_same(path, graph):
     x = np.random.default_rng(0).uniform(-2, 2, (2, 3, 4)).astype(np.float32)
     x = x[: graph.inputs[0].type.shape[0]] if isinstance(graph.inputs[0].type.shape[0], int) else x
     found = {name: array[0] for name, array in run_batch(path, {"x": x[None]}, graph.output_names).items()}
-    assert all(comparison.agrees for comparison in judge(graph, {"x": x}, found).values())
+    judged = judge(graph, {"x": x}, found)
+    assert all(comparison.agrees for comparison in judged.values()), (text(graph), judged)
 
 
 def test_dense_layers_of_three_axes_are_layers_of_a_matrix_where_that_pays():

@@ -65,7 +65,7 @@ def test_every_op_has_a_kernel() -> None:
 
 @pytest.mark.parametrize("ops", CHUNKS, ids=lambda ops: "-".join(op.name for op in ops))
 def test_kernels_compute_what_the_op_means(ops: list[type[Op]]) -> None:
-    each = [st.lists(instances(op), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM) for op in ops]
+    each = [st.lists(instances(op), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM, unique_by=id) for op in ops]
 
     @IN_PROGRAMS
     @given(st.tuples(*each))
@@ -107,7 +107,7 @@ LAYERS: dict[str, Any] = {
 @pytest.mark.parametrize("kind", LAYERS)
 def test_integer_layers_are_exact(kind: str) -> None:
     @IN_PROGRAMS
-    @given(st.lists(LAYERS[kind], min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM))
+    @given(st.lists(LAYERS[kind], min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM, unique_by=id))
     def check(drawn: list[Graph]) -> None:
         require_exact(side_by_side(drawn), HOST)
 
