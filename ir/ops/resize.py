@@ -55,6 +55,10 @@ class Taps(NamedTuple):
         return (1 << WEIGHT_BITS) - second, second
 
 
+#: As near to the middle between two pixels a place counts as the middle: ONNX Runtime's measure.
+TIE = np.float32(1e-6)
+
+
 def places(op: Any, axis: int, size: int) -> Array:
     """Where the pixels of the result lie along axis 0 (rows) or 1 of an image of this size, at its ends at most.
 
@@ -74,16 +78,21 @@ def places(op: Any, axis: int, size: int) -> Array:
 
 
 def nearest_taps(op: ResizeNearest, axis: int, size: int) -> Array:
-    """The pixel that each pixel of the result is, i32[n], along axis 0 (rows) or 1 of an image of this size."""
-    x, half = places(op, axis, size), np.float32(0.5)
+    """The pixel that each pixel of the result is, i32[n], along axis 0 (rows) or 1 of an image of this size.
+
+    Places within `TIE` of the middle between two pixels are in the middle: the scale itself is rounded.
+    """
+    x = places(op, axis, size)
+    below = np.floor(x)
+    beyond = x - below - np.float32(0.5)
     if op.rounding is Rounding.floor:
-        x = np.floor(x)
+        x = below
     elif op.rounding is Rounding.ceil:
         x = np.ceil(x)
     elif op.rounding is Rounding.round_prefer_floor:
-        x = np.ceil(x - half)
+        x = below + (beyond >= TIE)
     else:
-        x = np.floor(x + half)
+        x = below + (beyond > -TIE)
     return np.clip(x, 0, size - 1).astype(np.int32)
 
 

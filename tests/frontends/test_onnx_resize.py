@@ -1,5 +1,6 @@
 """Resize and Upsample against ONNX Runtime, and what is refused."""
 
+import itertools
 import re
 
 import numpy as np
@@ -46,6 +47,17 @@ def resizes(draw):
 def test_resize(tmp_path, case):
     if case is not None:
         assert check(tmp_path / "m.onnx", *case, terms=12 if case[1]["x"].dtype == np.float32 else 0)
+
+
+@pytest.mark.parametrize("coordinates", COORDINATES)
+@pytest.mark.parametrize("nearest", NEAREST)
+def test_each_nearest_pixel(tmp_path, coordinates, nearest):
+    """Of 1 to 7 pixels, 1 to 11: where two are equally near, and the scale is rounded, too."""
+    attributes = {"mode": "nearest", "coordinate_transformation_mode": coordinates, "nearest_mode": nearest}
+    for given_, made in itertools.product(range(1, 8), range(1, 12)):
+        x = np.arange(given_, dtype=np.float32).reshape(1, 1, given_, 1)
+        constants = {"roi": None, "scales": None, "sizes": np.array([1, 1, made, 1])}
+        assert check(tmp_path / "m.onnx", one_node("Resize", {"x": x}, constants, version=13, **attributes), {"x": x})
 
 
 @CASES
