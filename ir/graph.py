@@ -8,6 +8,7 @@ needs no insertion point and an abandoned rewrite leaves no trace.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .constant import Const
@@ -118,13 +119,20 @@ def apply(op: Op, *operands: Value, loc: Loc = NOWHERE, name: str = "") -> Node:
     return node
 
 
+@dataclass
+class Limits:
+    """How many nodes a graph may have, and how often it may still be changed."""
+
+    nodes: int
+    changes_left: int
+
+
 class Graph:
     """A function: inputs, nodes in a valid order, outputs with their names.
 
     Everything that the outputs need is adopted at construction; raises InvalidGraphError when that reaches a value that
     is neither an input nor produced by a free node. `metadata` is what the source said about itself (`onnx.opset`), for
-    ways out that want to say it again; no semantics reads it. `limit`: more nodes are refused; a pipeline sets it, so
-    that a pass that never stops adding comes to an end.
+    ways out that want to say it again; no semantics reads it.
     """
 
     def __init__(
@@ -132,7 +140,7 @@ class Graph:
     ) -> None:
         self.name = name
         self.metadata: dict[str, str] = {}
-        self.limit: int | None = None
+        self._limits: Limits | None = None
         self.inputs: list[Value] = list(inputs)
         self.outputs: list[Value] = []
         self.output_names: list[str] = list(output_names) or [v.name for v in outputs]
@@ -177,12 +185,32 @@ class Graph:
 
     # ---- changing
 
+    @contextmanager
+    def bounded(self, nodes: int, changes: int) -> Iterator[None]:
+        """Within, the graph refuses to have more nodes, or to be changed more often: what loops comes to an end.
+
+        Then InvalidGraphError is raised, with the node that was one too many.
+        """
+        self._limits = Limits(nodes, changes)
+        try:
+            yield
+        finally:
+            self._limits = None
+
+    def _count_change(self, node: Node) -> None:
+        if self._limits is None:
+            return
+        self._limits.changes_left -= 1
+        if self._count >= self._limits.nodes:
+            raise InvalidGraphError(f"the graph grows beyond {self._limits.nodes} nodes", node.describe())
+        if self._limits.changes_left < 0:
+            raise InvalidGraphError("the graph is changed over and over and does not grow", node.describe())
+
     def insert(self, node: Node, before: Node | None = None) -> None:
         """Put a detached node before another one, or at the end."""
         if node.graph is not None:
             raise InvalidGraphError("a node is inserted twice", node.describe())
-        if self.limit is not None and self._count >= self.limit:
-            raise InvalidGraphError(f"the graph grows beyond {self.limit} nodes", node.describe())
+        self._count_change(node)
         after = before.prev if before is not None else self._last
         node.graph, node.prev, node.next = self, after, before
         if after is None:
@@ -239,6 +267,7 @@ class Graph:
 
     def set_operand(self, node: Node, index: int, value: Value) -> None:
         """Change one operand of a node of this graph."""
+        self._count_change(node)
         del node.operands[index].uses[node, index]
         node.operands = (*node.operands[:index], value, *node.operands[index + 1 :])
         value.uses[node, index] = None

@@ -26,8 +26,8 @@ from . import all_passes, pass_named
 from .base import Changes, Context, Pass
 from .options import nearest, options, typed, usage
 
-#: A pass that makes a graph so many times as large does not come to an end.
-GROWTH = 100
+#: A pass that makes a graph so many times as large, or changes it so often for each of its nodes, comes to no end.
+GROWTH, CHANGES = 100, 1000
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,10 @@ def run_pipeline(
 
 def _run(applied: Pass, graph: Graph, context: Context) -> Changes:
     """Run one pass in place and check what it left."""
-    graph.limit = GROWTH * (len(graph) + GROWTH)
+    size = len(graph) + GROWTH
     try:
-        changes = applied.run(graph, context)
-        graph.limit = None
+        with graph.bounded(nodes=GROWTH * size, changes=CHANGES * size):
+            changes = applied.run(graph, context)
         verify(graph)
         applied.check(graph)
     except PlanishError as error:

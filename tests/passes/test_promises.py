@@ -215,6 +215,20 @@ class Grower(Pass):
 
 
 @dataclass(frozen=True)
+class Wanderer(Pass):
+    """Takes the last node out and puts another one in, for ever."""
+
+    contract: ClassVar[Contract] = EXACT
+
+    def run(self, graph, context):
+        while True:
+            old = graph.outputs[0]
+            new = graph.adopt(relu(old.producer.operands[0]))[-1].result
+            graph.replace(old, new)
+            graph.erase(old.producer)
+
+
+@dataclass(frozen=True)
 class Breaks(Pass):
     """Leaves a node whose type is wrong."""
 
@@ -226,6 +240,10 @@ class Breaks(Pass):
 
 def test_a_pass_that_never_stops_adding_is_stopped():
     refused(graph_of(relu(x_input(2))), [Grower()], "the graph grows beyond", "clip(f32[2])", "in pass grower")
+
+
+def test_a_pass_that_never_stops_changing_is_stopped():
+    refused(graph_of(relu(x_input(2))), [Wanderer()], "changed over and over", "clip(f32[2])", "in pass wanderer")
 
 
 def test_a_pass_that_breaks_a_rule_of_the_graph_is_named_with_the_node():
