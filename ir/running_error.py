@@ -69,6 +69,10 @@ class Approximate:
         """Nowhere steeper than one."""
         return self._through(np.tanh(self.value), self.off)
 
+    def relu(self) -> Approximate:
+        """What is positive; nothing is rounded."""
+        return replace(self, value=np.maximum(self.value, 0), off=self.off)
+
     def _through(self, value: Array, off: Array) -> Approximate:
         return replace(self, value=value, off=off + self.functions * (np.abs(value) + off) + TINY)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ...ir.ops.activations import Elu, Mish, Softplus
 from ...ir.ops.attention import Attention
 from ...ir.ops.index import Take
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.norm import LayerNorm, Lrn
-from ...ir.ops.recurrent import Gru, Lstm, Recurrent
+from ...ir.ops.recurrent import Gru, Lstm, Recurrent, Rnn
 from ...ir.ops.unary import Gelu, HardSigmoid, HardSwish, Silu
 from ...ir.types import BOOL, Shape, static
 from .site import Operand, RefusedError, Site
@@ -37,6 +38,16 @@ def lrn(site: Site, op: Lrn, x: Operand) -> Operand:
 def gelu(site: Site, op: Gelu, x: Operand) -> Operand:
     """The operator of the same meaning."""
     return site.emit("Gelu", x, approximate="tanh" if op.tanh else None)
+
+
+def elu(site: Site, op: Elu, x: Operand) -> Operand:
+    """Elu, Selu or Celu."""
+    if op.width == 1:
+        scale = None if op.scale == 1 else op.scale
+        return site.emit("Elu" if scale is None else "Selu", x, alpha=op.alpha, gamma=scale)
+    if op.scale != 1 or op.width != op.alpha:
+        raise RefusedError(f"elu of alpha {op.alpha}, scale {op.scale} and width {op.width} in one operator")
+    return site.emit("Celu", x, alpha=op.alpha)
 
 
 def attention(site: Site, op: Attention, q: Operand, k: Operand, v: Operand, mask: Operand | None = None) -> Operand:
@@ -74,8 +85,8 @@ def _whole(site: Site, mask: Operand, scores: Shape) -> Operand:
     return site.emit("Expand", mask, site.array("shape", repeated), type=mask.type.with_shape(shape))
 
 
-def recurrent(kind: str, **attributes: Callable[[Any], int | None]) -> Any:
-    """The operator of the same meaning; bias and states of zeros are left out."""
+def recurrent(kind: str, more: Callable[[Any], dict[str, Any]] = lambda op: {}) -> Any:
+    """The operator of the same meaning; bias and states of zeros are left out. more: attributes, by the op."""
 
     def emitted(site: Site, op: Recurrent, *operands: Operand) -> tuple[Operand, ...]:
         x, w, r, b, *states = operands
@@ -83,15 +94,24 @@ def recurrent(kind: str, **attributes: Callable[[Any], int | None]) -> Any:
         bias, *given = (None if v.const is not None and not v.const.any() else v for v in (b, *states))
         return site.emit_all(
             kind, x, w, r, bias, None, *given, types=op.infer(*(v.type for v in operands)),
-            hidden_size=r.type.shape[2], direction=mode, **{name: of(op) for name, of in attributes.items()},
+            hidden_size=r.type.shape[2], direction=mode, **more(op),
         )  # fmt: skip
 
     return emitted
 
 
+def rnn(site: Site, op: Rnn, *operands: Operand) -> tuple[Operand, ...]:
+    """The operator of the same meaning; it wants the name of its function for every direction."""
+    (directions,) = static(operands[1].type.shape[:1])
+    emitted = recurrent("RNN", lambda op: {"activations": ["Relu"] * directions} if op.relu else {})
+    return emitted(site, op, *operands)
+
+
 ADAPTERS: dict[Any, Any] = {
     Attention: attention, LayerNorm: layer_norm, Lrn: lrn, Lstm: recurrent("LSTM"),
-    Gru: recurrent("GRU", linear_before_reset=lambda op: 1 if op.reset_after else None),
+    Gru: recurrent("GRU", lambda op: {"linear_before_reset": 1} if op.reset_after else {}),
+    Rnn: rnn,
+    Elu: elu, Softplus: same("Softplus"), Mish: same("Mish"),
     Gelu: gelu, HardSwish: same("HardSwish"), Silu: same("Swish"),
     HardSigmoid: lambda site, op, x: site.emit("HardSigmoid", x, alpha=op.alpha, beta=op.beta),
     Take: lambda site, op, x, indices: site.emit("Gather", x, indices, axis=op.axis),

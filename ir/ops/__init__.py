@@ -6,6 +6,7 @@ from ..constant import Const
 from ..errors import UsageError
 from ..extensions import extensions
 from ..op import Op
+from .activations import Elu, Mish, Softplus
 from .attention import Attention
 from .conv import Conv2d
 from .conv_transpose import ConvTranspose2d
@@ -17,7 +18,7 @@ from .logic import Equal, Less, LessEqual, Not, Where
 from .norm import BatchNorm, LayerNorm, Lrn
 from .pool import AvgPool2d, MaxPool2d, SumPool2d
 from .quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from .recurrent import Gru, Lstm
+from .recurrent import Gru, Lstm, Rnn
 from .reduce import ReduceMax, ReduceMean, ReduceSum
 from .resize import ResizeLinear, ResizeNearest
 from .shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
@@ -31,9 +32,9 @@ BUILT_IN: tuple[type[Op], ...] = (
     BatchNorm, LayerNorm, Lrn, Softmax, IntegerSoftmax, Attention,
     ReduceMean, ReduceSum, ReduceMax,
     Add, Sub, Mul, Div, Minimum, Maximum, Pow, Clip,
-    Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Gelu, HardSigmoid, HardSwish, Silu, Cast,
+    Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Gelu, HardSigmoid, HardSwish, Silu, Elu, Softplus, Mish, Cast,
     Equal, Less, LessEqual, Not, Where,
-    Lstm, Gru,
+    Lstm, Gru, Rnn,
     Quantize, Dequantize, Rescale, RescaleAdd, Table,
     Reshape, Transpose, Concat, Slice, Pad, DepthToSpace, Gather, Take, Expand,
 )  # fmt: skip

@@ -173,6 +173,41 @@ class Gru(Recurrent):
         return Instance.of(gru, *operands, constants=(1, 2, 3))
 
 
+@op
+class Rnn(Recurrent):
+    """Plain recurrent layer (Elman 1990): h becomes tanh(x w + h r + b), or what of it is positive. ONNX RNN-22.
+
+    One gate, and the state h.
+    """
+
+    gates: ClassVar[int] = 1
+    states: ClassVar[int] = 1
+    relu: bool = False
+
+    def infer(
+        self, x: TensorType, w: TensorType, r: TensorType, b: TensorType, h: TensorType
+    ) -> tuple[TensorType, ...]:
+        return self._infer(x, w, r, b, h)
+
+    def _step(self, x: Any, w: Any, r: Any, b: Any, *states: Any) -> States:
+        total = _dot([(x, w), (states[0], r)], plus=_split(b, 2))
+        return (_relu(total) if self.relu else _tanh(total),)
+
+    def bounds(self, *operands: Bounds) -> tuple[Bounds, ...]:
+        types = self.infer(*(b.type for b in operands))
+        lo, hi = (0.0, np.inf) if self.relu else (-1.0, 1.0)
+        h = operands[4]
+        last = np.minimum(np.min(h.lo, initial=lo), lo), np.maximum(np.max(h.hi, initial=hi), hi)
+        return Bounds(types[0], np.array(lo), np.array(hi)), Bounds(types[1], *last)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        operands = Rnn._operands(draw)
+        one = len(operands[1]) == 1
+        rnn = Rnn(reverse=one and draw.boolean(), relu=draw.boolean())
+        return Instance.of(rnn, *operands, constants=(1, 2, 3))
+
+
 def _split(x: Any, count: int) -> list[Any]:
     """Parts of the last axis."""
     size = x.shape[-1] // count
@@ -194,5 +229,10 @@ def _tanh(x: Any) -> Any:
     return x.tanh() if isinstance(x, Approximate) else np.tanh(x)
 
 
+def _relu(x: Any) -> Any:
+    return x.relu() if isinstance(x, Approximate) else np.maximum(x, x.dtype.type(0))
+
+
 lstm = builder(Lstm)
 gru = builder(Gru)
+rnn = builder(Rnn)

@@ -58,7 +58,7 @@ def test_local_response_normalization(path, data):
     assume(check(path, model, {"x": x}, terms=20))
 
 
-@pytest.mark.parametrize(("operator", "gates", "states"), [("LSTM", 4, "hc"), ("GRU", 3, "h")])
+@pytest.mark.parametrize(("operator", "gates", "states"), [("LSTM", 4, "hc"), ("GRU", 3, "h"), ("RNN", 1, "h")])
 @given(st.data())
 def test_recurrent(path, operator, gates, states, data):
     draw = data.draw
@@ -72,6 +72,8 @@ def test_recurrent(path, operator, gates, states, data):
         **{state: draw(st.sampled_from([None, real(draw, (d, batch, hidden))])) for state in states},
     }  # fmt: skip
     attributes = {"linear_before_reset": draw(st.sampled_from([None, 0, 1]))} if operator == "GRU" else {}
+    if operator == "RNN":
+        attributes["activations"] = draw(st.sampled_from([None, ["Tanh"] * d, ["Relu"] * d]))
     attributes |= {"outputs": 1 + len(states), "hidden_size": hidden, "direction": mode}
     model = one_node(operator, {"x": x}, constants, **attributes)
     # Errors of a step pass into the next ones, times the recurrent weights.

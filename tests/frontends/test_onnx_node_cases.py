@@ -17,17 +17,18 @@ from planish.ir.evaluate import evaluate
 #: Modules of onnx.backend.test.case.node, and how many of their cases must run, at least.
 MODULES = {
     "abs": 1, "add": 8, "attention": 118, "averagepool": 14, "batch_normalization": 2, "cast": 18, "castlike": 18,
-    "causal_conv_with_state": 3, "center_crop_pad": 6, "clip": 14, "concat": 12, "constant": 1,
-    "constantofshape": 3, "conv": 6, "depthtospace": 4, "dequantizelinear": 6, "div": 10, "dropout": 4, "erf":
-    1, "exp": 2, "expand": 2, "flatten": 9, "flexattention": 9, "gather": 4, "gemm": 11, "globalaveragepool":
-    2, "globalmaxpool": 2, "groupnormalization": 2, "hardsigmoid": 3, "hardswish": 2, "identity": 1,
-    "layernormalization": 38, "leakyrelu": 3, "log": 2, "logsoftmax": 21, "matmul": 7, "max": 14, "maxpool":
-    13, "meanvariancenormalization": 2, "min": 14, "mul": 9, "neg": 2, "pad": 6, "pow": 8, "prelu": 2,
-    "qlinearconv": 1, "qlinearmatmul": 8, "quantizelinear": 6, "reciprocal": 2, "reduce_log_sum": 5,
-    "reducel1": 9, "reducemax": 9, "reducemean": 8, "reducesum": 12, "reducesumsquare": 9, "relu": 1,
-    "reshape": 10, "rotaryembedding": 8, "shape": 11, "sigmoid": 2, "size": 2, "slice": 8, "softmax": 21,
-    "spacetodepth": 8, "split": 16, "sqrt": 2, "squeeze": 2, "sub": 9, "sum": 3, "tanh": 2, "transpose": 7,
-    "unsqueeze": 7,
+    "causal_conv_with_state": 3, "center_crop_pad": 6, "clip": 14, "concat": 12, "constant": 1, "constantofshape": 3,
+    "conv": 6, "depthtospace": 4, "dequantizelinear": 6, "div": 10, "dropout": 4, "elu": 6, "erf": 1, "exp": 2,
+    "expand": 2, "flatten": 9, "flexattention": 9, "gather": 4, "gemm": 11, "globalaveragepool": 2,
+    "globalmaxpool": 2, "greater": 8, "groupnormalization": 2, "gru": 5, "hardsigmoid": 3, "hardswish": 2,
+    "identity": 1, "layernormalization": 38, "leakyrelu": 3, "less": 8, "log": 2, "logsoftmax": 21,
+    "lpnormalization": 6, "lstm": 4, "matmul": 7, "max": 14, "maxpool": 13, "mean": 3, "meanvariancenormalization": 2,
+    "min": 14, "mish": 2, "mul": 9, "neg": 2, "pad": 6, "pow": 8, "prelu": 2, "qlinearconv": 1, "qlinearmatmul": 8,
+    "quantizelinear": 6, "reciprocal": 2, "reduce_log_sum": 10, "reduce_log_sum_exp": 17, "reducel1": 18,
+    "reducel2": 18, "reducemax": 9, "reducemean": 8, "reducemin": 8, "reducesum": 12, "reducesumsquare": 18,
+    "relu": 1, "reshape": 10, "rnn": 5, "rotaryembedding": 8, "selu": 6, "shape": 11, "sigmoid": 2, "size": 2,
+    "slice": 8, "softmax": 21, "softplus": 4, "softsign": 4, "spacetodepth": 8, "split": 16, "sqrt": 2, "squeeze": 2,
+    "sub": 9, "sum": 3, "tanh": 2, "thresholdedrelu": 6, "tile": 2, "transpose": 7, "unsqueeze": 7, "where": 2,
 }  # fmt: skip
 
 

@@ -172,25 +172,52 @@ def test_softmax(path, data, op):
     assume(check(path, one_node(op, {"x": x}, version=opset, axis=axis), {"x": x}, terms=x.size + 10))
 
 
-@given(st.data(), st.sampled_from(["ReduceMean", "ReduceSum", "ReduceMax"]))
+PLAIN_REDUCTIONS = ["ReduceMean", "ReduceSum", "ReduceMax"]
+COMPOSED_REDUCTIONS = ["ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"]
+
+
+@given(st.data(), st.sampled_from(PLAIN_REDUCTIONS + COMPOSED_REDUCTIONS))
 def test_reductions(path, data, op):
     draw, x = data.draw, real(data.draw, (2, 3, 4, 2)[: data.draw(st.integers(1, 4))])
     axes = draw(st.none() | st.lists(st.integers(0, x.ndim - 1), unique=True, min_size=1))
     opset = draw(st.sampled_from([11, 13, 18]))
     options = {"keepdims": draw(st.sampled_from([None, 0, 1]))}
     as_operand = opset >= (13 if op == "ReduceSum" else 18)
-    if as_operand and draw(st.booleans()):
+    if as_operand and op in PLAIN_REDUCTIONS and draw(st.booleans()):
         options["noop_with_empty_axes"] = draw(st.sampled_from([0, 1]))
     if as_operand:
         model = one_node(op, {"x": x}, {} if axes is None else {"axes": np.array(axes, np.int64)}, opset, **options)
     else:
         model = one_node(op, {"x": x}, version=opset, axes=axes, **options)
-    assume(check(path, model, {"x": x}, terms=0 if op == "ReduceMax" else x.size))
+    assume(check(path, model, {"x": x}, terms=0 if op in ("ReduceMax", "ReduceMin") else x.size))
+
+
+@given(st.data())
+def test_lengths(path, data):
+    x = real(data.draw, (2, 3, 4)) * data.draw(st.sampled_from([0, 1]))
+    options = {"p": data.draw(st.sampled_from([None, 1, 2])), "axis": data.draw(st.sampled_from([None, -1, 0, 1]))}
+    assume(check(path, one_node("LpNormalization", {"x": x}, **options), {"x": x}, terms=x.size))
+    assume(check(path, one_node("ReduceLogSum", {"x": abs(x) + 1}), {"x": abs(x) + 1}, terms=x.size))
+
+
+@given(st.data())
+def test_tile(path, data):
+    x = real(data.draw, (1, 2, 3)[: data.draw(st.integers(1, 3))])
+    repeats = np.array([data.draw(st.integers(0 if axis else 1, 3)) for axis in range(x.ndim)])
+    assume(check(path, one_node("Tile", {"x": x}, {"r": repeats}), {"x": x}, terms=0))
+
+
+@given(st.data(), st.integers(1, 3))
+def test_mean(path, data, count):
+    inputs = {f"x{i}": real(data.draw, (2, 3)[i % 2 :]) for i in range(count)}
+    assume(check(path, one_node("Mean", inputs), inputs, terms=4))
 
 
 FUNCTIONS = {
     "Relu": {}, "Sigmoid": {}, "Tanh": {}, "Exp": {}, "Erf": {}, "Neg": {}, "Abs": {}, "HardSwish": {},
     "Sqrt": {}, "Log": {}, "Reciprocal": {}, "Identity": {}, "LeakyRelu": {"alpha": 0.3},
+    "Elu": {"alpha": 0.7}, "Selu": {}, "Celu": {"alpha": 0.4}, "Softplus": {}, "Softsign": {},
+    "ThresholdedRelu": {"alpha": 0.3},
     "HardSigmoid": {"alpha": 0.3, "beta": 0.4}, "Flatten": {"axis": 2}, "Transpose": {"perm": [2, 0, 3, 1]},
     "GlobalAveragePool": {}, "GlobalMaxPool": {}, "DepthToSpace": {"blocksize": 2, "mode": "CRD"},
     "SpaceToDepth": {"blocksize": 2}, "Dropout": {}, "Squeeze": {},

@@ -37,7 +37,7 @@ PROVABLE = {
     "pow", "max_pool2d", "avg_pool2d", "reduce_mean", "reduce_sum", "reduce_max", "exp", "log", "sqrt", "erf",
     "sigmoid", "tanh", "reshape", "transpose", "concat", "slice", "pad", "depth_to_space", "gather", "expand",
     "dequantize", "fused", "layer_norm", "gelu", "hard_sigmoid", "hard_swish", "silu",
-    "attention",
+    "attention", "elu", "softplus", "mish",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ To support another operator, write its function in the file where it belongs and
 from __future__ import annotations
 
 from ..source import Adapter
-from . import arithmetic, attention, dims, layers, learning, linear, movement, pooling, quantized, resizing
+from . import arithmetic, attention, dims, layers, learning, linear, movement, pooling, quantized, reductions, resizing
 
 #: Operator domains, and the version taken where a model does not say.
 DOMAINS: dict[str, int] = {"": 1, "com.microsoft": 1, "ai.onnx.ml": 1}
@@ -16,7 +16,7 @@ KEPT = quantized.KEPT
 
 ADAPTERS: dict[tuple[str, str], Adapter] = {
     **{("", name): adapter for table in (
-        arithmetic.TABLE, linear.TABLE, pooling.TABLE, movement.TABLE, resizing.TABLE, dims.TABLE,
+        arithmetic.TABLE, linear.TABLE, pooling.TABLE, reductions.TABLE, movement.TABLE, resizing.TABLE, dims.TABLE,
         layers.TABLE, attention.TABLE, quantized.TABLE,
     ) for name, adapter in table.items()},
     **{("com.microsoft", name): adapter for name, adapter in quantized.MICROSOFT.items()},

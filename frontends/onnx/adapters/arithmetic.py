@@ -12,6 +12,7 @@ import numpy as np
 from ....ir.builder import const_value
 from ....ir.evaluate import evaluate_node
 from ....ir.graph import Value
+from ....ir.ops import activations as a
 from ....ir.ops import elementwise as e
 from ....ir.ops import logic as l
 from ....ir.ops import unary as u
@@ -141,6 +142,38 @@ def gelu(node: SourceNode) -> Value:
     return u.gelu(node.value(0), tanh=mode == "tanh")
 
 
+def elu(node: SourceNode) -> Value:
+    return a.elu(node.value(0), alpha=node.real("alpha", 1.0))
+
+
+def selu(node: SourceNode) -> Value:
+    alpha, scale = node.real("alpha", 1.67326319217681884765625), node.real("gamma", 1.05070102214813232421875)
+    return a.elu(node.value(0), alpha=alpha, scale=scale)
+
+
+def celu(node: SourceNode) -> Value:
+    alpha = node.real("alpha", 1.0)
+    if not alpha > 0:
+        raise node.broken(f"alpha is {alpha}")
+    return a.elu(node.value(0), alpha=alpha, width=alpha)
+
+
+def softsign(node: SourceNode) -> Value:
+    x = node.value(0)
+    return e.div(x, e.add(abs_(node), number(x, 1)))
+
+
+def thresholded_relu(node: SourceNode) -> Value:
+    x = node.value(0)
+    return l.where(l.less(number(x, node.real("alpha", 1.0)), x), x, number(x, 0))
+
+
+def mean(node: SourceNode) -> Value:
+    count = max(1, len(node.operands))
+    total: Value = reduce(e.add, (node.value(i) for i in range(count)))
+    return total if count == 1 else e.div(total, number(total, count))
+
+
 TABLE: dict[str, Adapter] = {
     "Add": binary(e.add), "Sub": binary(e.sub), "Mul": binary(e.mul), "Div": binary(e.div), "Pow": power,
     "Sum": variadic(e.add), "Min": variadic(e.minimum), "Max": variadic(e.maximum),
@@ -153,4 +186,6 @@ TABLE: dict[str, Adapter] = {
     "Sigmoid": unary(u.sigmoid), "Tanh": unary(u.tanh), "HardSigmoid": hard_sigmoid,
     "HardSwish": unary(u.hard_swish), "Swish": swish,
     "Relu": relu, "Clip": clip, "LeakyRelu": leaky_relu, "PRelu": prelu,
+    "Elu": elu, "Selu": selu, "Celu": celu, "Softplus": unary(a.softplus), "Mish": unary(a.mish),
+    "Softsign": softsign, "ThresholdedRelu": thresholded_relu, "Mean": mean,
 }  # fmt: skip

@@ -11,7 +11,7 @@ from ....ir.builder import Builder, const_value
 from ....ir.graph import Value
 from ....ir.ops.elementwise import add, mul
 from ....ir.ops.norm import layer_norm, lrn
-from ....ir.ops.recurrent import Recurrent, gru, lstm
+from ....ir.ops.recurrent import Recurrent, Rnn, gru, lstm, rnn
 from ....ir.ops.shape import reshape
 from ....ir.types import Dim, count
 from ..source import Adapter, SourceNode
@@ -106,6 +106,11 @@ def gated(node: SourceNode) -> list[Value]:
     return _recurrent(node, gru, reset_after=node.integer("linear_before_reset", 0) != 0)
 
 
+def plain(node: SourceNode) -> list[Value]:
+    activations = {a.lower() for a in node.texts("activations")}
+    return _recurrent(node, rnn, relu=activations == {"relu"})
+
+
 def _recurrent(node: SourceNode, build: Builder[Any], **attributes: Any) -> list[Value]:
     """What recurrent operators have in common: directions, and zeros where bias and states are not given."""
     op: type[Recurrent] = build.op
@@ -113,7 +118,7 @@ def _recurrent(node: SourceNode, build: Builder[Any], **attributes: Any) -> list
     mode = node.text("direction", "forward")
     if mode not in DIRECTIONS or x.type.rank != 3 or r.type.rank != 3:
         raise node.broken(f"direction {mode!r}, x {x.type}, recurrent weights {r.type}")
-    _plain(node, op, DIRECTIONS[mode])
+    _activated(node, op, DIRECTIONS[mode])
     steps, batch = x.type.shape[:2]
     directions, hidden = DIRECTIONS[mode], node.known(r.type.shape[2])
     if node.integer("hidden_size", hidden) != hidden:
@@ -127,10 +132,11 @@ def _recurrent(node: SourceNode, build: Builder[Any], **attributes: Any) -> list
     return list(results[: len(node.proto.output)])
 
 
-def _plain(node: SourceNode, op: type[Recurrent], directions: int) -> None:
+def _activated(node: SourceNode, op: type[Recurrent], directions: int) -> None:
     """Raise UnsupportedError for what no recurrent op has."""
-    activations = node.texts("activations")
-    if activations and [a.lower() for a in activations] != ["sigmoid", *["tanh"] * op.states] * directions:
+    activations = [a.lower() for a in node.texts("activations")]
+    known = [["tanh"], ["relu"]] if op is Rnn else [["sigmoid", *["tanh"] * op.states]]
+    if activations and activations not in [each * directions for each in known]:
         raise node.unsupported(f"activations {', '.join(activations)}", fix="use the default activations")
     if node.has("clip") or node.integer("layout", 0):
         raise node.unsupported("clip and layout=1 are not supported", fix="export the model without them")
@@ -148,4 +154,5 @@ TABLE: dict[str, Adapter] = {
     "LRN": local_response,
     "LSTM": long_short_term,
     "GRU": gated,
+    "RNN": plain,
 }

@@ -267,6 +267,27 @@ def expand(node: SourceNode) -> Value:
     return x if shape == x.type.shape else expand_(x, shape=shape)
 
 
+def tile(node: SourceNode) -> Value:
+    """Each axis that repeats gets one before it, which is expanded and then joined to it."""
+    x, repeats = node.value(0), node.array(1)
+    if repeats is None or repeats.shape != (x.type.rank,) or np.any(repeats < 0):
+        raise node.broken(f"repeats {repeats} of {x.type}")
+    split: list[Dim] = []
+    wide: list[Dim] = []
+    whole: list[Dim] = []
+    for dim, times in zip(x.type.shape, map(int, repeats), strict=True):
+        if times == 1:
+            split, wide, whole = [*split, dim], [*wide, dim], [*whole, dim]
+        else:
+            size = node.known(dim)
+            split, wide, whole = [*split, 1, size], [*wide, times, size], [*whole, times * size]
+    count(tuple(wide))
+    repeated = reshaped(x, tuple(split))
+    if split != wide:
+        repeated = expand_(repeated, shape=tuple(wide))
+    return reshaped(repeated, tuple(whole))
+
+
 def dropout(node: SourceNode) -> Value:
     node.ignore("ratio", "seed")
     node.optional(1)
@@ -301,7 +322,7 @@ def space_to_depth(node: SourceNode) -> Value:
 TABLE: dict[str, Adapter] = {
     "Reshape": reshape, "Flatten": flatten, "Transpose": transpose, "Squeeze": squeeze, "Unsqueeze": unsqueeze,
     "Concat": concat, "Split": split, "SplitToSequence": split_to_sequence, "SequenceAt": sequence_at,
-    "Slice": slice_, "Pad": pad, "Gather": gather, "GatherElements": gather_elements, "Expand": expand,
+    "Slice": slice_, "Pad": pad, "Gather": gather, "GatherElements": gather_elements, "Expand": expand, "Tile": tile,
     "Identity": lambda node: node.value(0), "Dropout": dropout,
     "DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth,
 }  # fmt: skip

@@ -1,11 +1,9 @@
-"""Pooling, reductions, softmax."""
+"""Pooling and softmax."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from ....ir.graph import Value
 from ....ir.ops.elementwise import sub
@@ -78,22 +76,6 @@ def over_image(build: Callable[..., Any]) -> Adapter:
     return adapt
 
 
-def reduction(build: Callable[..., Any]) -> Adapter:
-    """Axes from the attribute or, in newer operator sets, from an operand."""
-
-    def adapt(node: SourceNode) -> Value:
-        x, given = node.value(0), node.ints_of("axes", 1)
-        nothing = node.integer("noop_with_empty_axes", 0)
-        keepdims = bool(node.integer("keepdims", 1))
-        rank = x.type.rank
-        if not given and nothing:
-            return x
-        axes = sorted({node.axis(a, rank) for a in given}) if given else range(rank)
-        return build(x, axes=tuple(axes), keepdims=keepdims)
-
-    return adapt
-
-
 def along(node: SourceNode, x: Value, axis: int | None, function: Callable[[Value], Value]) -> Value:
     """A function of the last axis, applied along `axis`.
 
@@ -110,18 +92,6 @@ def along(node: SourceNode, x: Value, axis: int | None, function: Callable[[Valu
         return function(x)
     perm = tuple(rank - 1 if i == last else last if i == rank - 1 else i for i in range(rank))
     return transpose(function(transpose(x, perm=perm)), perm=perm)
-
-
-def product_over(node: SourceNode) -> Value:
-    """ReduceProd of shapes: constants."""
-    x, axes = node.array(0), node.ints_of("axes", 1)
-    keepdims = bool(node.integer("keepdims", 1))
-    if x is None:
-        raise node.broken("operand 0 is missing")
-    if not axes and node.integer("noop_with_empty_axes", 0):
-        return node.value(0)
-    reduced = tuple(sorted({node.axis(a, x.ndim) for a in axes})) if axes else None
-    return node.constant(np.prod(x, axis=reduced, keepdims=keepdims, dtype=x.dtype))
 
 
 def softmax_along(node: SourceNode, x: Value) -> Value:
@@ -144,10 +114,6 @@ TABLE: dict[str, Adapter] = {
     "AveragePool": average_pool,
     "GlobalAveragePool": over_image(reduce_mean),
     "GlobalMaxPool": over_image(reduce_max),
-    "ReduceMean": reduction(reduce_mean),
-    "ReduceSum": reduction(reduce_sum),
-    "ReduceMax": reduction(reduce_max),
-    "ReduceProd": product_over,
     "Softmax": lambda node: softmax_along(node, node.value(0)),
     "LogSoftmax": log_softmax,
 }

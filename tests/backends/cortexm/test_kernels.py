@@ -14,12 +14,13 @@ from planish.backends.cortexm.kernels import PORTABLE
 from planish.ir.constant import Const
 from planish.ir.op import Instance, Op
 from planish.ir.ops import all_ops
+from planish.ir.ops.activations import Elu, Mish, Softplus
 from planish.ir.ops.attention import Attention
 from planish.ir.ops.conv_transpose import ConvTranspose2d
 from planish.ir.ops.fused import Fused
 from planish.ir.ops.index import Take
 from planish.ir.ops.norm import Lrn
-from planish.ir.ops.recurrent import Gru, Lstm
+from planish.ir.ops.recurrent import Gru, Lstm, Rnn
 from planish.ir.ops.shape import Reshape
 from planish.ir.types import Array
 from planish.passes.base import Context
@@ -35,9 +36,9 @@ PROGRAMS = max(2, hypothesis.settings().max_examples // IN_ONE_PROGRAM)
 IN_PROGRAMS = hypothesis.settings(max_examples=PROGRAMS, phases=[hypothesis.Phase.generate])
 
 #: There is no C for these yet: a graph with one is refused, with the reason.
-WITHOUT = (Gru, Lrn, Lstm, Take)
+WITHOUT = (Gru, Lrn, Lstm, Rnn, Take)
 #: These are executed as what they are made of.
-DECOMPOSED = {Attention, ConvTranspose2d}
+DECOMPOSED = {Attention, ConvTranspose2d, Elu, Mish, Softplus}
 TESTED = [op for op in all_ops() if op not in (Const, Fused, *WITHOUT)]
 
 

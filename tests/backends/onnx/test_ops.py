@@ -100,11 +100,17 @@ def written(instance, data):
 def cannot(instance, opset):
     """What onnx.reference is not asked: old operator sets, some of which it runs by newer rules; some largest elements.
 
-    Those of integers, and those of windows with unequal padding, for it takes one side's for another's.
+    Those of integers, and those of windows with unequal padding, for it takes one side's for another's. Nor does it
+    know recurrent layers of positive parts.
     """
     op, operands = instance.op, instance.operands
     pools = op.name == "max_pool2d" and not (dtype_of(operands[0]).is_float and len(set(op.pads)) == 1)
-    return opset != DEFAULT or pools or (op.name.startswith("resize") and is_fractional(op, operands[0]))
+    return (
+        opset != DEFAULT
+        or pools
+        or (op.name == "rnn" and op.relu)
+        or (op.name.startswith("resize") and is_fractional(op, operands[0]))
+    )
 
 
 def holds(executor, path, instance, data):

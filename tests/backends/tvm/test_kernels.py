@@ -23,6 +23,7 @@ from planish.ir.constant import Const
 from planish.ir.graph import Graph, graph_input
 from planish.ir.op import Instance, Op
 from planish.ir.ops import all_ops
+from planish.ir.ops.activations import Elu, Mish, Softplus
 from planish.ir.ops.attention import Attention
 from planish.ir.ops.conv_transpose import ConvTranspose2d
 from planish.ir.ops.dense import dense
@@ -30,7 +31,7 @@ from planish.ir.ops.fused import Fused
 from planish.ir.ops.index import Take
 from planish.ir.ops.norm import LayerNorm, Lrn
 from planish.ir.ops.quant import rescale, table
-from planish.ir.ops.recurrent import Gru, Lstm
+from planish.ir.ops.recurrent import Gru, Lstm, Rnn
 from planish.ir.ops.shape import Reshape
 from planish.ir.types import I8, Array, TensorType
 from planish.passes.base import Context
@@ -46,9 +47,9 @@ IN_PROGRAMS = hypothesis.settings(
     max_examples=max(2, hypothesis.settings().max_examples // 20), phases=[hypothesis.Phase.generate]
 )
 #: There is no kernel for these yet: a graph with one is refused, with the reason.
-WITHOUT = (Gru, Lrn, Lstm, Take)
+WITHOUT = (Gru, Lrn, Lstm, Rnn, Take)
 #: These are executed as what they are made of.
-DECOMPOSED = {Attention, ConvTranspose2d, LayerNorm}
+DECOMPOSED = {Attention, ConvTranspose2d, LayerNorm, Elu, Mish, Softplus}
 TESTED = [op for op in all_ops() if op not in (Const, Fused, *WITHOUT)]
 CHUNKS = [TESTED[i : i + 5] for i in range(0, len(TESTED), 5)]
 HOST = TvmTarget("tvm")
