@@ -89,7 +89,7 @@ class Mish(Unary):
         return x * np.tanh(Softplus().ref(x))
 
     def definition(self, x: Value) -> Any:
-        return mul(x, tanh(softplus(x)))
+        return mul(x, tanh(Softplus().definition(x)))
 
     def error(self, x: Array) -> Array:
         # What tanh makes of the error of softplus is at most a few roundings of 1, relative to x.
