@@ -105,6 +105,7 @@ class _Lowering:
         self.bands: Bands = bands(group, tiling.rows, tiling.columns, tiling.carried, place.kept)
         self.workers = [Worker(job, cut, place) for job, cut in zip(group.jobs, tiling.cuts, strict=True)]
         self.chunks: dict[tuple[Key, int], _Chunk] = {}
+        self.moved: list[tuple[Image, int]] = []
 
     def tiles(self) -> Iterator[Tile]:
         count = len(self.bands.computed)
@@ -129,6 +130,8 @@ class _Lowering:
         images = [view for view in inputs(job) if not (view is job.x and worker.cut.split)]
         for view in images:
             self.fetch(tile, worker, view, band)
+        if not worker.cut.split:
+            self.drop_moved()
         self.extend(tile, worker, job.y, band)
         if area is None:
             tiles = [tile]
@@ -139,6 +142,7 @@ class _Lowering:
         if self.group.stored[i] and (left := self.bands.left[band][i]) is not None:
             source = self.image(job.y, band).part(left)
             worker.store(tiles[-1], self.place.external(job.y, left), source)
+        self.drop_moved()
         for view in (*images, job.y):
             self.used(view, band)
         yield from tiles
@@ -196,7 +200,13 @@ class _Lowering:
         if last is not None and image.continues(band - 1):
             old = wanted.between(wanted.row, fresh.row)
             worker.move(tile, held.part(old), last.held.part(old))
-            self.drop(view, band - 1)
+            self.moved.append((view, band - 1))
+
+    def drop_moved(self) -> None:
+        """Give back where rows were moved from: after all loads of the tile, for these come before its moves."""
+        for view, band in self.moved:
+            self.drop(view, band)
+        self.moved.clear()
 
     def uses(self, view: Image) -> int:
         """How many jobs read or write an image in each band."""

@@ -33,7 +33,7 @@ from planish.ir.graph import Graph, Value, graph_input
 from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense
 from planish.ir.ops.pool import max_pool2d
-from planish.ir.ops.quant import rescale
+from planish.ir.ops.quant import rescale, rescale_add, sum_factors
 from planish.ir.ops.softmax import exp_table, integer_softmax
 from planish.ir.types import NHWC
 from tests.backends.npu.test_compiler import CASES, TIGHT, grouped, image, machines, require_exact
@@ -110,6 +110,22 @@ def test_an_image_that_is_pinned(machine: Machine, depthwise: bool) -> None:
     with first, second:
         compiled = require_exact(layer(40, 40, (3, 2), (9, 7), depthwise), machine)
     assert kinds_of_plans(compiled)["pinned"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_loaded_spares_rows_that_are_still_to_be_moved(seed: int) -> None:
+    """Rows that bands share, and another operand, where memory is so tight that the one comes where the others were."""
+    random = np.random.default_rng(0)
+    x, other = graph_input("x", image(1, 4, 8, 6)), graph_input("other", image(1, 4, 8, 8))
+    w, bias = random.integers(-127, 128, (8, 3, 3, 6)).astype(np.int8), np.zeros(8, np.int32)
+    y = conv2d(x, w, bias, pads=(1, 1, 1, 1), input_zero=3, layout=NHWC)
+    factors = sum_factors([0.5, 0.75], (-1, 3), 0)
+    assert factors is not None
+    total = rescale_add(rescale(y, MULTIPLIER, SHIFT, zero=-1), other, **factors)
+    first, second = drawn(seed, lambda tiling: tiling.rows == 1 and tiling.carried == (True, True))
+    with first, second:
+        compiled = require_exact(grouped(Graph([x, other], [total], ["y"])), TIGHT)
+    assert kinds_of_plans(compiled)["carried"]
 
 
 @CASES
