@@ -308,7 +308,10 @@ def moved_bounds(op: Op, result: TensorType, operands: Sequence[Bounds]) -> Boun
     from .channels import one_batch
 
     *shapes, moved = one_batch(*(b.type for b in operands), result) or [()]
-    if shapes and any(b.lo.size > 1 or b.hi.size > 1 for b in operands) and math.prod(moved) <= MOST_BOUNDS:
+    alike = (
+        all(b.lo.size == b.hi.size == 1 for b in operands) and len({(b.lo.item(), b.hi.item()) for b in operands}) == 1
+    )
+    if shapes and not alike and math.prod(moved) <= MOST_BOUNDS:
         lo, hi = (
             op.ref(*(np.broadcast_to(end, shape) for end, shape in zip(ends, shapes, strict=True)))
             for ends in ([b.lo for b in operands], [b.hi for b in operands])

@@ -11,6 +11,7 @@ from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from planish.ir import exact as exact_module
+from planish.ir.constant import Const
 from planish.ir.errors import InferenceError
 from planish.ir.evaluate import evaluate
 from planish.ir.exact import Exact, Undefined, exact
