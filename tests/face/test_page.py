@@ -107,6 +107,35 @@ def test_hostile_names_stay_text(report, name):
     assert "\u202e" not in " ".join(page.text)
 
 
+def simulated(report, name):
+    """The report as of a target that simulates time: one layer of this name, and a step on the host."""
+    row = {
+        "name": name, "op": "conv2d", "cycles": 1500, "bound": 1200, "limit": "array", "utilisation": 0.5,
+        "classes": {"compute": 1000, "padding": 200, "post": 100, "load": 150, "control": 50}, "energy_nj": 7.0,
+        "tiling": "conv: 2x32",
+    }  # fmt: skip
+    step = {"name": name, "op": "quantize", "kernel": "portable", "instructions": None, "cycles": None, "reason": name}
+    facts = {**report["facts"], "cycles": 1500, "profile": [row], "host_steps": [step], "host": {"core": "cortex-m55"}}
+    return {**report, "facts": facts}
+
+
+def test_where_the_cycles_go(report):
+    assert "Where the cycles go" not in render(report)
+    page = Page(render(simulated(report, "conv_1")))
+    text = " ".join(page.text)
+    assert all(word in text for word in ("Where the cycles go", "conv_1", "1,500", "1.25", "100.0 %", "cortex-m55"))
+    widths = [float(value) for (name, value), (_, kind) in zip(page.attributes[2:], page.attributes, strict=False)
+              if name == "width" and kind in ("linear", "reduce", "elementwise", "quantize", "move")]  # fmt: skip
+    assert widths == pytest.approx([66.67, 13.33, 6.67, 10, 3.33], abs=0.01)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_stay_text_among_cycles(report, name):
+    page, plain = Page(render(simulated(report, name))), Page(render(simulated(report, "plain")))
+    assert sorted(set(page.tags)) == sorted(set(plain.tags))
+    assert "\u202e" not in " ".join(page.text)
+
+
 def test_same_report_same_page(report):
     assert render(report) == render(copy.deepcopy(report))
 

@@ -14,6 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from ..screen import counted, plain
+from .cycles import cycle_figures
 from .figures import COST_NAMES, cost_rows, headline, kernel_rows, pass_rows, percent
 from .graph import graph_drawings
 from .timeline import timelines
@@ -42,6 +43,7 @@ def render(report: Mapping[str, Any], verdict: Mapping[str, Any] | None = None) 
             passes=pass_rows(report),
             drawings=graph_drawings(report),
             timelines=timelines(report),
+            spent=cycle_figures(report),
         )
     )
 
