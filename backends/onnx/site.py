@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ class Site:
     type: TensorType
     nodes: list[gs.Node] = field(default_factory=list)
     spare: list[gs.Node] = field(default_factory=list)
-    roles: list[tuple[str, gs.Tensor]] = field(default_factory=list)
+    roles: list[tuple[str, Operand]] = field(default_factory=list)
 
     def emit(self, kind: str, *operands: Operand | None, type: TensorType | None = None, **attributes: Any) -> Operand:
         """Write one ONNX node; its only result, of `type` or the site's own.
@@ -83,14 +83,15 @@ class Site:
         _hold_to_schema(kind, self.opset, inputs, given)
         variables = [gs.Variable("", dtype=element_type(t.dtype), shape=shape_of(t.shape)) for t in types]
         tensors = [gs.Variable.empty() if operand is None else operand.tensor for operand in inputs]
-        self.roles.extend((kind.lower(), variable) for variable in variables)
         self.nodes.append(gs.Node(kind, attrs=given, inputs=tensors, outputs=variables))  # pyright: ignore[reportArgumentType]
-        return tuple(map(Operand, variables, types))
+        made = tuple(map(Operand, variables, types))
+        self.roles.extend((kind.lower(), operand) for operand in made)
+        return made
 
     def array(self, role: str, array: Array | Sequence[int]) -> Operand:
         """A constant, called after its role; a sequence of ints is a vector of int64."""
         made = constant(array if isinstance(array, np.ndarray) else np.array(array, np.int64))
-        self.roles.append((role, made.tensor))
+        self.roles.append((role, made))
         return made
 
     def transposed(self, x: Operand, perm: Sequence[int]) -> Operand:
@@ -106,13 +107,23 @@ class Site:
 
 
 def constant(array: Array) -> Operand:
-    """An array as an initializer: as a TensorProto, which packs elements of less than a byte."""
+    """An array as an initializer, without its elements: every step on the way to a model would copy them. `fill`."""
     import onnx
     import onnx_graphsurgeon as gs
 
-    tensor = onnx.numpy_helper.from_array(np.asarray(array, array.dtype.newbyteorder("="), order="C"))
-    lazy = gs.ir.tensor.LazyValues(tensor)  # pyright: ignore[reportAttributeAccessIssue]
-    return Operand(gs.Constant("", lazy), type_of(array), array)
+    type = type_of(array)
+    lazy = gs.ir.tensor.LazyValues(onnx.TensorProto(data_type=element_type(type.dtype), dims=array.shape))  # pyright: ignore[reportAttributeAccessIssue]
+    return Operand(gs.Constant("", lazy), type, array)
+
+
+def fill(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> None:
+    """Give the initializers their elements, by name; those of less than a byte are packed."""
+    import onnx
+
+    for tensor in model.graph.initializer:
+        array = arrays[tensor.name]
+        whole = np.asarray(array, array.dtype.newbyteorder("="), order="C")
+        tensor.CopyFrom(onnx.numpy_helper.from_array(whole, tensor.name))
 
 
 def element_type(dtype: DType) -> int:

@@ -11,11 +11,12 @@ from ...ir.errors import UnsupportedError
 from ...ir.graph import Graph, Loc, Node, Value
 from ...ir.ops.fused import Fused
 from ...ir.ops.quant import Quantize
+from ...ir.types import Array
 from ...passes.parallel import Shares
 from . import reshaped
 from .adapters import ADAPTERS
 from .affine import Affine, affines
-from .site import Operand, RefusedError, Site, constant, element_type, shape_of, size_of
+from .site import Operand, RefusedError, Site, constant, element_type, fill, shape_of, size_of
 from .splits import emit_split, splits
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def write(graph: Graph, opset: int) -> Written:
     written = [_written(graph, opset, rows) for rows in {False, any(map(reshaped.starts, graph.nodes))}]
     writer, source = min(written, key=lambda pair: len(pair[0].nodes))
     model = gs.export_onnx(source)
+    fill(model, writer.arrays)
     model.ir_version = max(LEAST_IR_VERSION, onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
     properties = {k.removeprefix(PROPERTY): v for k, v in graph.metadata.items() if k.startswith(PROPERTY)}
     onnx.helper.set_model_props(model, properties)
@@ -130,6 +132,7 @@ class _Writer:
     became: dict[Node, list[gs.Node]] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
     spare: list[gs.Node] = field(default_factory=list)
+    arrays: dict[str, Array] = field(default_factory=dict)
 
     def graph(self, graph: Graph) -> Any:
         """The graph as one of graphsurgeon."""
@@ -189,6 +192,7 @@ class _Writer:
             if isinstance(node.op, Const):
                 tensors[node.result] = constant(node.op.data)
                 tensors[node.result].tensor.name = self.tensor_name(node.result.name or "constant")
+                self.arrays[tensors[node.result].tensor.name] = node.op.data
             elif node in absorbed or node.results[0] in tensors:
                 self.became[node] = []
             elif node in shares:
@@ -256,15 +260,17 @@ class _Writer:
 
     def name(self, node: Node, site: Site, made: Mapping[Value, Operand], public: Mapping[Value, str]) -> None:
         """Names of the tensors that a node gave: its results' for the last. One that was there keeps a public name."""
-        own, new = "", {id(tensor) for _, tensor in site.roles}
+        own, new = "", {id(part.tensor) for _, part in site.roles}
         for value, result in reversed(list(made.items())):
             if id(result.tensor) not in new and (not result.tensor.inputs or result.tensor.name in public.values()):
                 continue
             own = public.get(value) or self.tensor_name(value.name or next(iter(node.loc.names), node.op.name))
             result.tensor.name = own
-        for role, tensor in site.roles:
-            if all(tensor is not result.tensor for result in made.values()):
-                tensor.name = self.tensor_name(f"{own}_{role}")
+        for role, part in site.roles:
+            if all(part.tensor is not result.tensor for result in made.values()):
+                part.tensor.name = self.tensor_name(f"{own}_{role}")
+            if part.const is not None:
+                self.arrays[part.tensor.name] = part.const
 
 
 def constants_of(model: onnx.ModelProto) -> int:
