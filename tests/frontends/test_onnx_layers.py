@@ -36,6 +36,8 @@ def test_normalization_of_images(path, kind, data):
     draw = data.draw
     groups, each = draw(st.integers(1, 3)), draw(st.integers(1, 2)) if kind != "instance" else 1
     x = real(draw, (draw(small), groups * each, *(draw(st.integers(2, 4)) for _ in range(draw(st.integers(1, 2))))))
+    # ONNX Runtime subtracts the squared mean from the mean of squares: of nearly equal pixels little is left.
+    assume(x.reshape(len(x), groups, -1).var(-1).min(initial=1) > 0.01)
     vectors = {name: real(draw, (groups if kind == "group of 18" else groups * each,)) for name in ("s", "b")}
     if draw(st.booleans()):
         vectors = {"s": np.ones_like(vectors["s"]), "b": np.zeros_like(vectors["b"])}
