@@ -201,8 +201,6 @@ class Graph:
         if self._limits is None:
             return
         self._limits.changes_left -= 1
-        if self._count >= self._limits.nodes:
-            raise InvalidGraphError(f"the graph grows beyond {self._limits.nodes} nodes", node.describe())
         if self._limits.changes_left < 0:
             raise InvalidGraphError("the graph is changed over and over and does not grow", node.describe())
 
@@ -210,6 +208,8 @@ class Graph:
         """Put a detached node before another one, or at the end."""
         if node.graph is not None:
             raise InvalidGraphError("a node is inserted twice", node.describe())
+        if self._limits is not None and self._count >= self._limits.nodes:
+            raise InvalidGraphError(f"the graph grows beyond {self._limits.nodes} nodes", node.describe())
         self._count_change(node)
         after = before.prev if before is not None else self._last
         node.graph, node.prev, node.next = self, after, before

@@ -9,9 +9,9 @@ import numpy as np
 from ..builder import builder, number
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, gamma, op
-from ..types import EXACT, F32, Array, converted, dtype_of
+from ..types import F32, Array, converted, dtype_of
 from .elementwise import add, clip, div, minimum, mul
-from .unary import Unary, exp, log, tanh
+from .unary import Unary, exp, increasing, log, tanh
 
 
 @op
@@ -45,7 +45,7 @@ class Elu(Unary):
     def bounds(self, x: Bounds) -> Bounds:
         if min(self.alpha, self.scale, self.width) < 0:
             return Bounds.top(x.type)
-        return _increasing(self, x, abs(self.scale) * (1 + 2 * abs(self.alpha)))
+        return increasing(self, x, 4 * abs(self.scale) * (1 + abs(self.alpha)))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -72,7 +72,7 @@ class Softplus(Unary):
         return gamma(2 * self.ulps, [x]) * (np.maximum(x.astype(np.float64), 0) + 1) + _tiny(x)
 
     def bounds(self, x: Bounds) -> Bounds:
-        return _increasing(self, x, 1.0)
+        return increasing(self, x, 4.0)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -111,14 +111,6 @@ def _numbers(x: Array, *values: float) -> list[Array]:
 def _tiny(x: Array) -> float:
     """Results below this may be flushed."""
     return float(np.finfo(x.dtype).tiny)
-
-
-def _increasing(op: Any, x: Bounds, size: float) -> Bounds:
-    """Bounds of a function that grows with x and is rounded like sums of this size."""
-    with np.errstate(all="ignore"):
-        lo, hi = (np.asarray(op.ref(np.asarray(end, np.float64))) for end in (x.lo, x.hi))
-    slack = 16 * float(np.finfo(np.float64 if x.type.dtype is EXACT else x.type.dtype.numpy).eps)
-    return Bounds(x.type, lo - slack * (np.abs(lo) + size), hi + slack * (np.abs(hi) + size))
 
 
 elu, softplus, mish = builder(Elu), builder(Softplus), builder(Mish)

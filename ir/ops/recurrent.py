@@ -31,7 +31,7 @@ class Recurrent(Op):
 
     def _step(self, x: Any, w: Any, r: Any, b: Any, *states: Any) -> States:
         """The states [N,H] after a step, from x [N,I] and the weights of one direction: arrays or `Approximate`."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define _step")
 
     def _infer(
         self, x: TensorType, w: TensorType, r: TensorType, b: TensorType, *states: TensorType

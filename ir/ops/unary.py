@@ -31,11 +31,15 @@ class Unary(Elementwise):
         return gamma(2 * self.ulps, [x]) * exact + float(np.finfo(x.dtype).tiny)  # results below `tiny` may be flushed
 
 
-def _increasing(op: Any, x: Bounds) -> Bounds:
-    """Bounds of a function that grows with x, widened by a few units in the last place for its rounding."""
-    ends = [np.asarray(op.ref(np.asarray(e, np.float64))) for e in (x.lo, x.hi)]
+def increasing(op: Any, x: Bounds, size: float = 0.0) -> Bounds:
+    """Bounds of a function that grows with x, widened by a few units in the last place for its rounding.
+
+    size: of what is added up on the way, where it may be larger than the result.
+    """
+    with np.errstate(all="ignore"):
+        lo, hi = (np.asarray(op.ref(np.asarray(e, np.float64))) for e in (x.lo, x.hi))
     slack = 4 * float(np.finfo(np.float64 if x.type.dtype is EXACT else x.type.dtype.numpy).eps)
-    return Bounds(x.type, ends[0] - slack * np.abs(ends[0]), ends[1] + slack * np.abs(ends[1]))
+    return Bounds(x.type, lo - slack * (np.abs(lo) + size), hi + slack * (np.abs(hi) + size))
 
 
 @op
@@ -46,7 +50,7 @@ class Exp(Unary):
         return np.exp(x)
 
     def bounds(self, x: Bounds) -> Bounds:
-        return _increasing(self, x)
+        return increasing(self, x)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

@@ -122,7 +122,7 @@ RULES = {rule.title: (rule, p.contract) for p in CHECKED for rule in p.rules}
 
 @pytest.mark.parametrize("title", RULES)
 def test_rules(title, noted):
-    """Each fires on graphs that are drawn for it, 12 to 60 in a hundred; one that does not needs `Rule.examples`."""
+    """Each fires on graphs that are drawn for it; one that seldom does needs `Rule.examples`."""
     rule, contract = RULES[title]
     examples = max(100, hypothesis.settings().max_examples)
     tally = noted(check_rule(rule, contract, hypothesis.settings(max_examples=examples)))

@@ -1,7 +1,7 @@
 """Smaller variants of a graph, each made of the one before: fewer nodes, fewer outputs, smaller sizes, other weights.
 
-All are pure functions; None means that there is no such variant. Values keep their names, which are unique, so that it
-is known what each one held in the original.
+All are pure functions; None, or nothing, means that there is no such variant. Values keep their names, which are
+unique, so that it is known what each one held in the original.
 """
 
 from __future__ import annotations
