@@ -76,6 +76,16 @@ def check(path, model, inputs, terms=1, steps=0, theirs=None):
     return True
 
 
+def leaves_undefined(instance):
+    """Whether ONNX says nothing about an instance: a cast of floats that the integers cannot hold."""
+    op = instance.op
+    if op.name != "cast" or not op.dtype.is_integer or instance.operands[0].dtype.kind != "f":
+        return False
+    with np.errstate(all="ignore"):
+        whole = np.trunc(instance.operands[0].astype(np.float64))
+    return not np.all((whole >= op.dtype.min) & (whole <= op.dtype.max))
+
+
 def running_sums(op, x):
     """How far ONNX Runtime's lrn may be off, beyond the rounding of one sum, for each element of x [N,C,...].
 
