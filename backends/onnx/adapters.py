@@ -170,7 +170,7 @@ def clip(site: Site, op: Clip, x: Operand) -> Operand:
     if (op.lo, op.hi) == (0, math.inf):
         return site.emit("Relu", x)
     if site.opset < CLIP:
-        return site.emit("Clip", x, min=op.lo, max=op.hi)
+        return site.emit("Clip", x, min=float(op.lo), max=float(op.hi))
     return site.emit("Clip", x, *bounds(site, op, x.type))
 
 
