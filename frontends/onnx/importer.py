@@ -286,8 +286,7 @@ def _results(node: SourceNode, adapted: Adapted) -> list[Tensor]:
     tensors: Sequence[Tensor] = [adapted] if isinstance(adapted, Value | Dims | Parts) else adapted
     if len(node.proto.output) < len(tensors):
         raise node.broken(f"{len(tensors)} results, {len(node.proto.output)} are named")
-    known = (isinstance(t, Dims) and not t.symbols for t in tensors)
-    return [node.constant(t.elements.astype(t.dtype.numpy)) if k else t for k, t in zip(known, tensors, strict=True)]
+    return [node.constant(t.array) if isinstance(t, Dims) and not t.symbols else t for t in tensors]
 
 
 def _arrays(node: SourceNode, adapter: Adapter) -> list[Array]:
