@@ -64,9 +64,10 @@ class Table:
 
 @dataclass
 class Module:
-    """What the layers of one model share: constant tables and helper functions, each once, and headers."""
+    """What the layers of one model share: constant tables, whose names differ, and helpers, each once; and headers."""
 
     tables: dict[tuple[str, bytes], Table] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
     helpers: dict[str, str] = field(default_factory=dict)
     headers: set[str] = field(default_factory=set)
 
@@ -94,9 +95,10 @@ class Code:
         return self.module.tables[key].name
 
     def _free(self, label: str) -> str:
-        taken = {t.name for t in self.module.tables.values()}
         names = (f"{self.name}_{label}{number or ''}" for number in itertools.count())
-        return next(name for name in names if name not in taken)
+        name = next(name for name in names if name not in self.module.names)
+        self.module.names.add(name)
+        return name
 
     def helper(self, name: str, text: str) -> str:
         """The name of a static function (or macro) that layers share; its C text stands in the file once."""
