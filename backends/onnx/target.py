@@ -11,9 +11,9 @@ from ...ir.constant import Const
 from ...ir.errors import PlanishError, UnsupportedError, UsageError, VerificationError
 from ...ir.graph import Graph, Node
 from ...ir.types import Array, Sym
-from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
+from ...runtime.target import Artifact, Customary, Execution, Layer, Limits, Need, Target, Unsupported
 from ...runtime.unchained import Cut, unchained
-from . import session
+from . import by_default, session
 from .site import TooOldError
 from .writer import OPSET, Written, constants_of, refusal, write
 
@@ -100,6 +100,9 @@ class OnnxTarget(Target):
     def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
         outputs = session.run_batch(artifact.path / FILE, inputs, list(artifact.graph.output_names))
         return Execution(outputs, len(next(iter(inputs.values()))))
+
+    def customary(self, artifact: Artifact, inputs: Mapping[str, Array], expected: Mapping[str, Array]) -> Customary:
+        return by_default.customary(artifact.path / FILE, artifact.graph, inputs, expected)
 
     def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
         import onnx
