@@ -107,7 +107,7 @@ class OnnxTarget(Target):
     def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
         import onnx
 
-        model = onnx.load(artifact.path / FILE)
+        model = onnx.shape_inference.infer_shapes(onnx.load(artifact.path / FILE))
         cut = unchained(artifact.graph, artifact.facts["steps"])
         rename = dict(zip(cut.given, cut.made, strict=True))
         infos = {info.name: info for info in (*model.graph.value_info, *model.graph.output)}
@@ -174,7 +174,7 @@ def _layer(node: Node, became: Sequence[gs.Node]) -> Layer:
     types = [v.type for v in node.operands]
     known = not any(isinstance(d, Sym) for v in (*node.operands, *node.results) for d in v.type.shape)
     return Layer(
-        name=became[-1].name if became else node.results[0].name,
+        name=(became[-1].name or became[-1].outputs[0].name) if became else node.results[0].name,
         op=node.op.name,
         source=str(node.loc),
         shape=str(node.results[0].type),
