@@ -34,11 +34,9 @@ from .screen import Screen
 #: Both graphs of a compiled folder: the one that the artifact implements, and the model as it was imported.
 LOWERED, REFERENCE = "graphs/lowered.planish", "graphs/reference.planish"
 
-#: What runs unless --pipeline says otherwise. Where the target executes integers they are folded: models come
-#: quantized, too.
+#: What runs before the target's lowering, unless --pipeline says otherwise.
 FLOAT = "simplify,fuse"
 INT8 = "simplify,fuse,quantize{weights=int8}"
-FOLDED = ",fold-quantization,simplify,dead-channels"
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,12 @@ class Plan:
         if self.name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", self.name):
             raise UsageError(f"--name {self.name!r} is no C identifier", fix="letters, digits and _; no digit first")
 
-    def passes(self, target: Target) -> str:
+    @property
+    def passes(self) -> str:
         """The pipeline as text."""
         if self.pipeline is not None:
             return self.pipeline
-        return (INT8 if self.quantize else FLOAT) + (FOLDED if target.integer else "")
+        return INT8 if self.quantize else FLOAT
 
     @property
     def target_name(self) -> str:
@@ -179,10 +178,9 @@ def step_as_json(step: Step) -> dict[str, Any]:
 def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
     """Everything before the target writes: cheap checks first, then import, passes and lowering."""
     target = target_named(plan.target_name)
-    passes = plan.passes(target)
     for file in plan.plugins:
         load_passes(file)
-    parse_pipeline(passes)
+    parse_pipeline(plan.passes)
     with screen.working(f"reading {plan.model.name}"):
         model = read_model(plan.model, plan.dims, plan.binds, static_batch=True)
         require_static(model.graph)
@@ -191,14 +189,15 @@ def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
     listeners = _listeners(plan, screen)
     context = Context(None if calibration is None else lambda: iter(calibration), target)
     with screen.working(f"transforming {plan.model.name}"):
-        transform(model, passes, context, listeners)
-        lower(model, target, listeners)
+        transform(model, plan.passes, context, listeners)
+        lower(model, context, listeners)
     return model, target, calibration
 
 
-def lower(model: Model, target: Target, listeners: Sequence[Listener] = ()) -> None:
-    """Bring the model into the form that the target takes."""
-    transform(model, target.lowering, Context(target=target), listeners)
+def lower(model: Model, context: Context, listeners: Sequence[Listener] = ()) -> None:
+    """Bring the model into the form that the context's target takes."""
+    assert context.target is not None
+    transform(model, context.target.lowering, context, listeners)
 
 
 def _listeners(plan: Plan, screen: Screen) -> list[Listener]:
