@@ -29,8 +29,8 @@ def evaluate_node(node: Node, operands: Sequence[Array], sizes: Mapping[str, int
     """
     with np.errstate(all="ignore"):
         out = (node.op.sized(sizes) if sizes else node.op).ref(*operands)
-    results = out if isinstance(out, tuple) else (out,)
-    return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
+        results = out if isinstance(out, tuple) else (out,)
+        return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
 
 
 def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = None) -> list[Array]:
