@@ -16,17 +16,16 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ..ir.builder import const_value
-from ..ir.composite import body_of
 from ..ir.errors import UsageError
 from ..ir.evaluate import evaluate
-from ..ir.graph import Graph, Node, Value, graph_input
+from ..ir.graph import Graph, Value, graph_input
 from ..ir.ops.quant import Dequantize, dequantize, quantize
 from ..ir.ops.quant import Quantize as QuantizeOp
 from ..ir.types import F32, I8, Array, Quant, TensorType
 from ..runtime.contracts import APPROXIMATE, Contract
 from .base import Changes, Context, Pass
 from .calibration import METHODS, Statistics, calibrate, samples
-from .decompose import decompose
+from .decompose import decompose, has_products
 from .quantization_plan import Plan, Unit, activation_quants, units
 
 #: Calibration samples on which methods are compared.
@@ -56,7 +55,7 @@ class Quantize(Pass):
         if any(isinstance(n.op, QuantizeOp | Dequantize) for n in graph.nodes):
             raise UsageError("the model is quantized already", fix="leave quantize out of the pipeline")
         _check_names(self.exclude, graph)
-        decompose(graph, [n for n in graph.nodes if n.op.is_composite and _has_products(n)])
+        decompose(graph, [n for n in graph.nodes if has_products(n)])
         wanted = dict.fromkeys(v for v in graph.inputs if v.type.dtype.is_float)
         wanted.update(dict.fromkeys(v for u in units(graph) for v in (*u.activations, u.result)))
         statistics = calibrate(graph, context, wanted)
@@ -101,12 +100,6 @@ class Quantize(Pass):
         if any(v.type.dtype != F32 for v in (*unit.activations, unit.result)):
             return f"only f32 is quantized, this is {unit.result.type.dtype}"
         return None
-
-
-def _has_products(node: Node) -> bool:
-    """Whether a composite is made of layers or matrix products, which have integer forms of their own."""
-    inside = body_of(node.op, [v.type for v in node.operands]).nodes
-    return any(n.op.weights or n.op.symmetric for n in inside)
 
 
 def sqnr(expected: Sequence[Sequence[Array]], actual: Sequence[Sequence[Array]]) -> float:
