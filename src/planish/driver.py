@@ -13,11 +13,11 @@ import numpy as np
 
 from .folder import PAGE, check_replaceable, new_folder, write_report
 from .ir.constant import Const
-from .ir.errors import InferenceError, UsageError
+from .ir.errors import UsageError
 from .ir.graph import Graph, Node
 from .ir.ops.quant import Quantize
 from .ir.text import load as load_text
-from .ir.types import Sym, static
+from .ir.types import sizes_to_give, symbols_in
 from .ir.verifier import verify
 from .page import render
 from .passes.base import Context
@@ -115,10 +115,7 @@ def read_model(path: Path, dims: Mapping[str, int], binds: Mapping[str, Any], st
 
     notes: list[str] = []
     bind = {name: np.asarray(value) for name, value in binds.items()}
-    graph = load(path, dims=dims, bind=bind, notes=notes)
-    if static_batch and (symbol := batch_symbol(graph)):
-        notes = [f"the batch dimension {symbol} is taken as 1 (--dim {symbol}=... changes that)"]
-        graph = load(path, dims={**dims, symbol: 1}, bind=bind, notes=notes)
+    graph = load(path, dims=dims, bind=bind, notes=notes, static_batch=static_batch)
     return Model(identifier(path.stem), graph, graph, _source(path), notes=notes)
 
 
@@ -139,14 +136,6 @@ def _source(path: Path) -> dict[str, Any]:
         return {"file": path.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
 
 
-def batch_symbol(graph: Graph) -> str | None:
-    """The one symbol of the graph's inputs, where it is nothing but the first dimension of them; else None."""
-    symbols = {d for v in graph.inputs for d in v.type.shape if isinstance(d, Sym)}
-    batches = {v.type.shape[0] if v.type.shape else None for v in graph.inputs}
-    inner = [d for v in graph.inputs for d in v.type.shape[1:] if isinstance(d, Sym)]
-    return symbols.pop().symbol if len(symbols) == 1 and batches == symbols and not inner else None
-
-
 def identifier(text: str) -> str:
     """A C identifier made of a file's name: `my-model.v2` -> `my_model_v2`."""
     word = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()[:40]
@@ -162,12 +151,13 @@ def transform(model: Model, pipeline: str, context: Context, listeners: Sequence
 
 
 def require_static(graph: Graph) -> None:
-    """Raise UsageError when an input has a dimension that is not known: a backend needs ints."""
-    for value in graph.inputs:
-        try:
-            static(value.type.shape)
-        except InferenceError as error:
-            raise UsageError(f"input {value.name}: {error.what}", where=str(value.type), fix=error.fix) from None
+    """Raise UsageError when inputs have dimensions that are not known: a backend needs ints."""
+    shapes = [v.type.shape for v in graph.inputs]
+    if symbols := symbols_in(shapes):
+        where = ", ".join(f"{v.name}: {v.type}" for v in graph.inputs if symbols_in([v.type.shape]))
+        plural = len(symbols) > 1
+        what = f"dimension{'s' * plural} {', '.join(symbols)} {'are' if plural else 'is'} not known"
+        raise UsageError(what, where=f"inputs {where}", fix=sizes_to_give(shapes))
 
 
 def step_as_json(step: Step) -> dict[str, Any]:
