@@ -57,19 +57,19 @@ class QuantizedOperand:
 def symmetric(x: QuantizedOperand) -> QuantizedOperand | Refusal:
     """The same constant with zero point 0 and positive scales: the integers less their zero points, in 8 bits or 16.
 
-    Exact. An operand that is no constant is itself, where its zero point is 0 already. Scales that are 0 become 1.
+    Exact. An operand that is no constant is itself, where its zero point is 0 already. Scales that are 0, as those of
+    channels without weights, become the largest one.
     """
     assert x.value is not None
     if not np.any(x.zero) and np.all(x.scale > 0):
         return replace(x, scale=squeezed(x.scale), zero=np.array(0))
     if x.value.const is None:
         return Refusal("weights that are computed have a zero point; symmetric ones are needed")
-    # A channel of weights that are all 0 may have been given the scale 0.
     centred = (x.value.const.astype(np.int64) - x.zero) * np.sign(x.scale).astype(np.int64)
     dtype = next((d for d in (I8, I16) if d.min <= centred.min(initial=0) and centred.max(initial=0) <= d.max), None)
     if dtype is None:
         return Refusal("the weights less their zero point do not fit 16 bits")
-    scale = np.where(x.scale == 0, 1.0, np.abs(x.scale))
+    scale = np.where(x.scale == 0, np.abs(x.scale).max() or 1.0, np.abs(x.scale))
     return replace(x, value=const_value(centred.astype(dtype.numpy)), scale=squeezed(scale), zero=np.array(0))
 
 

@@ -314,7 +314,7 @@ def _not_summed(graph: Graph) -> Iterator[tuple[tuple[str, str], str]]:
         if not operands[0].is_integer or not all(operands[i].is_integer for i in node.op.weights):
             continue
         if isinstance(outcome := node.op.dequantized(operands), Refusal):
-            yield (node.op.name, str(node.loc or node.result.name)), outcome.reason
+            yield (node.op.name, str(node.loc)), outcome.reason
 
 
 def _annotate(graph: Graph) -> int:
