@@ -44,8 +44,8 @@ def _integers(value: Value) -> QuantizedOperand | None:
         return None
     if isinstance(node.op, Dequantize):
         x, scale, zero = node.operands
-        if scale.const is None or zero.const is None:
-            return None
+        if scale.const is None or zero.const is None or not np.all(scale.const > 0):
+            return None  # only a positive scale keeps the order
         wide_scale, wide_zero = scale.const.astype(np.float64), zero.const.astype(np.int64)
         real = None if x.const is None else (x.const.astype(np.int64) - wide_zero) * wide_scale
         return QuantizedOperand(value.type, x, wide_scale, wide_zero, real)
@@ -353,7 +353,8 @@ def _annotate(graph: Graph) -> int:
             continue
         integers = node.results[0] if isinstance(node.op, Quantize) else node.operands[0]
         scale, zero = (v.const for v in node.operands[1:])
-        if scale is not None and zero is not None and scale.size == zero.size == 1 and integers.type.quant is None:
+        known = scale is not None and zero is not None and scale.size == zero.size == 1 and scale.item() > 0
+        if known and integers.type.quant is None:
             integers.type = integers.type.with_quant(Quant.of(scale.item(), zero.item()))
             annotated += 1
     return annotated
