@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 
 import numpy as np
 
-from .errors import InferenceError
+from .errors import DTypeError, InferenceError
 from .types import EXACT, I32, Array, DType, Layout, Quant, Shape, Sym, TensorType, dtype_of, sized, symbols_in, type_of
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ class Op:
             "cost",
             "bounds",
             "accumulator",
+            "noticed",
             "quantized",
             "permuted",
             "channels",
@@ -224,6 +225,13 @@ class Op:
         narrow = bool(operands) and operands[0].type.dtype.is_integer and operands[0].type.dtype.bits < 32
         summed: Bounds | None = self.bounds(*operands) if narrow and getattr(result, "dtype", None) == I32 else None
         return summed
+
+    def noticed(self, x: Array) -> Array:
+        """The elements of the only operand as far as they decide the result, for the choice of its range.
+
+        What makes no difference to the integer result is moved nearer to the rest, or left out. Default: all of x.
+        """
+        return x
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         """The integer graph that replaces dequantize -> self -> quantize, proven not to overflow; or why there is none.
@@ -386,10 +394,16 @@ def expect(condition: bool, message: str) -> None:
         raise InferenceError(message)
 
 
+def expect_dtype(condition: bool, message: str) -> None:
+    """Raise DTypeError unless the condition, which is about element types alone, holds."""
+    if not condition:
+        raise DTypeError(message)
+
+
 def same_dtype(*types: TensorType) -> DType:
-    """The one dtype of all types, or InferenceError."""
+    """The one dtype of all types, or DTypeError."""
     dtypes = {t.dtype for t in types}
-    expect(len(dtypes) == 1, f"dtypes differ: {', '.join(str(t) for t in types)}")
+    expect_dtype(len(dtypes) == 1, f"dtypes differ: {', '.join(str(t) for t in types)}")
     return types[0].dtype
 
 

@@ -46,6 +46,13 @@ class DType:
         """Largest value of an integer dtype."""
         return (1 << (self.bits - (self.kind == "int"))) - 1
 
+    def number(self, value: float) -> Any:
+        """An attribute's value as an element: floats are rounded; of integers the nearest towards 0, within the range."""
+        if self.is_integer:
+            value = min(max(value, self.min), self.max)  # as Python's numbers, which compare exactly
+            return self.numpy.type(0 if math.isnan(value) else int(value))
+        return self.numpy.type(value)
+
     def __str__(self) -> str:
         return self.name
 

@@ -353,8 +353,9 @@ def _annotate(graph: Graph) -> int:
             continue
         integers = node.results[0] if isinstance(node.op, Quantize) else node.operands[0]
         scale, zero = (v.const for v in node.operands[1:])
-        known = scale is not None and zero is not None and scale.size == zero.size == 1 and scale.item() > 0
-        if known and integers.type.quant is None:
+        if scale is None or zero is None or not scale.size == zero.size == 1 or scale.item() <= 0:
+            continue
+        if integers.type.quant is None:
             integers.type = integers.type.with_quant(Quant.of(scale.item(), zero.item()))
             annotated += 1
     return annotated

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...ir.op import Op
-from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
+from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
 from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
@@ -114,13 +114,14 @@ def _dequantize(op: Dequantize, operands: Sequence[Scalar], code: Code) -> Expr:
 
 def _clip(op: Clip, operands: Sequence[Scalar], code: Code) -> Expr:
     (x,) = operands
-    # Comparisons with NaN are false, so NaN stays. Infinite bounds are left out, as in `ref`.
+    # Comparisons with NaN are false, so NaN stays.
     expr = x.expr
-    if op.lo != -np.inf:
-        low = number(x.dtype.numpy.type(op.lo), x.dtype)
+    lo, hi = clip_ends(op, x.dtype)
+    if lo is not None:
+        low = number(lo, x.dtype)
         expr = tirx.Select(expr < low, low, expr)
-    if op.hi != np.inf:
-        high = number(x.dtype.numpy.type(op.hi), x.dtype)
+    if hi is not None:
+        high = number(hi, x.dtype)
         expr = tirx.Select(expr > high, high, expr)
     return expr
 

@@ -56,6 +56,11 @@ class Dims:
         """Symbols that the elements are computed from."""
         return sorted(set().union(*map(symbols_of, self.elements.flat)))
 
+    @property
+    def array(self) -> Array:
+        """The elements as numbers, where they all are."""
+        return self.elements.astype(self.dtype.numpy)
+
     def __str__(self) -> str:
         return f"{self.dtype}{self.elements.tolist()}" if self.elements.size <= 16 else f"{self.dtype} dims"
 
