@@ -24,7 +24,7 @@ from ...ir.ops.resize import ResizeLinear, ResizeNearest
 from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax, Softmax
 from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
-from ...ir.types import I32, NCHW, NHWC, Array, Sym, TensorType, static
+from ...ir.types import BOOL, I32, NCHW, NHWC, Array, Sym, TensorType, static
 from . import layers, reshaped
 from .layers import same
 from .site import Operand, RefusedError, Site, TooOldError, element_type
@@ -128,6 +128,11 @@ def batch_norm(site: Site, op: BatchNorm, *operands: Operand) -> Operand:
 def softmax(site: Site, op: Softmax, x: Operand) -> Operand:
     # Not -1: before opset 13 the axis splits the shape in two, which along the last one is the same.
     return site.emit("Softmax", x, axis=x.type.rank - 1)
+
+
+def extremum(kind: str, logical: str) -> Adapter:
+    """Of truth values ONNX has other operators."""
+    return lambda site, op, a, b: site.emit(logical if a.type.dtype == BOOL else kind, a, b)
 
 
 # ---- windows and reductions
@@ -321,7 +326,7 @@ ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
     ReduceMean: reduction("ReduceMean", REDUCE), ReduceMax: reduction("ReduceMax", REDUCE),
     ReduceSum: reduction("ReduceSum", REDUCE_SUM),
     Add: same("Add"), Sub: same("Sub"), Mul: same("Mul"), Div: same("Div"), Pow: same("Pow"),
-    Minimum: same("Min"), Maximum: same("Max"), Clip: clip, Cast: cast,
+    Minimum: extremum("Min", "And"), Maximum: extremum("Max", "Or"), Clip: clip, Cast: cast,
     Exp: same("Exp"), Log: same("Log"), Sqrt: same("Sqrt"), Erf: same("Erf"), Sigmoid: same("Sigmoid"),
     Tanh: same("Tanh"),
     Quantize: quantize, Dequantize: dequantize,
