@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 import numpy as np
 
 from .errors import InferenceError
-from .types import EXACT, I32, Array, DType, Layout, Quant, Shape, TensorType, dtype_of, type_of
+from .types import EXACT, I32, Array, DType, Layout, Quant, Shape, Sym, TensorType, dtype_of, sized, symbols_in, type_of
 
 if TYPE_CHECKING:
     from .channels import Channels, Kept
@@ -306,6 +306,20 @@ class Op:
         """The same op with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
+    def sized(self, sizes: Mapping[str, int]) -> Self:
+        """The same op with the sizes of these symbols in its attributes."""
+        changes = {name: sized(shape, sizes) for name, shape in self._shapes().items()}
+        return self.like(**changes) if changes else self
+
+    def of_one_batch(self) -> Self:
+        """The same op where every symbol is 1."""
+        return self.sized(dict.fromkeys(symbols_in(self._shapes().values()), 1))
+
+    def _shapes(self) -> dict[str, Shape]:
+        """Attributes that hold symbols."""
+        tuples = {name: value for name, value in self.attributes().items() if isinstance(value, tuple)}
+        return {name: value for name, value in tuples.items() if any(isinstance(d, Sym) for d in value)}
+
 
 #: Bounds of a data movement are not held element by element beyond so many elements.
 MOST_BOUNDS = 1 << 22
@@ -320,8 +334,9 @@ def moved_bounds(op: Op, result: TensorType, operands: Sequence[Bounds]) -> Boun
         all(b.lo.size == b.hi.size == 1 for b in operands) and len({(b.lo.item(), b.hi.item()) for b in operands}) == 1
     )
     if shapes and not alike and math.prod(moved) <= MOST_BOUNDS:
+        whole = op.of_one_batch()
         lo, hi = (
-            op.ref(*(np.broadcast_to(end, shape) for end, shape in zip(ends, shapes, strict=True)))
+            whole.ref(*(np.broadcast_to(end, shape) for end, shape in zip(ends, shapes, strict=True)))
             for ends in ([b.lo for b in operands], [b.hi for b in operands])
         )
         return Bounds(result, lo, hi)

@@ -124,11 +124,15 @@ class _Groups:
 
 @dataclass
 class Plan:
-    """Units that become integer, the integers and scales of their weights, and constants that are rounded for them."""
+    """Units that become integer, the integers and scales of their weights, and constants that are rounded for them.
+
+    largest: the magnitude that integers of weights have at most.
+    """
 
     quants: Mapping[Value, Quant]
     units: list[Unit] = field(default_factory=list)
     weights: dict[tuple[Node, int], tuple[Array, Array]] = field(default_factory=dict)
+    largest: int = 127
     rounded: dict[tuple[Node, int], Array] = field(default_factory=dict)
 
     def attempt(self, unit: Unit, per_channel: bool) -> str | None:
@@ -140,13 +144,16 @@ class Plan:
         node, quant = unit.node, self.quants[unit.result]
         result = QuantizedResult(unit.result.type, I8, quant.scale[0], quant.zero[0], I8.min, I8.max)
         scales = {
-            i: weight_scale(w, per_channel)
+            i: weight_scale(w, per_channel, self.largest)
             for i in node.op.weights
             if (w := node.operands[i].const) is not None and w.dtype == F32.numpy
         }
         reason, rounded = "", dict[int, Array]()
         for _ in range(4):
-            weights = {i: quantized_weights(np.asarray(node.operands[i].const), scale) for i, scale in scales.items()}
+            weights = {
+                i: quantized_weights(np.asarray(node.operands[i].const), scale, self.largest)
+                for i, scale in scales.items()
+            }
             operands = [self._operand(v, weights.get(i), scales.get(i)) for i, v in enumerate(node.operands)]
             operands = [replace(o, real=rounded.get(i, o.real)) for i, o in enumerate(operands)]
             outcome = node.op.quantized(operands, result)
@@ -202,14 +209,14 @@ def _pays(region: Sequence[Unit]) -> bool:
     return len(region) > 1 and not all(unit.node.op.keeps_scale for unit in region)
 
 
-def weight_scale(w: Array, per_channel: bool) -> Array:
-    """Symmetric scales (float32) for weights in [-127, 127]: for each index of axis 0, [O, 1, ...], or one, [].
+def weight_scale(w: Array, per_channel: bool, limit: int) -> Array:
+    """Symmetric scales (float32) for weights in [-limit, limit]: for each index of axis 0, [O, 1, ...], or one, [].
 
     Channels of zeros take the largest scale of the others.
     """
     largest = np.abs(w).max(axis=tuple(range(1, w.ndim)), keepdims=True) if per_channel else np.abs(w).max()
     largest = np.where(largest > 0, largest, largest.max()).astype(np.float64)
-    scale = np.where(largest > 0, largest, 1.0) / 127
+    scale = np.where(largest > 0, largest, 1.0) / limit
     return np.asarray(np.maximum(scale, np.finfo(np.float32).tiny), np.float32)
 
 
@@ -220,6 +227,6 @@ def enlarged(scale: Array, excess: Array) -> Array:
     return np.asarray(scale * factor, np.float32)
 
 
-def quantized_weights(w: Array, scale: Array) -> Array:
-    """Weights as i8 in [-127, 127]."""
-    return arithmetic.quantize(w, scale, np.array(0), -127, 127).astype(np.int8)
+def quantized_weights(w: Array, scale: Array, limit: int) -> Array:
+    """Weights as i8 in [-limit, limit]."""
+    return arithmetic.quantize(w, scale, np.array(0), -limit, limit).astype(np.int8)

@@ -33,6 +33,9 @@ from .decompose import decompose
 from .parallel import split_layer
 from .quantization_plan import Plan, Unit, activation_quants, units
 
+#: The largest magnitude of a weight. With 63 the sum of two products fits into 16 bits, whatever the activations are;
+#: with 127 it saturates in runtimes that add there (ONNX Runtime and others on x86 with AVX2 and without VNNI).
+LARGEST = {"int8": 127, "int7": 63}
 #: Calibration samples on which methods are compared.
 MEASURED = 128
 #: Of those, on which single layers are tried.
@@ -43,18 +46,18 @@ TRIED = 16
 class Quantize(Pass):
     """Quantize weights (per output channel, symmetric) and activations (per tensor, calibrated) to int8.
 
-    calibration: how a range is chosen from what was seen: mse, percentile or minmax; auto takes the one with the best
-    SQNR of the outputs on calibration samples. exclude: names of values, source nodes or ops that stay float. io:
-    float, or int8 to make the graph's inputs and outputs integers. Where parts of a value are so unlike that one scale
-    would leave less than 20 dB of one of them, layers are computed in parts, or stay float; of what a softmax reads,
-    what is masked does not count. Outputs of which less than 20 dB are left are remarked. Where int32 could overflow,
-    the weights' scales of those channels are enlarged until it cannot; a bias between the steps of its products moves
-    to the nearest one.
+    weights: int7 keeps them within +-63, for runtimes whose sums saturate. calibration: how a range is chosen from what
+    was seen: mse, percentile or minmax; auto takes the one with the best SQNR of the outputs on calibration samples.
+    exclude: names of values, source nodes or ops that stay float. io: float, or int8 to make the graph's inputs and
+    outputs integers. Where parts of a value are so unlike that one scale would leave less than 20 dB of one of them,
+    layers are computed in parts, or stay float; of what a softmax reads, what is masked does not count. Outputs of
+    which less than 20 dB are left are remarked. Where int32 could overflow, the weights' scales of those channels are
+    enlarged until it cannot; a bias between the steps of its products moves to the nearest one.
     Raises UsageError without calibration data, for data that is not finite, and for models that are quantized already.
     """
 
     contract: ClassVar[Contract] = APPROXIMATE
-    weights: Literal["int8"] = "int8"
+    weights: Literal["int8", "int7"] = "int8"
     activations: Literal["int8"] = "int8"
     io: Literal["float", "int8"] = "float"
     per_channel: bool = True
@@ -111,7 +114,7 @@ class Quantize(Pass):
         unserved = _unserved(graph, left, statistics, METHODS[method], inputs[:TRIED])
         quants = activation_quants(graph, [u for u in left if u not in unserved], statistics, METHODS[method])
         refused |= unserved
-        plan, changes = Plan(quants), Changes()
+        plan, changes = Plan(quants, largest=LARGEST[self.weights]), Changes()
         for unit in candidates:
             if reason := refused.get(unit) or plan.attempt(unit, self.per_channel):
                 changes.refused[unit.place] = reason

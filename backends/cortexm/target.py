@@ -16,6 +16,7 @@ from ...ir.graph import Graph, Node
 from ...ir.types import Array
 from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
 from ..kernel import Choice, Kernel, choose, unfit
+from ..lowering import DEVICE
 from ..memory import Plan, plan
 from . import cores, runner
 from .code import CTYPES
@@ -32,7 +33,7 @@ VERIFIED_MACS = 2_500_000_000
 class CTarget(Target):
     """Self-contained C99. `name` is `c` (portable, run on this machine) or a core of `cores.CORES` (run under QEMU)."""
 
-    lowering = "decompose,layout{to=nhwc},simplify,group"
+    lowering = DEVICE
     #: Of values in the arena, in bytes; the largest alignment of a C type that is used.
     alignment = 8
     kernels: Sequence[Kernel]

@@ -105,7 +105,7 @@ class _Layout:
             if step.scratch:
                 self.scratch[step] = self._new_block()
                 now = self.time[step]
-                self.scratch[step].raise_to(now, now, program.aligned(step.scratch))
+                self.scratch[step].extend(now, now, program.aligned(step.scratch))
 
     def _add(self, storage: Storage, step: Step, program: Program) -> None:
         first = self.time[step]
@@ -114,7 +114,7 @@ class _Layout:
             return
         taken = next((s for s in step.takes if self.span[s][1] == first), None)
         block = self.block_of[taken] if taken is not None else self._new_block()
-        block.raise_to(*self.span[storage], program.aligned(storage.nbytes))
+        block.extend(*self.span[storage], program.aligned(storage.nbytes))
         self.block_of[storage] = block
 
     def _new_block(self) -> Block:

@@ -13,6 +13,7 @@ from ...ir.graph import Graph, Node
 from ...ir.types import Array
 from ...runtime.target import Artifact, Execution, Limits, Need, Target, Unsupported
 from ..cortexm.target import HOST, CTarget
+from ..lowering import DEVICE
 from . import executor, figures, functional, host, simulator
 from .assembly import disassemble
 from .compiler import compile_graph
@@ -36,7 +37,7 @@ VERIFIED_MACS = 4_000_000_000
 class NpuTarget(Target):
     """Programs for an NPU that data describe, run by its simulator. name: `npu:` and what `load_machine` takes."""
 
-    lowering = "decompose,layout{to=nhwc},simplify,group"
+    lowering = DEVICE
     verified_macs = VERIFIED_MACS
 
     def __init__(self, name: str) -> None:

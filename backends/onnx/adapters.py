@@ -170,14 +170,14 @@ def clip(site: Site, op: Clip, x: Operand) -> Operand:
     if (op.lo, op.hi) == (0, math.inf):
         return site.emit("Relu", x)
     if site.opset < CLIP:
-        return site.emit("Clip", x, min=op.lo, max=op.hi)
+        return site.emit("Clip", x, min=float(op.lo), max=float(op.hi))
     return site.emit("Clip", x, *bounds(site, op, x.type))
 
 
 def bounds(site: Site, op: Clip | Quantize, type: TensorType) -> list[Operand | None]:
     """The ends of a Clip; an infinite one is left out."""
     ends = {"min": op.lo, "max": op.hi}
-    return [None if math.isinf(v) else site.array(k, np.array(v, type.dtype.numpy)) for k, v in ends.items()]
+    return [None if math.isinf(v) else site.array(k, np.array(type.dtype.number(v))) for k, v in ends.items()]
 
 
 def cast(site: Site, op: Cast, x: Operand) -> Operand:
@@ -248,7 +248,7 @@ def slice_(site: Site, op: Slice, x: Operand) -> Operand:
 def pad(site: Site, op: Pad, x: Operand) -> Operand:
     if site.opset < PAD:
         return site.emit("Pad", x, pads=[*op.before, *op.after], value=float(op.value))
-    value = site.array("value", np.array(op.value, x.type.dtype.numpy))
+    value = site.array("value", np.array(x.type.dtype.number(op.value)))
     return site.emit("Pad", x, site.array("pads", [*op.before, *op.after]), value)
 
 

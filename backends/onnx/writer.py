@@ -13,7 +13,7 @@ from ...ir.ops.fused import Fused
 from ...ir.ops.quant import Quantize
 from ...ir.types import Array
 from ...passes.parallel import Shares
-from . import reshaped
+from . import pairs, reshaped
 from .adapters import ADAPTERS
 from .affine import Affine, affines
 from .site import Operand, RefusedError, Site, constant, element_type, fill, shape_of, size_of
@@ -147,6 +147,8 @@ class _Writer:
         self.body(graph, tensors, public)
         outputs = [self.output(tensors[v], v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True)]
         self.drop_spare({y.tensor.name for y in outputs})
+        if self.opset >= pairs.SINCE:
+            self.nodes = pairs.with_pairs(self.nodes, [y.tensor for y in outputs], self.tensor_name)
         self.name_nodes()
         return gs.Graph(
             nodes=self.nodes, inputs=[x.tensor for x in inputs.values()], outputs=[y.tensor for y in outputs],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,14 @@ import numpy as np
 
 from ...ir.builder import const_value
 from ...ir.constant import Const
-from ...ir.errors import InferenceError, ModelError, UnsupportedError, UsageError
+from ...ir.errors import InferenceError, ModelError, PlanishError, UnsupportedError, UsageError
 from ...ir.evaluate import evaluate_node
 from ...ir.graph import Graph, Loc, Node, Value, graph_input
-from ...ir.types import Array, Dim, Sym, TensorType, type_of
+from ...ir.types import Array, Dim, Shape, Sym, TensorType, sized, sizes_to_give, symbols_in, type_of
 from .adapters import ADAPTERS, DOMAINS, KEPT
-from .adapters.dims import PARTIAL
+from .partial import evaluated
 from .reader import shown
-from .source import Adapted, Dims, Parts, SourceNode, Tensor
+from .source import Adapted, Adapter, Dims, Parts, SourceNode, Tensor, Unknown, UnknownSizeError
 from .tensors import array_from, checked_shape, dtype_from, tensor_name
 from .topology import AGAIN, node_name, ordered, unique
 
@@ -41,9 +42,14 @@ class Importer:
     dims: Mapping[str, int]
     bind: Mapping[str, Array]
     notes: list[str]
+    static_batch: bool = False
     tensors: dict[str, Tensor] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     _symbols: set[str] = field(default_factory=set)
+    _unnamed: dict[str, str] = field(default_factory=dict)  # symbols that we named, and what for
+    _shapes: list[Shape] = field(default_factory=list)  # of the inputs
+    _failure: Exception | None = None  # of an adapter, for those who ask for a traceback
+    _unsized: int = 0  # how many of the problems are but unknown sizes
 
     def run(self) -> Graph:
         """The graph. Raises ModelError, UnsupportedError or UsageError."""
@@ -61,17 +67,25 @@ class Importer:
             values.extend(self._import(node, opsets))
         outputs = [self._output(o.name) for o in source.output]
         if self.problems:
-            raise UnsupportedError(
-                f"the model has {len(self.problems)} unsupported node{'s' * (len(self.problems) > 1)}",
-                details=tuple(self.problems),
-                fix="replace these nodes in the source model, or export it with another operator set",
-            )
+            raise self._unsupported() from self._failure
         graph = _assemble(
             source.name or "main", inputs, values, [v for v in outputs if v], [o.name for o in source.output]
         )
         properties = {f"onnx.property.{p.key}": p.value for p in self.model.metadata_props}
         graph.metadata = {"onnx.opset": str(opsets[""]), **properties}
         return graph
+
+    def _unsupported(self) -> UnsupportedError:
+        """All problems as one error, with the sizes of all symbols in one line."""
+        count, fixes = len(self.problems), []
+        what = f"the model has {count} unsupported node{'s' * (count > 1)}"
+        if count == self._unsized:
+            what = f"{count} node{'s need' if count > 1 else ' needs'} dimensions that are not known"
+        else:
+            fixes.append("replace these nodes in the source model, or export it with another operator set")
+        if self._unsized:
+            fixes.append(sizes_to_give(self._shapes))
+        return UnsupportedError(what, details=tuple(self.problems), fix="; ".join(fixes))
 
     # ---- inputs and initializers
 
@@ -100,17 +114,22 @@ class Importer:
 
     def _inputs(self, source: onnx.GraphProto) -> list[Value]:
         unique([i.name for i in source.input], "inputs")
-        inputs = []
-        for info in source.input:
-            if info.name in self.tensors:
-                continue  # before IR version 4 every initializer was listed as an input, too
-            type = self._input_type(info)
-            if info.name in self.bind:
-                self.tensors[info.name] = const_value(_bound(info.name, self.bind[info.name], type), info.name)
+        # Before IR version 4 every initializer was listed as an input, too.
+        infos = [info for info in source.input if info.name not in self.tensors]
+        types = {info.name: self._input_type(info) for info in infos}
+        free = {name: type for name, type in types.items() if name not in self.bind}
+        if self.static_batch and (batch := _lone_batch([type.shape for type in free.values()])):
+            self.notes.append(f"the batch dimension {batch} is taken as 1 (--dim {batch}=... changes that)")
+            free = {name: t.with_shape(tuple(1 if d == Sym(batch) else d for d in t.shape)) for name, t in free.items()}
+            self._unnamed.pop(batch, None)
+        self._shapes = [type.shape for type in free.values()]
+        self.notes.extend(f"{what} has no name; --dim {symbol}=... fixes it" for symbol, what in self._unnamed.items())
+        for name, type in types.items():
+            if name in self.bind:
+                self.tensors[name] = const_value(_bound(name, self.bind[name], type), name)
             else:
-                inputs.append(graph_input(info.name, type))
-                self.tensors[info.name] = inputs[-1]
-        return inputs
+                self.tensors[name] = graph_input(name, free[name])
+        return [self.tensors[name] for name in free]  # type: ignore[misc]  # they are values
 
     def _input_type(self, info: onnx.ValueInfoProto) -> TensorType:
         what = f"input {shown(info.name)}"
@@ -122,13 +141,12 @@ class Importer:
             raise ModelError(f"{what} has no shape", fix="export the model with the shapes of its inputs")
         shape: list[Dim] = []
         for axis, dim in enumerate(tensor.shape.dim):
-            kind = dim.WhichOneof("value")
-            if kind == "dim_value":
+            if dim.HasField("dim_value") and dim.dim_value != -1:  # -1: not known, as old exporters write it
                 shape.append(int(dim.dim_value))
                 continue
-            symbol = dim.dim_param if kind == "dim_param" and dim.dim_param else f"{info.name}_{axis}"
-            if symbol not in self._symbols and not (kind == "dim_param" and dim.dim_param):
-                self.notes.append(f"dimension {axis} of {what} has no name; --dim {symbol}=... fixes it")
+            symbol = dim.dim_param or f"{info.name}_{axis}"
+            if not dim.dim_param and symbol not in self.dims:
+                self._unnamed[symbol] = f"dimension {axis} of {what}"
             self._symbols.add(symbol)
             shape.append(self.dims.get(symbol, Sym(symbol)))
         checked_shape([d for d in shape if isinstance(d, int)], dtype, what)
@@ -161,24 +179,35 @@ class Importer:
         operands = [self.tensors[o] if o else None for o in proto.input]
         node = SourceNode(proto, name, opsets.get(domain, DOMAINS[domain]), operands, self.folder)
         try:
-            if any(isinstance(v, Dims) for v in operands) and proto.op_type in PARTIAL and domain == "":
-                adapter = PARTIAL[proto.op_type]
-            results = _results(node, adapter(node))
+            shapes = evaluated(node, lambda twin: _arrays(twin, adapter))
+            results = _results(node, adapter(node) if shapes is None else shapes)
             if unread := node.unread():
                 raise node.unsupported(f"{', '.join(unread)} is not understood")
             if all(v is None or _const(v) for v in operands) and proto.op_type not in KEPT:
                 results = [_folded(v, operands) for v in results]
         except UnsupportedError as error:
-            fix = f"; {error.fix}" if error.fix else ""
-            self.problems.append(f"{error.where or node.place}: {error.what}{fix}")
+            self._refuse(node, error)
             return []
         except InferenceError as error:
-            raise _refused(node, error) from None
+            self._refuse(node, _refused(node, adapter, error))
+            return []
+        except PlanishError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one place where a mistake in an adapter becomes an error
+            self._failure = error
+            self._refuse(node, node.failed(error))
+            return []
         _locate(results, Loc((name,)))
         for output, value in zip(proto.output, results, strict=False):
             if output:
                 self._enter(output, value)
         return [v for v in results if isinstance(v, Value)]
+
+    def _refuse(self, node: SourceNode, error: UnsupportedError) -> None:
+        """Keep what is wrong with a node for the end, when everything is told at once."""
+        fix = f"; {error.fix}" if error.fix else ""
+        self.problems.append(f"{error.where or node.place}: {error.what}{fix}")
+        self._unsized += isinstance(error, UnknownSizeError)
 
     def _enter(self, name: str, tensor: Tensor) -> None:
         self.tensors[name] = tensor
@@ -190,8 +219,8 @@ class Importer:
     def _output(self, name: str) -> Value | None:
         tensor = self.tensors.get(name)
         if isinstance(tensor, Dims):
-            symbol = tensor.symbols[0]
-            self.problems.append(f"output {shown(name)} is computed from {symbol}; give --dim {symbol}=...")
+            self.problems.append(f"output {shown(name)} is computed from {', '.join(tensor.symbols)}")
+            self._unsized += 1
             return None
         if isinstance(tensor, Parts):
             self.problems.append(f"output {shown(name)} is a sequence; export the model with tensor outputs")
@@ -236,19 +265,69 @@ def _results(node: SourceNode, adapted: Adapted) -> list[Tensor]:
     tensors: Sequence[Tensor] = [adapted] if isinstance(adapted, Value | Dims | Parts) else adapted
     if len(node.proto.output) < len(tensors):
         raise node.broken(f"{len(tensors)} results, {len(node.proto.output)} are named")
-    return [node.constant(t.elements.astype(np.int64)) if isinstance(t, Dims) and not t.symbols else t for t in tensors]
+    known = (isinstance(t, Dims) and not t.symbols for t in tensors)
+    return [node.constant(t.elements.astype(t.dtype.numpy)) if k else t for k, t in zip(known, tensors, strict=True)]
 
 
-def _refused(node: SourceNode, error: InferenceError) -> ModelError | UnsupportedError:
-    """An op refused its operands: the model is to blame, unless a dimension is merely unknown.
+def _arrays(node: SourceNode, adapter: Adapter) -> list[Array]:
+    """The results of a node whose operands are all constants."""
+    results = [_folded(v, node.operands) for v in _results(node, adapter(node))]
+    arrays = [v.const for v in results if isinstance(v, Value) and v.const is not None]
+    if len(arrays) < len(results):
+        raise node.unsupported("this is too large, or cannot be computed, while importing")
+    return arrays
+
+
+def _refused(node: SourceNode, adapter: Adapter, error: InferenceError) -> UnsupportedError:
+    """An op refused its operands: a dimension is merely unknown, or else the model is to blame, and ModelError raised.
 
     Where planish asks for more than ONNX does, the adapter has refused already.
     """
-    operands = [v for v in node.operands if isinstance(v, Value)]
-    symbols = [d.symbol for v in operands for d in v.type.shape if isinstance(d, Sym)]
-    if error.fix or symbols:
-        return UnsupportedError(error.what, node.place, error.fix or f"give --dim {symbols[0]}=...")
-    return ModelError(error.what, node.place, "check the shapes and types that this node is given")
+    if error.fix or any(_accepts(node, adapter, size) for size in _sizes(node)):
+        return UnknownSizeError(error.what, node.place)
+    raise ModelError(error.what, node.place, "check the shapes and types that this node is given")
+
+
+def _sizes(node: SourceNode) -> list[int]:
+    """Sizes to try for the symbols of the operands: small ones, many-divisible ones, those that stand beside them."""
+    types = [v.type for v in node.operands if isinstance(v, Value)]
+    if not symbols_in(t.shape for t in types) and not any(isinstance(v, Dims) for v in node.operands):
+        return []
+    arrays = [v.const for v in node.operands if isinstance(v, Value) and v.const is not None]
+    ints = {int(i) for a in arrays if a.dtype.kind in "iu" and a.size <= 64 for i in a.flat}
+    given = {d for t in types for d in t.shape if isinstance(d, int)} | ints
+    return [*range(1, 33), 5040, *sorted(d for d in given if 32 < d <= 4096)[:64]]
+
+
+def _accepts(node: SourceNode, adapter: Adapter, size: int) -> bool:
+    """Whether the adapter takes the operands when every symbol has this size."""
+    operands: list[Tensor | None] = [_sized(v, size) for v in node.operands]
+    try:
+        adapter(node.on(operands))
+    except PlanishError:
+        return False
+    return True
+
+
+def _sized(tensor: Tensor | None, size: int) -> Tensor | None:
+    if isinstance(tensor, Dims):
+        if any(isinstance(e, Unknown) for e in tensor.elements.flat):
+            return tensor
+        sizes = [e.factor * size if isinstance(e, Sym) else e for e in tensor.elements.flat]
+        return const_value(np.array(sizes, tensor.dtype.numpy).reshape(tensor.elements.shape))
+    if isinstance(tensor, Value) and tensor.const is None:
+        shape = tensor.type.shape
+        return Value(tensor.type.with_shape(sized(shape, dict.fromkeys(symbols_in([shape]), size))))
+    return tensor
+
+
+def _lone_batch(shapes: Sequence[Shape]) -> str | None:
+    """The one symbol of the inputs, where it is the first dimension of them all and no other, or is called a batch."""
+    symbols = symbols_in(shapes)
+    first = all(shape and isinstance(shape[0], Sym) for shape in shapes)
+    named = all(re.fullmatch(r"n|b|bs|.*batch.*", symbol, re.IGNORECASE) for symbol in symbols)
+    lone = len(symbols) == 1 and (named or (first and not symbols_in(shape[1:] for shape in shapes)))
+    return symbols[0] if lone else None
 
 
 def _locate(results: Sequence[Tensor], loc: Loc) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ...ir.builder import const_value
 from ...ir.errors import ModelError, UnsupportedError
 from ...ir.graph import Value
-from ...ir.types import Array, Dim, Shape, Sym
+from ...ir.types import I64, Array, Dim, DType, Shape, Sym, dtype_of
 from .reader import shown
 from .tensors import array_from, checked_shape
 
@@ -20,15 +20,59 @@ if TYPE_CHECKING:
     import onnx
 
 
+#: Shapes, and what is computed with them, have no more elements.
+MOST_ELEMENTS = 2**16
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """An element that is computed from symbols and is no multiple of one, such as N - 1; only who needs it fails."""
+
+    text: str
+    symbols: frozenset[str]
+
+    def __str__(self) -> str:
+        return self.text
+
+    __repr__ = __str__
+
+
+#: What a tensor that is known while importing holds: numbers of its dtype, multiples of a symbol, or neither.
+Element = int | float | Sym | Unknown
+
+
 @dataclass(frozen=True, eq=False)
 class Dims:
-    """A small integer tensor with elements that are dimensions, some of them symbols: what Shape gives."""
+    """A small tensor some of whose elements are symbols: what Shape gives, and what is computed from it.
 
-    elements: Array  # dtype object: int or Sym
+    elements: an array of objects, each an `Element`.
+    """
+
+    elements: Array
+    dtype: DType = I64
 
     @property
     def symbols(self) -> list[str]:
-        return sorted({d.symbol for d in self.elements.flat if isinstance(d, Sym)})
+        """Symbols that the elements are computed from."""
+        return sorted(set().union(*map(symbols_of, self.elements.flat)))
+
+    def __str__(self) -> str:
+        return f"{self.dtype}{self.elements.tolist()}" if self.elements.size <= 16 else f"{self.dtype} dims"
+
+
+def symbols_of(element: Element) -> frozenset[str]:
+    """The symbols that an element is computed from."""
+    if isinstance(element, Unknown):
+        return element.symbols
+    return frozenset({element.symbol} if isinstance(element, Sym) else ())
+
+
+class AdapterError(UnsupportedError):
+    """An adapter failed on a node that it should have read or refused."""
+
+
+class UnknownSizeError(UnsupportedError):
+    """A dimension must be known, and is a symbol: whoever reports it says how to give its size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +83,7 @@ class Parts:
 
 
 Tensor = Value | Dims | Parts
-Adapted = Value | Dims | Parts | Sequence[Value]
+Adapted = Value | Dims | Parts | Sequence[Value] | Sequence[Dims]
 
 
 @dataclass(eq=False)
@@ -80,6 +124,22 @@ class SourceNode:
     def broken(self, what: str, fix: str = "export the model again") -> ModelError:
         """The model contradicts the ONNX specification."""
         return ModelError(what, self.place, fix)
+
+    def unknown(self, what: str) -> UnknownSizeError:
+        """A symbol stands where a number is needed."""
+        return UnknownSizeError(what, self.place)
+
+    def failed(self, error: Exception) -> AdapterError:
+        """The adapter raised what it should not: a bug of ours, on this node."""
+        return AdapterError(
+            f"reading this node failed: {type(error).__name__}: {error}"[:300],
+            self.place,
+            "this is a bug in planish; please report it with the node and, if you may share it, the model",
+        )
+
+    def on(self, operands: list[Tensor | None]) -> SourceNode:
+        """The same node with other operands; what is read of one is read of both."""
+        return SourceNode(self.proto, self.name, self.opset, operands, self.folder, self._read)
 
     # ---- attributes
 
@@ -145,11 +205,7 @@ class SourceNode:
         if isinstance(value, Parts):
             raise self.unsupported(f"operand {index} is a sequence", fix="export the model with tensors")
         if isinstance(value, Dims):
-            symbols = value.symbols
-            raise self.unsupported(
-                f"operand {index} is computed from {', '.join(symbols)}, which is not known",
-                fix=f"give --dim {symbols[0]}=...",
-            )
+            raise self.unknown(f"operand {index} is computed from {', '.join(value.symbols)}, which is not known")
         return value
 
     def parts(self, index: int) -> Parts:
@@ -174,30 +230,48 @@ class SourceNode:
 
     def dims(self, index: int) -> tuple[Dim, ...] | None:
         """A constant vector of integers, symbols allowed; None where it is absent."""
-        if self.given(index) and isinstance(value := self.operands[index], Dims):
-            self._read.add(index)
-            return tuple(d if isinstance(d, Sym) else int(d) for d in value.elements.flat)
-        array = self.array(index)
-        if array is None:
+        elements = self.elements(index) if self.given(index) else None
+        if elements is None:
             return None
-        if not np.issubdtype(array.dtype, np.integer):
-            raise self.broken(f"operand {index} must hold integers")
-        return tuple(int(i) for i in array.flat)
+        for element in elements.flat:
+            if isinstance(element, Unknown):
+                raise self.unknown(f"operand {index} holds {element}, which must be known")
+            if not isinstance(element, int | Sym) or isinstance(element, bool):
+                raise self.broken(f"operand {index} must hold integers")
+        return tuple(elements.flat)
 
     def elements(self, index: int) -> Array:
-        """A constant operand or one of dimensions, as an array of objects: int or Sym."""
+        """A constant operand, or one of dimensions: an array of objects, each an `Element`."""
         if self.given(index) and isinstance(value := self.operands[index], Dims):
             self._read.add(index)
             return value.elements
         array = self.array(index)
         if array is None:
             raise self.broken(f"operand {index} is missing")
+        self._few(index, array)
         return array.astype(object)
+
+    def shape(self, index: int) -> Shape:
+        """The shape of an operand that may be a tensor of dimensions, too."""
+        if self.given(index) and isinstance(value := self.operands[index], Dims):
+            self._read.add(index)
+            return value.elements.shape
+        return self.value(index).type.shape
 
     def ints(self, index: int) -> tuple[int, ...] | None:
         """A constant vector of integers; None where it is absent."""
         array = self.array(index)
-        return None if array is None else tuple(int(i) for i in array.flat)
+        if array is None:
+            return None
+        if not dtype_of(array).is_integer:
+            raise self.broken(f"operand {index} must hold integers")
+        self._few(index, array)
+        return tuple(int(i) for i in array.flat)
+
+    def _few(self, index: int, array: Array) -> None:
+        """Shapes, axes and pads are short; what is long must not become Python objects."""
+        if array.size > MOST_ELEMENTS:
+            raise self.unsupported(f"operand {index} holds {array.size} elements; {MOST_ELEMENTS} are the most")
 
     def ints_of(self, name: str, index: int) -> tuple[int, ...] | None:
         """Integers that older operator sets keep in an attribute and newer ones in an operand."""
@@ -212,7 +286,7 @@ class SourceNode:
     def known(self, dim: Dim) -> int:
         """A dimension that must be known."""
         if isinstance(dim, Sym):
-            raise self.unsupported(f"dimension {dim} must be known here", fix=f"give --dim {dim.symbol}=...")
+            raise self.unknown(f"dimension {dim} must be known here")
         return dim
 
     def static(self, shape: Shape) -> tuple[int, ...]:
@@ -235,7 +309,7 @@ class SourceNode:
 def _described(tensor: Tensor | None) -> str:
     if isinstance(tensor, Value):
         return str(tensor.type)
-    return "-" if tensor is None else "dims" if isinstance(tensor, Dims) else "sequence"
+    return "-" if tensor is None else str(tensor) if isinstance(tensor, Dims) else "sequence"
 
 
 Adapter = Callable[[SourceNode], Adapted]

@@ -13,7 +13,7 @@ from ..builder import builder, const_value
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op, same_dtype
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved, tabulated
-from ..types import F32, I32, Array, TensorType, broadcast, dtype_of
+from ..types import F32, I32, Array, DType, TensorType, broadcast, dtype_of
 
 
 class Elementwise(Op):
@@ -281,9 +281,9 @@ class Clip(Elementwise):
     hi: float = math.inf
 
     def ref(self, x: Array) -> Array:
-        # A bound that is infinite is left out, so that integers meet no float.
-        low = x if self.lo == -math.inf else np.maximum(x, x.dtype.type(self.lo))
-        return low if self.hi == math.inf else np.minimum(low, x.dtype.type(self.hi))
+        lo, hi = clip_ends(self, dtype_of(x))
+        low = x if lo is None else np.maximum(x, lo)
+        return low if hi is None else np.minimum(low, hi)
 
     def error(self, x: Array) -> Array:
         # The bounds themselves are rounded to x's dtype.
@@ -291,18 +291,26 @@ class Clip(Elementwise):
         return np.full(x.shape, max((abs(float(x.dtype.type(v)) - v) for v in ends), default=0.0))
 
     def bounds(self, x: Bounds) -> Bounds:
-        # As `ref`: bounds in x's dtype, infinite ones left out, the upper one last.
+        # As `ref`: bounds in x's dtype, those that clip nothing left out, the upper one last.
         lo, hi = x.lo, x.hi
-        if self.lo != -math.inf:
-            lo, hi = (np.maximum(end, end.dtype.type(x.type.dtype.numpy.type(self.lo))) for end in (lo, hi))
-        if self.hi != math.inf:
-            lo, hi = (np.minimum(end, end.dtype.type(x.type.dtype.numpy.type(self.hi))) for end in (lo, hi))
+        low, high = clip_ends(self, x.type.dtype)
+        if low is not None:
+            lo, hi = (np.maximum(end, end.dtype.type(low)) for end in (lo, hi))
+        if high is not None:
+            lo, hi = (np.minimum(end, end.dtype.type(high)) for end in (lo, hi))
         return Bounds(x.type, lo, hi)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
         lo = draw.real(-3, 1)
         return Instance.of(Clip(lo, lo + draw.real(0, 4)), draw.array(draw.shape(), F32, -6, 6))
+
+
+def clip_ends(clip: Clip, dtype: DType) -> tuple[Any, Any]:
+    """The bounds as elements of a dtype; None where one clips nothing: infinite, or the end of an integer dtype."""
+    lo = None if clip.lo == -math.inf or (dtype.is_integer and clip.lo <= dtype.min) else dtype.number(clip.lo)
+    hi = None if clip.hi == math.inf or (dtype.is_integer and clip.hi >= dtype.max) else dtype.number(clip.hi)
+    return lo, hi
 
 
 add, sub, mul, div = builder(Add), builder(Sub), builder(Mul), builder(Div)

@@ -78,7 +78,7 @@ class PortablePad(Portable):
             inside += [f"{name} >= {before}"] if before else []
             inside += [f"{name} < {before + size}"] if before + size < padded else []
         element = f"{scalars.pointer(group, code, x_value)}[{index(sources, dense_strides(x_shape))}]"
-        value = code.number(dtype.numpy.type(op.value), dtype)
+        value = code.number(dtype.number(op.value), dtype)
         acc = f"{' && '.join(inside)} ? {element} : {value}" if inside else element
         store = scalars.store(group, code, position(names, shape), "acc")
         return nest(names, shape, f"const {scalar(dtype)} acc = {acc};\n{store}")

@@ -71,7 +71,7 @@ class TirPad(TirKernel):
         x_shape, shape = group.shape(x_value), group.shape(group.result)
         source = scalars.buffer(group, code, x_value)
         dtype = group.anchor.result.type.dtype
-        value = number(dtype.numpy.type(op.value), dtype)
+        value = number(dtype.number(op.value), dtype)
 
         def element(axes: tuple[Expr, ...]) -> Expr:
             inside: Expr = tirx.const(True, "bool")

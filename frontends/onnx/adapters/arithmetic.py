@@ -64,11 +64,19 @@ def clip(node: SourceNode) -> Value:
     if node.opset < 11:
         return e.clip(x, lo=node.real("min", -math.inf), hi=node.real("max", math.inf))
     lo, hi = node.optional(1), node.optional(2)
-    if all(bound is None or bound.const is not None for bound in (lo, hi)):
+    if all(bound is None or _is_real(bound) for bound in (lo, hi)):
         ends = [math.nan if b is None or b.const is None else float(b.const.reshape(()).item()) for b in (lo, hi)]
         return e.clip(x, lo=-math.inf if lo is None else ends[0], hi=math.inf if hi is None else ends[1])
     low = x if lo is None else e.maximum(x, lo)
     return low if hi is None else e.minimum(low, hi)
+
+
+def _is_real(bound: Value) -> bool:
+    """Whether a bound is a constant that an attribute, a float64, holds: not of all integers of 64 bits."""
+    if bound.const is None:
+        return False
+    value = bound.const.reshape(()).item()
+    return bool(bound.type.dtype.is_float or bound.type.dtype.number(float(value)) == value)
 
 
 def hard_sigmoid(node: SourceNode) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,16 +44,18 @@ def reshape(node: SourceNode) -> Value:
 
 
 def _missing(node: SourceNode, have: list[Dim], rest: list[Dim]) -> Dim:
-    """The dimension d with product(have) = d * product(rest). Dimensions that stand on both sides cancel."""
-    for dim in list(rest):
-        if isinstance(dim, Sym) and dim in have:
-            have.remove(dim)
-            rest.remove(dim)
-    total, known = count(tuple(have)), count(tuple(rest))
-    factor = total.factor if isinstance(total, Sym) else total
-    if isinstance(known, Sym) or not known or factor % known:
-        raise node.broken(f"{list(node.value(0).type.shape)} has no shape {rest} with one dimension left free")
-    return Sym(total.symbol, factor // known) if isinstance(total, Sym) else factor // known
+    """The dimension d with product(have) = d * product(rest). Symbols that stand on both sides cancel."""
+    symbols = [d.symbol for d in have if isinstance(d, Sym)]
+    for dim in rest:
+        if isinstance(dim, Sym):
+            if dim.symbol not in symbols:
+                raise node.unknown(f"dimension {dim} must be known: it is none of {node.value(0).type}")
+            symbols.remove(dim.symbol)
+    total, known = (math.prod(d.factor if isinstance(d, Sym) else d for d in dims) for dims in (have, rest))
+    if not known or total % known:
+        what = f"{list(node.value(0).type.shape)} has no shape {rest} with one dimension left free"
+        raise node.unknown(what) if symbols and known else node.broken(what)
+    return count((total // known, *map(Sym, symbols)))
 
 
 def flatten(node: SourceNode) -> Value:
@@ -125,7 +128,8 @@ def slice_(node: SourceNode) -> Value:
     if node.opset < 10:
         starts, ends, axes, steps = node.integers("starts"), node.integers("ends"), node.integers("axes"), None
     else:
-        starts, ends, axes, steps = node.ints(1), node.dims(2), node.ints(3), node.ints(4)  # type: ignore[assignment]
+        starts, ends = (None, None) if not node.given(2) else node.dims(1), node.dims(2)  # type: ignore[assignment]
+        axes, steps = node.ints(3), node.ints(4)
     if starts is None or ends is None:
         raise node.broken("starts and ends are missing")
     axes = axes or tuple(range(len(starts)))
@@ -135,14 +139,21 @@ def slice_(node: SourceNode) -> Value:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis = node.axis(axis, x.type.rank)
         size: Dim = x.type.shape[axis]
-        everything = start == 0 and step == 1 and (end == size or (isinstance(end, int) and end >= 2**31 - 1))
+        everything = start == 0 and step == 1 and _reaches(end, size)
         if everything:
             continue
-        if isinstance(size, Sym) or isinstance(end, Sym):
-            symbol = size if isinstance(size, Sym) else end
-            raise node.unsupported(f"dimension {symbol} must be known to be sliced", fix=f"give --dim {symbol}=...")
-        x = taken(x, axis, positions(start, end, step, size))
+        for dim in (size, start, end):
+            if isinstance(dim, Sym):
+                raise node.unknown(f"dimension {dim} must be known to be sliced")
+        x = taken(x, axis, positions(start, end, step, size))  # type: ignore[arg-type]
     return x
+
+
+def _reaches(end: Dim, size: Dim) -> bool:
+    """Whether a slice that ends there takes all that is left of an axis, whatever its size is."""
+    if isinstance(end, Sym) and isinstance(size, Sym) and end.symbol == size.symbol:
+        return end.factor >= size.factor
+    return end == size or (isinstance(end, int) and end >= 2**31 - 1)
 
 
 def positions(start: int, end: int, step: int, size: int) -> range:
@@ -269,18 +280,17 @@ def expand(node: SourceNode) -> Value:
 
 def tile(node: SourceNode) -> Value:
     """Each axis that repeats gets one before it, which is expanded and then joined to it."""
-    x, repeats = node.value(0), node.array(1)
-    if repeats is None or repeats.shape != (x.type.rank,) or np.any(repeats < 0):
+    x, repeats = node.value(0), node.dims(1)
+    if repeats is None or len(repeats) != x.type.rank or any(isinstance(r, int) and r < 0 for r in repeats):
         raise node.broken(f"repeats {repeats} of {x.type}")
     split: list[Dim] = []
     wide: list[Dim] = []
     whole: list[Dim] = []
-    for dim, times in zip(x.type.shape, map(int, repeats), strict=True):
+    for dim, times in zip(x.type.shape, repeats, strict=True):
         if times == 1:
             split, wide, whole = [*split, dim], [*wide, dim], [*whole, dim]
         else:
-            size = node.known(dim)
-            split, wide, whole = [*split, 1, size], [*wide, times, size], [*whole, times * size]
+            split, wide, whole = [*split, 1, dim], [*wide, times, dim], [*whole, count((times, dim))]
     count(tuple(wide))
     repeated = reshaped(x, tuple(split))
     if split != wide:
