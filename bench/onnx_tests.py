@@ -1,6 +1,6 @@
 """ONNX's own backend tests: how many planish gets right, gets wrong, does not support, calls broken, or crashes on.
 
-    python -m bench.onnx_tests [-v] [part of a name]
+    python bench/onnx_tests.py [-v] [part of a name]
 
 The tests are those of the installed `onnx`: one-node models made by its Python code, and the folders of data that its
 wheel holds. A model is imported as it is; then with all inputs but the first bound to the test's values, as shapes may
@@ -121,7 +121,9 @@ def _compared(results: Sequence[Any], expected: Sequence[Any], case: Case) -> Ve
     for result, wanted in zip(results, expected, strict=False):
         if not isinstance(wanted, np.ndarray) or (result.dtype, result.shape) != (wanted.dtype, wanted.shape):
             shape = getattr(wanted, "shape", "?")
-            return Verdict("wrong", f"{result.dtype}{list(result.shape)}, expected {getattr(wanted, 'dtype', '?')}{shape}")
+            return Verdict(
+                "wrong", f"{result.dtype}{list(result.shape)}, expected {getattr(wanted, 'dtype', '?')}{shape}"
+            )
         ours, theirs = (np.asarray(a).astype(np.float64) for a in (result, wanted))
         close = np.isclose(ours, theirs, rtol=case.rtol, atol=case.atol, equal_nan=True)
         if not close.all():
@@ -138,6 +140,7 @@ def all_cases() -> Iterator[Case]:
 
 
 def main(words: Sequence[str]) -> None:
+    """Judge the cases whose names hold one of the words, or all; print what is not right, and counts."""
     verbose, parts = "-v" in words, [w for w in words if w != "-v"]
     counts: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory() as folder:

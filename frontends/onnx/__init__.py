@@ -29,9 +29,10 @@ def load(
     Raises ModelError (broken or unsafe file), UnsupportedError (every node that planish cannot take, at once) or
     UsageError (no such file, dimension or input).
     """
+    from .functions import inlined
     from .importer import Importer
     from .reader import read_model
 
     model, folder = read_model(path)
     remarks = notes if notes is not None else []
-    return Importer(model, folder, dims or {}, bind or {}, remarks, static_batch).run()
+    return Importer(inlined(model), folder, dims or {}, bind or {}, remarks, static_batch).run()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,24 +14,28 @@ import numpy as np
 from ...ir.builder import const_value
 from ...ir.constant import Const
 from ...ir.errors import InferenceError, ModelError, PlanishError, UnsupportedError, UsageError
-from ...ir.evaluate import evaluate_node
 from ...ir.graph import Graph, Loc, Node, Value, graph_input
-from ...ir.types import Array, Dim, Shape, Sym, TensorType, sized, sizes_to_give, symbols_in, type_of
-from .adapters import ADAPTERS, DOMAINS, KEPT
+from ...ir.types import BOOL, Array, Dim, Shape, Sym, TensorType, sized, sizes_to_give, symbols_in, type_of
+from .adapters import KEPT, adapter_for
+from .constants import folded
+from .domains import Opsets, domain_of, unknown
 from .partial import evaluated
 from .reader import shown
 from .source import Adapted, Adapter, Dims, Parts, SourceNode, Tensor, Unknown, UnknownSizeError
 from .tensors import array_from, checked_shape, dtype_from, tensor_name
-from .topology import AGAIN, node_name, ordered, unique
+from .topology import Taken, free_names, node_name, unique, wired
 
 if TYPE_CHECKING:
     import onnx
 
-#: Older operator sets broadcast by other rules.
-MIN_OPSET = 7
-#: Constants are folded while importing up to this size, or up to the size of what they are computed from.
-FOLDED_BYTES = 2**20
-FOLDED_MACS = 10**7
+
+@dataclass
+class Problem:
+    """Why a node cannot be taken. unsized: only for a dimension that is not known; node: id of its protobuf message."""
+
+    text: str
+    unsized: bool = False
+    node: int = 0
 
 
 @dataclass
@@ -43,18 +48,18 @@ class Importer:
     bind: Mapping[str, Array]
     notes: list[str]
     static_batch: bool = False
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    tensors: MutableMapping[str, Tensor] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    _taken: Taken = field(default_factory=Taken)
     _symbols: set[str] = field(default_factory=set)
     _unnamed: dict[str, str] = field(default_factory=dict)  # symbols that we named, and what for
     _shapes: list[Shape] = field(default_factory=list)  # of the inputs
     _failure: Exception | None = None  # of an adapter, for those who ask for a traceback
-    _unsized: int = 0  # how many of the problems are but unknown sizes
 
     def run(self) -> Graph:
         """The graph. Raises ModelError, UnsupportedError or UsageError."""
         source = self.model.graph
-        opsets = self._opsets()
+        opsets = Opsets.of(self.model)
         for name, size in self.dims.items():
             if size < 1:
                 raise UsageError(f"dimension {shown(name)} cannot be {size}", fix="give a size of at least 1")
@@ -62,9 +67,7 @@ class Importer:
         self._initializers(source)
         inputs = self._inputs(source)
         self._check_names_used(source)
-        values: list[Value] = []
-        for node in ordered(source, self.tensors):
-            values.extend(self._import(node, opsets))
+        values = self._nodes(source, opsets)
         outputs = [self._output(o.name) for o in source.output]
         if self.problems:
             raise self._unsupported() from self._failure
@@ -72,37 +75,23 @@ class Importer:
             source.name or "main", inputs, values, [v for v in outputs if v], [o.name for o in source.output]
         )
         properties = {f"onnx.property.{p.key}": p.value for p in self.model.metadata_props}
-        graph.metadata = {"onnx.opset": str(opsets[""]), **properties}
+        version = {"onnx.opset": str(opsets.versions[""])} if "" in opsets.versions else {}
+        graph.metadata = {**version, **properties}
         return graph
 
     def _unsupported(self) -> UnsupportedError:
         """All problems as one error, with the sizes of all symbols in one line."""
-        count, fixes = len(self.problems), []
+        count, unsized, fixes = len(self.problems), sum(p.unsized for p in self.problems), []
         what = f"the model has {count} unsupported node{'s' * (count > 1)}"
-        if count == self._unsized:
+        if count == unsized:
             what = f"{count} node{'s need' if count > 1 else ' needs'} dimensions that are not known"
         else:
             fixes.append("replace these nodes in the source model, or export it with another operator set")
-        if self._unsized:
+        if unsized:
             fixes.append(sizes_to_give(self._shapes))
-        return UnsupportedError(what, details=tuple(self.problems), fix="; ".join(fixes))
+        return UnsupportedError(what, details=tuple(p.text for p in self.problems), fix="; ".join(fixes))
 
     # ---- inputs and initializers
-
-    def _opsets(self) -> dict[str, int]:
-        import onnx
-
-        opsets = {"" if e.domain == "ai.onnx" else e.domain: e.version for e in self.model.opset_import}
-        newest = onnx.defs.onnx_opset_version()
-        version = opsets.get("")
-        if version is None:
-            raise ModelError("the model does not say which version of ONNX's operators it uses", fix=AGAIN)
-        if not MIN_OPSET <= version <= newest:
-            raise UnsupportedError(
-                f"the model uses operator set {version}; planish knows {MIN_OPSET} to {newest}",
-                fix="convert it with onnx.version_converter, or export it with another opset_version",
-            )
-        return opsets
 
     def _initializers(self, source: onnx.GraphProto) -> None:
         unique([t.name for t in source.initializer], "initializers")
@@ -166,30 +155,45 @@ class Importer:
 
     # ---- nodes
 
-    def _import(self, proto: onnx.NodeProto, opsets: Mapping[str, int]) -> list[Value]:
+    def _nodes(self, graph: onnx.GraphProto, opsets: Opsets) -> list[Value]:
+        """Import the nodes that a graph's outputs need: their results are entered into `tensors`, and returned."""
+        wiring, values, first = wired(graph, self.tensors), [], len(self.problems)
+        for node in wiring.needed():
+            known = len(self.problems)
+            values.extend(self._import(node, opsets))
+            for problem in self.problems[known:]:
+                problem.node = id(node)
+        if self.problems:  # what only the other branches need is no problem
+            needed = wiring.still_needed(self._taken)
+            self.problems[first:] = [p for p in self.problems[first:] if p.node in needed]
+        return values
+
+    def _import(self, proto: onnx.NodeProto, opsets: Opsets) -> list[Value]:
         """Import one node: its results are entered into `tensors`, and returned for the graph's order."""
-        name = node_name(proto)
-        domain = "" if proto.domain == "ai.onnx" else proto.domain
-        adapter = ADAPTERS.get((domain, proto.op_type))
-        if adapter is None:
-            self.problems.append(f"{proto.op_type} {shown(name)}: {_unknown(domain, proto.op_type)}")
+        name, domain, version = node_name(proto), domain_of(proto), opsets.version(proto)
+        adapter = adapter_for(domain, proto.op_type, version)
+        branches = domain == "" and proto.op_type == "If"
+        if adapter is None and not branches:
+            self.problems.append(Problem(f"{proto.op_type} {shown(name)}: {unknown(domain, proto.op_type)}"))
             return []
         if any(o and o not in self.tensors for o in proto.input):
             return []  # what it needs is unsupported, and reported already
         operands = [self.tensors[o] if o else None for o in proto.input]
-        node = SourceNode(proto, name, opsets.get(domain, DOMAINS[domain]), operands, self.folder)
+        node = SourceNode(proto, name, version, operands, self.folder)
         try:
+            if branches or adapter is None:
+                return self._branch(node, opsets)
             shapes = evaluated(node, lambda twin: _arrays(twin, adapter))
             results = _results(node, adapter(node) if shapes is None else shapes)
             if unread := node.unread():
                 raise node.unsupported(f"{', '.join(unread)} is not understood")
             if all(v is None or _const(v) for v in operands) and proto.op_type not in KEPT:
-                results = [_folded(v, operands) for v in results]
+                results = [folded(v, operands) for v in results]
         except UnsupportedError as error:
             self._refuse(node, error)
             return []
         except InferenceError as error:
-            self._refuse(node, _refused(node, adapter, error))
+            self._refuse(node, _refused(node, adapter, error))  # type: ignore[arg-type]  # an adapter raised it
             return []
         except PlanishError:
             raise
@@ -203,11 +207,39 @@ class Importer:
                 self._enter(output, value)
         return [v for v in results if isinstance(v, Value)]
 
+    def _branch(self, node: SourceNode, opsets: Opsets) -> list[Value]:
+        """Import the graph that an If with a constant condition takes. Its names are known inside it only."""
+        condition = node.value(0)
+        if condition.const is None:
+            raise node.unsupported(
+                "the condition is computed at run time; only branches that are known before are supported",
+                fix="export the model with its control flow unrolled, or bind the input that decides",
+            )
+        if condition.type.dtype != BOOL or condition.type.size != 1:
+            raise node.broken(f"the condition is {condition.type}, not one bool")
+        branch = node.graph("then_branch" if condition.const.item() else "else_branch")
+        if branch.input or len(branch.output) != len(node.proto.output):
+            raise node.broken(f"a branch has {len(branch.input)} inputs and {len(branch.output)} outputs")
+        self._taken.take(node.proto, branch)
+        if self.problems and any(name not in self.tensors for name in free_names(branch, self._taken)):
+            return []  # what it needs is unsupported, and reported already
+        outer, self.tensors = self.tensors, ChainMap({}, self.tensors)
+        try:
+            self._initializers(branch)
+            values = self._nodes(branch, opsets)
+            results = [self.tensors.get(o.name) for o in branch.output]
+        finally:
+            self.tensors = outer
+        for output, result in zip(node.proto.output, results, strict=True):
+            if output and result is not None:
+                self._enter(output, result)
+        return values
+
     def _refuse(self, node: SourceNode, error: UnsupportedError) -> None:
         """Keep what is wrong with a node for the end, when everything is told at once."""
         fix = f"; {error.fix}" if error.fix else ""
-        self.problems.append(f"{error.where or node.place}: {error.what}{fix}")
-        self._unsized += isinstance(error, UnknownSizeError)
+        text = f"{error.where or node.place}: {error.what}{fix}"
+        self.problems.append(Problem(text, isinstance(error, UnknownSizeError)))
 
     def _enter(self, name: str, tensor: Tensor) -> None:
         self.tensors[name] = tensor
@@ -219,14 +251,15 @@ class Importer:
     def _output(self, name: str) -> Value | None:
         tensor = self.tensors.get(name)
         if isinstance(tensor, Dims):
-            self.problems.append(f"output {shown(name)} is computed from {', '.join(tensor.symbols)}")
-            self._unsized += 1
+            text = f"output {shown(name)} is computed from {', '.join(tensor.symbols)}"
+            self.problems.append(Problem(text, unsized=True))
             return None
         if isinstance(tensor, Parts):
-            self.problems.append(f"output {shown(name)} is a sequence; export the model with tensor outputs")
+            text = f"output {shown(name)} is a sequence; export the model with tensor outputs"
+            self.problems.append(Problem(text))
             return None
         if tensor is None and not self.problems:
-            self.problems.append(f"output {shown(name)} is an optional result that planish does not compute")
+            self.problems.append(Problem(f"output {shown(name)} is an optional result that planish does not compute"))
         return tensor
 
 
@@ -248,30 +281,17 @@ def _bound(name: str, array: Array, type: TensorType) -> Array:
     return cast
 
 
-def _unknown(domain: str, op_type: str) -> str:
-    import onnx
-
-    if op_type in ("If", "Loop", "Scan"):
-        return "sub-graphs are not supported; export the model with its control flow unrolled"
-    if domain not in DOMAINS:
-        return f"operators of domain {shown(domain)} are not supported"
-    if not onnx.defs.has(op_type, domain=domain):
-        return "not an ONNX operator"
-    return "this operator is not supported"
-
-
 def _results(node: SourceNode, adapted: Adapted) -> list[Tensor]:
     """What an adapter returned, as a list; dims that are all known become constants."""
     tensors: Sequence[Tensor] = [adapted] if isinstance(adapted, Value | Dims | Parts) else adapted
     if len(node.proto.output) < len(tensors):
         raise node.broken(f"{len(tensors)} results, {len(node.proto.output)} are named")
-    known = (isinstance(t, Dims) and not t.symbols for t in tensors)
-    return [node.constant(t.elements.astype(t.dtype.numpy)) if k else t for k, t in zip(known, tensors, strict=True)]
+    return [node.constant(t.array) if isinstance(t, Dims) and not t.symbols else t for t in tensors]
 
 
 def _arrays(node: SourceNode, adapter: Adapter) -> list[Array]:
     """The results of a node whose operands are all constants."""
-    results = [_folded(v, node.operands) for v in _results(node, adapter(node))]
+    results = [folded(v, node.operands) for v in _results(node, adapter(node))]
     arrays = [v.const for v in results if isinstance(v, Value) and v.const is not None]
     if len(arrays) < len(results):
         raise node.unsupported("this is too large, or cannot be computed, while importing")
@@ -339,33 +359,6 @@ def _locate(results: Sequence[Tensor], loc: Loc) -> None:
         if node is not None and not node.loc and not isinstance(node.op, Const):
             node.loc = loc
             stack.extend(v.producer for v in node.operands)
-
-
-def _folded(result: Tensor, operands: Sequence[Tensor | None]) -> Tensor:
-    """A result of constant operands as a constant, where that does not take too much memory or time."""
-    if not isinstance(result, Value) or result.const is not None:
-        return result
-    limit = max(FOLDED_BYTES, 2 * sum(v.type.nbytes for v in operands if isinstance(v, Value)))
-    arrays: dict[Value, Array] = {}
-    stack: list[tuple[Node, bool]] = [(result.producer, False)] if result.producer else []
-    while stack:
-        node, ready = stack.pop()
-        if node.results[0] in arrays:
-            continue
-        if not ready:
-            if sum(v.type.nbytes for v in node.results) > limit:
-                return result
-            if node.op.cost(*(v.type for v in node.operands)).macs > FOLDED_MACS:
-                return result
-            stack.append((node, True))
-            stack.extend((v.producer, False) for v in node.operands if v.producer)
-            continue
-        try:
-            values = evaluate_node(node, [arrays[v] for v in node.operands])
-        except (ValueError, ArithmeticError, IndexError) as error:  # for instance the maximum of no elements
-            raise UnsupportedError(f"its value cannot be computed: {error}") from None
-        arrays.update(zip(node.results, values, strict=True))
-    return const_value(np.array(arrays[result], order="C"), result.name)
 
 
 def _assemble(name: str, inputs: list[Value], values: list[Value], outputs: list[Value], names: list[str]) -> Graph:

@@ -102,8 +102,8 @@ def _elementwise(node: SourceNode, compute: Compute, op: str) -> Dims:
     (computed,) = compute(node.on(twins))
     dtype, results = dtype_of(computed), np.empty(len(rows), object)
     results[known] = np.broadcast_to(computed, (1 + known.sum(),))[1:].astype(object)
-    for k in np.flatnonzero(~known):
-        results[k] = _ruled(op, dtype, rows[k])
+    for j in np.flatnonzero(~known).tolist():
+        results[j] = _ruled(op, dtype, rows[j])
     return Dims(results.reshape(shape), dtype)
 
 

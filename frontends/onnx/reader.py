@@ -61,17 +61,37 @@ def read_model(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Path]:
 
 def _texts(model: onnx.ModelProto) -> Iterator[object]:
     """Every text of the model that the importer reads."""
-    graph = model.graph
-    yield graph.name
     yield from (opset.domain for opset in model.opset_import)
     yield from (text for entry in model.metadata_props for text in (entry.key, entry.value))
-    for node in graph.node:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
+    yield from _texts_of_graph(model.graph)
+    for function in model.functions:
+        yield from (function.domain, function.name, *function.input, *function.output, *function.attribute)
+        yield from (opset.domain for opset in function.opset_import)
+        for node in function.node:
+            yield from _texts_of_node(node)
+
+
+def _texts_of_graph(graph: onnx.GraphProto) -> Iterator[object]:
+    yield graph.name
     for info in (*graph.input, *graph.output):
         yield from (info.name, *(dim.dim_param for dim in info.type.tensor_type.shape.dim))
-    attributes = (a.t for node in graph.node for a in node.attribute)
-    for tensor in (*graph.initializer, *attributes):
-        yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
+    for tensor in graph.initializer:
+        yield from _texts_of_tensor(tensor)
+    for node in graph.node:
+        yield from _texts_of_node(node)
+
+
+def _texts_of_node(node: onnx.NodeProto) -> Iterator[object]:
+    yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for attribute in node.attribute:
+        yield from (attribute.name, attribute.ref_attr_name)
+        yield from _texts_of_tensor(attribute.t)
+        for graph in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+            yield from _texts_of_graph(graph)
+
+
+def _texts_of_tensor(tensor: onnx.TensorProto) -> Iterator[object]:
+    yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
 
 
 def _content(file: Path) -> bytes:

@@ -56,6 +56,11 @@ class Dims:
         """Symbols that the elements are computed from."""
         return sorted(set().union(*map(symbols_of, self.elements.flat)))
 
+    @property
+    def array(self) -> Array:
+        """The elements as numbers, where they all are."""
+        return self.elements.astype(self.dtype.numpy)
+
     def __str__(self) -> str:
         return f"{self.dtype}{self.elements.tolist()}" if self.elements.size <= 16 else f"{self.dtype} dims"
 
@@ -154,7 +159,7 @@ class SourceNode:
             return default
         attribute = self._attributes[name]
         kinds = {"i": A.INT, "f": A.FLOAT, "s": A.STRING, "ints": A.INTS, "floats": A.FLOATS, "t": A.TENSOR}
-        kinds["strings"] = A.STRINGS
+        kinds |= {"strings": A.STRINGS, "g": A.GRAPH}
         if attribute.type != kinds[field]:
             raise self.broken(f"attribute {name} is not of type {field}")
         return convert(getattr(attribute, field))
@@ -181,6 +186,22 @@ class SourceNode:
         return self._attribute(
             name, "t", None, lambda t: array_from(t, self.folder, f"attribute {name} of {shown(self.name)}")
         )
+
+    def graph(self, name: str) -> onnx.GraphProto:
+        """A graph inside the node."""
+        graph: onnx.GraphProto | None = self._attribute(name, "g", None, lambda g: g)
+        if graph is None:
+            raise self.broken(f"attribute {name} is missing")
+        return graph
+
+    def give(self, attribute: onnx.AttributeProto) -> None:
+        """Give the node an attribute, which takes the place of one of this name."""
+        self._attributes[attribute.name] = attribute
+
+    def rename(self, old: str, new: str) -> None:
+        """Read an attribute that the node has under another name."""
+        if old in self._attributes:
+            self._attributes[new] = self._attributes.pop(old)
 
     def ignore(self, *names: str) -> None:
         """These attributes do not change the result."""

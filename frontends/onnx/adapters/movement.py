@@ -128,8 +128,7 @@ def slice_(node: SourceNode) -> Value:
     if node.opset < 10:
         starts, ends, axes, steps = node.integers("starts"), node.integers("ends"), node.integers("axes"), None
     else:
-        starts, ends = (None, None) if not node.given(2) else node.dims(1), node.dims(2)  # type: ignore[assignment]
-        axes, steps = node.ints(3), node.ints(4)
+        starts, ends, axes, steps = node.dims(1), node.dims(2), node.ints(3), node.ints(4)  # type: ignore[assignment]
     if starts is None or ends is None:
         raise node.broken("starts and ends are missing")
     axes = axes or tuple(range(len(starts)))
