@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 
 import numpy as np
 
-from .errors import InferenceError
+from .errors import DTypeError, InferenceError
 from .types import EXACT, I32, Array, DType, Layout, Quant, Shape, Sym, TensorType, dtype_of, sized, symbols_in, type_of
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ class Op:
             "accumulator",
             "noticed",
             "quantized",
+            "dequantized",
             "permuted",
             "channels",
             "resized",
@@ -246,6 +247,15 @@ class Op:
         if self.elementwise:
             return tabulated(self, operands, result)
         return Refusal(f"{self.name} has no integer form")
+
+    def dequantized(self, operands: Sequence[QuantizedOperand]) -> Value | Refusal:
+        """Where the result stays float: the same of an integer sum, proven not to overflow; or why there is none.
+
+        Equal over the reals. Default: refused, for integers pay where weights are stored.
+        """
+        from .quantized import Refusal
+
+        return Refusal(f"{self.name} has no integer sum")
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         """Move a transpose from operand 0 to the result.
@@ -394,10 +404,16 @@ def expect(condition: bool, message: str) -> None:
         raise InferenceError(message)
 
 
+def expect_dtype(condition: bool, message: str) -> None:
+    """Raise DTypeError unless the condition, which is about element types alone, holds."""
+    if not condition:
+        raise DTypeError(message)
+
+
 def same_dtype(*types: TensorType) -> DType:
-    """The one dtype of all types, or InferenceError."""
+    """The one dtype of all types, or DTypeError."""
     dtypes = {t.dtype for t in types}
-    expect(len(dtypes) == 1, f"dtypes differ: {', '.join(str(t) for t in types)}")
+    expect_dtype(len(dtypes) == 1, f"dtypes differ: {', '.join(str(t) for t in types)}")
     return types[0].dtype
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..builder import builder, const_value
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op, same_dtype
+from ..op import Bounds, Draw, Instance, Op, Perm, expect_dtype, invert, op, same_dtype
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved, tabulated
-from ..types import F32, I32, Array, DType, TensorType, broadcast, dtype_of
+from ..types import BOOL, F32, I32, Array, DType, TensorType, broadcast, dtype_of
 
 
 class Elementwise(Op):
@@ -50,10 +50,11 @@ def _sum_bounds(type: TensorType, lo: tuple[Array, Array], hi: tuple[Array, Arra
     return bounds if type.dtype.min <= lowest and highest <= type.dtype.max else Bounds.top(type)
 
 
-def _arithmetic_examples(cls: type[Op], draw: Draw) -> Instance:
-    dtype, shape = draw.dtype(F32, I32), draw.shape()
+def _arithmetic_examples(cls: type[Op], draw: Draw, *more: DType) -> Instance:
+    dtype, shape = draw.dtype(F32, I32, *more), draw.shape()
     other = tuple(d if draw.boolean() else 1 for d in shape)
-    return Instance.of(cls(), draw.array(shape, dtype, -100, 100), draw.array(other, dtype, -100, 100))
+    ends = (-100, 100) if dtype != BOOL else ()
+    return Instance.of(cls(), draw.array(shape, dtype, *ends), draw.array(other, dtype, *ends))
 
 
 @op
@@ -192,7 +193,7 @@ class Div(Elementwise):
 
 @op
 class Minimum(Elementwise):
-    """The smaller of a and b; NaN where either is. ONNX Min-13."""
+    """The smaller of a and b; NaN where either is; of truth values whether both hold. ONNX Min-13, And-7."""
 
     ulps: ClassVar[float] = 0
     selects: ClassVar[bool] = True
@@ -209,12 +210,12 @@ class Minimum(Elementwise):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return _arithmetic_examples(Minimum, draw)
+        return _arithmetic_examples(Minimum, draw, BOOL)
 
 
 @op
 class Maximum(Elementwise):
-    """The larger of a and b; NaN where either is. ONNX Max-13."""
+    """The larger of a and b; NaN where either is; of truth values whether one holds. ONNX Max-13, Or-7."""
 
     ulps: ClassVar[float] = 0
     selects: ClassVar[bool] = True
@@ -231,7 +232,7 @@ class Maximum(Elementwise):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return _arithmetic_examples(Maximum, draw)
+        return _arithmetic_examples(Maximum, draw, BOOL)
 
 
 @op
@@ -241,7 +242,7 @@ class Pow(Elementwise):
     ulps: ClassVar[float] = 4
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        expect(a.dtype.is_float, f"pow takes floats, not {a}")
+        expect_dtype(a.dtype.is_float, f"pow takes floats, not {a}")
         return super().infer(a, b)
 
     def ref(self, a: Array, b: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..builder import builder
 from ..channels import Kept
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, invert, op
 from ..types import F32, I8, I32, I64, Array, Shape, Sym, TensorType, broadcast, static
 from .shape import resized_shape
 
@@ -94,7 +94,7 @@ class Take(Op):
 
     def infer(self, x: TensorType, indices: TensorType) -> TensorType:
         expect(0 <= self.axis < x.rank, f"{x} has no axis {self.axis}")
-        expect(indices.dtype in (I32, I64), f"indices are i32 or i64, not {indices}")
+        expect_dtype(indices.dtype in (I32, I64), f"indices are i32 or i64, not {indices}")
         return x.with_shape((*x.shape[: self.axis], *indices.shape, *x.shape[self.axis + 1 :]))
 
     def ref(self, x: Array, indices: Array) -> Array:

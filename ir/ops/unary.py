@@ -11,7 +11,7 @@ from ..builder import builder, number
 from ..exact import Exact
 from ..graph import Value
 from ..literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI, SQRT_HALF
-from ..op import Bounds, Draw, Instance, expect, gamma, op
+from ..op import Bounds, Draw, Instance, expect_dtype, gamma, op
 from ..types import BOOL, EXACT, F32, I8, I16, I32, I64, U8, U16, U32, Array, DType, Quant, TensorType, dtype_of
 from .elementwise import Elementwise, add, mul
 
@@ -23,7 +23,7 @@ class Unary(Elementwise):
     ulps: ClassVar[float] = 4
 
     def infer(self, x: TensorType) -> TensorType:
-        expect(x.dtype.is_float, f"{self.name} takes floats, not {x}")
+        expect_dtype(x.dtype.is_float, f"{self.name} takes floats, not {x}")
         return x
 
     def error(self, x: Array) -> Array:
