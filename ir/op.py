@@ -167,6 +167,7 @@ class Op:
             "cost",
             "bounds",
             "accumulator",
+            "noticed",
             "quantized",
             "dequantized",
             "permuted",
@@ -225,6 +226,13 @@ class Op:
         narrow = bool(operands) and operands[0].type.dtype.is_integer and operands[0].type.dtype.bits < 32
         summed: Bounds | None = self.bounds(*operands) if narrow and getattr(result, "dtype", None) == I32 else None
         return summed
+
+    def noticed(self, x: Array) -> Array:
+        """The elements of the only operand as far as they decide the result, for the choice of its range.
+
+        What makes no difference to the integer result is moved nearer to the rest, or left out. Default: all of x.
+        """
+        return x
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         """The integer graph that replaces dequantize -> self -> quantize, proven not to overflow; or why there is none.

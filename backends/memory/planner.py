@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ...ir.graph import Graph, Node, Value
 from .offsets import Block, pack
@@ -56,6 +57,25 @@ class Plan:
     optimal: bool
     alignment: int
     rows: tuple[Row, ...]
+
+    @property
+    def in_use(self) -> list[int]:
+        """Bytes of the arena that hold something at each step; a result in place shares its operand's."""
+        change = [0] * (len(self.order) + 1)
+        rows = [row for row in self.rows if row.size]
+        begins = {(row.first, row.offset): row.size for row in rows}
+        for row in rows:
+            change[row.first] += row.size
+            change[row.last + 1] -= row.size
+            if row.first < row.last and (taker := begins.get((row.last, row.offset))) is not None:
+                shared = min(row.size, taker)
+                change[row.last] -= shared
+                change[row.last + 1] += shared
+        return list(accumulate(change))[:-1]
+
+    def at(self, step: int) -> list[Row]:
+        """What the arena holds at a step."""
+        return [row for row in self.rows if row.first <= step <= row.last]
 
 
 def plan(graph: Graph, target: MemoryModel, alignment: int = 4) -> Plan:

@@ -11,9 +11,9 @@ from ...ir.constant import Const
 from ...ir.errors import PlanishError, UnsupportedError, UsageError, VerificationError
 from ...ir.graph import Graph, Node
 from ...ir.types import Array, Sym
-from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
+from ...runtime.target import Artifact, Customary, Execution, Layer, Limits, Need, Target, Unsupported
 from ...runtime.unchained import Cut, unchained
-from . import session
+from . import by_default, session
 from .site import TooOldError
 from .writer import OPSET, Written, constants_of, refusal, write
 
@@ -100,10 +100,13 @@ class OnnxTarget(Target):
         outputs = session.run_batch(artifact.path / FILE, inputs, list(artifact.graph.output_names))
         return Execution(outputs, len(next(iter(inputs.values()))))
 
+    def customary(self, artifact: Artifact, inputs: Mapping[str, Array], expected: Mapping[str, Array]) -> Customary:
+        return by_default.customary(artifact.path / FILE, artifact.graph, inputs, expected)
+
     def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
         import onnx
 
-        model = onnx.load(artifact.path / FILE)
+        model = onnx.shape_inference.infer_shapes(onnx.load(artifact.path / FILE))
         cut = unchained(artifact.graph, artifact.facts["steps"])
         rename = dict(zip(cut.given, cut.made, strict=True))
         infos = {info.name: info for info in (*model.graph.value_info, *model.graph.output)}
@@ -170,7 +173,7 @@ def _layer(node: Node, became: Sequence[gs.Node]) -> Layer:
     types = [v.type for v in node.operands]
     known = not any(isinstance(d, Sym) for v in (*node.operands, *node.results) for d in v.type.shape)
     return Layer(
-        name=became[-1].name if became else node.results[0].name,
+        name=(became[-1].name or became[-1].outputs[0].name) if became else node.results[0].name,
         op=node.op.name,
         source=str(node.loc),
         shape=str(node.results[0].type),

@@ -102,11 +102,21 @@ def quantized_sum(
 
     if any(x.real is not None and x.type.size == 1 for x in operands):
         return tabulated(op, operands, result)
-    if any(x.real is not None and not x.is_integer and np.abs(x.real).max() > 127 * result.scale for x in operands):
-        return Refusal("a constant is too large for 8 bits at the result's scale")
-    a, b = (x if x.is_integer or x.real is None else _in_8_bits(x) for x in operands)
-    if a.value is None or b.value is None or not (a.per_tensor and b.per_tensor):
+    if any((x.value is None and x.real is None) or not x.per_tensor for x in operands):
         return Refusal("an operand is not quantized per tensor")
+    constant = next((i for i, x in enumerate(operands) if not x.is_integer), None)
+    if constant is not None:
+        other = operands[1 - constant]
+        if other.value is None:
+            return Refusal("both operands are constants")
+        effective = _effective(operands[constant], other, result, signs[constant], signs[1 - constant])
+        term = _in_8_bits(effective, result.scale / 2)
+        if term is None:
+            return Refusal("a constant is too large for 8 bits at the result's scale")
+        operands = [term if i == constant else other for i in range(2)]
+    a, b = operands
+    assert a.value is not None
+    assert b.value is not None
     factors = [sign * float(x.scale.item()) / result.scale for sign, x in zip(signs, (a, b), strict=True)]
     attributes = sum_factors(factors, (int(a.zero.item()), int(b.zero.item())), result.zero)
     if attributes is None:
@@ -116,11 +126,29 @@ def quantized_sum(
     return value
 
 
-def _in_8_bits(x: QuantizedOperand) -> QuantizedOperand:
-    """A float constant as symmetric int8."""
+def _effective(
+    x: QuantizedOperand, other: QuantizedOperand, result: QuantizedResult, sign: float, other_sign: float
+) -> QuantizedOperand:
+    """A constant term, no larger than it takes for the sum to saturate whatever the other term is: a mask's.
+
+    A step is left beyond that, for the roundings of the sum.
+    """
+    assert other.value is not None
+    dtype = other.value.type.dtype
+    ends = other_sign * float(other.scale.item()) * (np.array([dtype.min, dtype.max]) - int(other.zero.item()))
+    least = (result.lo - result.zero - 1) * result.scale - ends.max()
+    most = (result.hi - result.zero + 1) * result.scale - ends.min()
+    return replace(x, real=sign * np.clip(sign * np.asarray(x.real, np.float64), least, most))
+
+
+def _in_8_bits(x: QuantizedOperand, largest_error: float) -> QuantizedOperand | None:
+    """A float constant as symmetric int8; None where that is further off than `largest_error`."""
     real = np.asarray(x.real, np.float64)
     scale = max(float(np.abs(real).max()), float(np.finfo(np.float32).tiny)) / 127
-    return replace(x, value=const_value(np.rint(real / scale).astype(np.int8)), scale=np.array(scale))
+    codes = np.rint(real / scale)
+    if not np.all(np.abs(codes * scale - real) <= largest_error):
+        return None
+    return replace(x, value=const_value(codes.astype(np.int8)), scale=np.array(scale))
 
 
 @op

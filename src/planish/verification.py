@@ -31,7 +31,7 @@ from .report import jsonable, show_layers
 from .runtime.data import Data, Dataset, read, uniform
 from .runtime.interpreter import run_batch
 from .runtime.oracle import sqnr_db
-from .runtime.target import Artifact, Execution
+from .runtime.target import Artifact, Customary, Execution
 from .screen import Screen, counted, error_as_json
 
 Outputs = Mapping[str, Array]
@@ -51,7 +51,8 @@ class Verdict:
     sqnr_db: signal-to-noise ratio of the outputs against the float model's (None where they are equal). instructions
     and cycles are per inference. Where layers are floats between integers (QDQ) they are judged one by one:
     layer_steps: the largest difference of one, given the same inputs, in quantization steps (1 passes);
-    agreement_interpreter: of the artifact's top-1 with the interpreter's.
+    agreement_interpreter: of the artifact's top-1 with the interpreter's. by_default: figures of the artifact as its
+    users run it, where that is another way (`Target.customary`), with remarks; they do not decide whether it passed.
     """
 
     target: str
@@ -73,6 +74,7 @@ class Verdict:
     agreement_interpreter: float | None
     layer_steps: int | None
     interpreted: dict[str, Any] | None
+    by_default: dict[str, Any] | None
 
     @property
     def error(self) -> VerificationError | None:
@@ -142,6 +144,7 @@ def verify_build(build: Path, data: str | Data | None = None, samples: int | Non
         agreement_interpreter=agreement,
         layer_steps=None if by_layer is None else by_layer.steps,
         interpreted=_interpreted(lowered, reference, dataset) if len(executed) < len(dataset) else None,
+        by_default=_by_default(target.customary(artifact, inputs, expected), lowered, executed.labels, expected),
     )
 
 
@@ -177,6 +180,24 @@ def _interpreted(lowered: Graph, reference: Graph, dataset: Dataset) -> dict[str
     outputs = run_batch(lowered, taken(lowered, dataset.arrays))
     found = measured(lowered, dataset.labels, outputs, run_batch(reference, dataset.arrays))
     return {"samples": len(dataset), **found}
+
+
+def _by_default(
+    found: Customary | None, lowered: Graph, labels: Array | None, expected: Outputs
+) -> dict[str, Any] | None:
+    """Figures of outputs that the artifact gave as its users run it, beside the interpreter's."""
+    if found is None:
+        return None
+    told = {"how": found.how, "runs": found.outputs is not None, "remarks": list(found.remarks)}
+    if found.outputs is None:
+        return told
+    figures = measured(lowered, labels, found.outputs, expected)
+    return told | {
+        "exact": all(same_bytes(expected[name], found.outputs[name]) for name in expected),
+        "accuracy": figures["accuracy"],
+        "agreement_interpreter": figures["agreement"],
+        "sqnr_db": noise_ratio(lowered, found.outputs, reals(lowered, expected)),
+    }
 
 
 # ---- measuring
@@ -263,8 +284,26 @@ def show_verdict(screen: Screen, verdict: Verdict) -> None:
             f"  by the interpreter, on all {found['samples']} samples: accuracy {_percent(found['accuracy'])}, "
             f"float model {_percent(found['accuracy_float'])}, agreement {_percent(found['agreement'])}"
         )
+    if verdict.by_default is not None:
+        screen.say(f"  {verdict.by_default['how']}: {_as_run(verdict.by_default)}")
+        for remark in verdict.by_default["remarks"]:
+            screen.note(f"{verdict.by_default['how']}, {remark}")
     if verdict.error is not None:
         screen.error(verdict.error)
+
+
+def _as_run(found: Mapping[str, Any]) -> str:
+    """Figures of `Verdict.by_default`, in one line."""
+    if not found["runs"]:
+        return "DOES NOT RUN"
+    if found["exact"]:
+        return "exact"
+    figures = [
+        ("accuracy", _percent(found["accuracy"])),
+        ("agreement of top-1 with the interpreter", _percent(found["agreement_interpreter"])),
+        ("SQNR against it", "" if found["sqnr_db"] is None else f"{found['sqnr_db']:.1f} dB"),
+    ]
+    return ", ".join(f"{label} {text}" for label, text in figures if text)
 
 
 def _closeness(verdict: Verdict) -> str:

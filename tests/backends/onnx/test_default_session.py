@@ -10,6 +10,7 @@ from planish.backends.onnx.target import DEFAULT, OnnxTarget
 from planish.backends.onnx.writer import OPSET, write
 from planish.ir.evaluate import evaluate
 from planish.ir.graph import Graph, graph_input
+from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import clip
 from planish.ir.ops.pool import max_pool2d
 from planish.ir.ops.quant import dequantize, quantize
@@ -44,9 +45,11 @@ def pair(x):
     return dequantize(quantize(x, np.float32(0.1), np.int8(3)), np.float32(0.1), np.int8(3))
 
 
-def by_default(model, feeds):
+def by_default(model, feeds, entries=()):
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    for entry in entries:
+        options.add_session_config_entry(*entry)
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, feeds)
 
@@ -71,6 +74,26 @@ def test_pairs_are_only_put_where_there_are_none():
     moved = transpose(pair(x), perm=(0, 3, 1, 2))
     graph = Graph([x], [sigmoid(pair(moved))], ["y"])
     assert len(write(graph, 21).model.graph.node) == len(write(graph, 20).model.graph.node) == 6
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_equal_constants_are_shared_and_the_remedy_for_saturation_still_loads(per_channel):
+    """Of quantized weights nothing is shared: rewriting them for each use, ONNX Runtime trips over the second."""
+    x = graph_input("x", TensorType((1, 4), F32))
+    scale = np.full((4, 1) if per_channel else (), 0.01, np.float32)
+    zero = np.zeros(scale.shape, np.int8)
+    y = pair(x)
+    for k in (1, 2, 1):
+        weights = dequantize(np.full((4, 4), k, np.int8), scale, zero)
+        y = pair(dense(y, weights, np.full(4, 7, np.float32)))
+    graph = Graph([x], [y], ["y"])
+    model = write(graph, 20).model
+    ends = [node.input[1:3] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert all(end == ends[0] for end in ends)
+    assert len({node.input[2] for node in model.graph.node if node.op_type == "Gemm"}) == 1
+    feed = np.array([[1, 2, 3, 4]], np.float32)
+    (found,) = by_default(model, {"x": feed}, [("session.x64quantprecision", "1")])
+    np.testing.assert_allclose(found, evaluate(graph, [feed])[0], rtol=1e-6)
 
 
 def emitted(graph, folder, said):
