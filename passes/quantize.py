@@ -19,7 +19,7 @@ from ..ir import arithmetic
 from ..ir.builder import const_value
 from ..ir.errors import UsageError
 from ..ir.evaluate import evaluate
-from ..ir.graph import Graph, Node, Value, graph_input
+from ..ir.graph import Graph, Value, graph_input
 from ..ir.op import Op
 from ..ir.ops.quant import Dequantize, dequantize, quantize
 from ..ir.ops.quant import Quantize as QuantizeOp
