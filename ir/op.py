@@ -169,6 +169,7 @@ class Op:
             "accumulator",
             "noticed",
             "quantized",
+            "dequantized",
             "permuted",
             "channels",
             "resized",
@@ -246,6 +247,15 @@ class Op:
         if self.elementwise:
             return tabulated(self, operands, result)
         return Refusal(f"{self.name} has no integer form")
+
+    def dequantized(self, operands: Sequence[QuantizedOperand]) -> Value | Refusal:
+        """Where the result stays float: the same of an integer sum, proven not to overflow; or why there is none.
+
+        Equal over the reals. Default: refused, for integers pay where weights are stored.
+        """
+        from .quantized import Refusal
+
+        return Refusal(f"{self.name} has no integer sum")
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         """Move a transpose from operand 0 to the result.

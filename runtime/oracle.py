@@ -77,11 +77,15 @@ def compare(reference: Array, actual: Array, tolerance: Array | float = 0.0) -> 
 
 
 def sqnr_db(reference: Array, actual: Array) -> float:
-    """Signal to quantization noise, 10 log10(sum ref^2 / sum (ref - actual)^2), in dB: inf where nothing differs."""
+    """Signal to quantization noise, 10 log10(sum ref^2 / sum (ref - actual)^2), in dB: inf where nothing differs.
+
+    Infinities and NaNs that both have are no noise, and no signal; those that one has are nothing but noise: -inf.
+    """
     signal, noise = _wide(reference).astype(np.float64), _wide(actual).astype(np.float64)
+    same = (signal == noise) | (np.isnan(signal) & np.isnan(noise))
     with np.errstate(all="ignore"):
-        difference = float(np.sum(np.square(signal - noise)))
-        power = float(np.sum(np.square(signal)))
+        difference = float(np.sum(np.square(signal - noise), where=~same))
+        power = float(np.sum(np.square(signal), where=np.isfinite(signal)))
     if difference == 0:
         return math.inf
     return 10 * math.log10(power / difference) if power > 0 and math.isfinite(difference) else -math.inf

@@ -64,9 +64,12 @@ def clip(node: SourceNode) -> Value:
     if node.opset < 11:
         return e.clip(x, lo=node.real("min", -math.inf), hi=node.real("max", math.inf))
     lo, hi = node.optional(1), node.optional(2)
+    for bound in (lo, hi):
+        if bound is not None and bound.type.shape not in ((), (1,)):
+            raise node.broken(f"a bound is a single number, not {bound.type}")
     if all(bound is None or _is_real(bound) for bound in (lo, hi)):
-        ends = [math.nan if b is None or b.const is None else float(b.const.reshape(()).item()) for b in (lo, hi)]
-        return e.clip(x, lo=-math.inf if lo is None else ends[0], hi=math.inf if hi is None else ends[1])
+        ends = [None if array is None else float(array) for array in (node.number(1), node.number(2))]
+        return e.clip(x, lo=-math.inf if ends[0] is None else ends[0], hi=math.inf if ends[1] is None else ends[1])
     low = x if lo is None else e.maximum(x, lo)
     return low if hi is None else e.minimum(low, hi)
 

@@ -27,25 +27,39 @@ KEPT = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def parameters(node: SourceNode, x: Value, scale: int, zero: int, axis: int, default: DType) -> tuple[Array, Array]:
-    """Scale and zero point from operands `scale` and `zero`, so shaped that they broadcast to x along `axis`."""
-    scales, zeros = node.array(scale), node.array(zero)
+    """Scale and zero point from operands `scale` and `zero`, so shaped that they broadcast to x.
+
+    One for all, one for each index of `axis`, or with `block_size` one for so many of them, given for all other axes.
+    """
+    scales, zeros, block = node.array(scale), node.array(zero), node.integer("block_size", 0)
     if scales is None:
         raise node.broken(f"operand {scale}, the scale, is missing")
     if not np.isfinite(scales).all():
-        raise node.broken("a scale is no number", fix="calibrate the quantized model again")
+        raise node.broken("a scale is not finite", fix="calibrate the quantized model again")
     zeros = np.zeros(scales.shape, default.numpy) if zeros is None else zeros
     if zeros.shape != scales.shape and zeros.size != 1:
         raise node.broken(f"scales {list(scales.shape)} and zero points {list(zeros.shape)} differ in shape")
     zeros = np.broadcast_to(zeros.reshape(()) if zeros.size == 1 else zeros, scales.shape)
     if scales.size == 1:
         return scales.reshape(()).copy(), zeros.reshape(()).copy()
-    if scales.ndim != 1:
-        raise node.unsupported("blocked quantization is not supported", fix="quantize per tensor or per axis")
     axis = node.axis(axis, x.type.rank)
-    if x.type.shape[axis] != scales.size:
-        raise node.broken(f"{scales.size} scales for axis {axis} of {x.type}")
+    if block:
+        return _unblocked(node, x, scales, axis, block), _unblocked(node, x, zeros, axis, block)
+    if scales.ndim == x.type.rank and all(d in (1, e) for d, e in zip(scales.shape, x.type.shape, strict=True)):
+        return scales.copy(), zeros.copy()  # not standard, but where each belongs is plain: [C,1,1,1]
+    if max(scales.shape) != scales.size or x.type.shape[axis] != scales.size:
+        raise node.broken(f"scales {list(scales.shape)} do not fit axis {axis} of {x.type}")
     shape = [-1 if i == axis else 1 for i in range(x.type.rank)]
     return scales.reshape(shape).copy(), zeros.reshape(shape).copy()
+
+
+def _unblocked(node: SourceNode, x: Value, scales: Array, axis: int, block: int) -> Array:
+    """A number for each element of x, from one for every `block` along `axis`; the last block may be smaller."""
+    shape = node.static(x.type.shape)
+    wanted = tuple(-(-d // block) if i == axis else d for i, d in enumerate(shape))
+    if block < 0 or scales.shape != wanted:
+        raise node.broken(f"scales {list(scales.shape)} for blocks of {block} along axis {axis} of {x.type}")
+    return np.asarray(scales.repeat(min(block, shape[axis]), axis).take(range(shape[axis]), axis))
 
 
 def real(node: SourceNode, x: int, scale: int, zero: int, axis: int = 1) -> Value:
@@ -85,8 +99,10 @@ def integer(node: SourceNode, x: Value, scale: int, zero: int, axis: int = 1, de
     dtype = dtype_of(zeros)
     if not dtype.is_integer or dtype.bits > 16:
         raise node.unsupported(f"quantization to {dtype} is not supported", fix="use 8-bit integers")
+    if not scales.all():
+        raise node.broken("a scale is 0, which divides", fix="calibrate the quantized model again")
     y: Value = quantize(x, scales, zeros, dtype=dtype, lo=dtype.min, hi=dtype.max)
-    if scales.size == 1:
+    if scales.size == 1 and scales.item() > 0:
         y.type = y.type.with_quant(Quant.of(scales.item(), zeros.item()))
     return y
 
@@ -94,8 +110,6 @@ def integer(node: SourceNode, x: Value, scale: int, zero: int, axis: int = 1, de
 def quantize_linear(node: SourceNode) -> Value:
     wanted = node.integer("output_dtype", 0)
     default = dtype_from(wanted, f"the result of {node.name!r}") if wanted else U8
-    if node.integer("block_size", 0):
-        raise node.unsupported("blocked quantization is not supported", fix="quantize per tensor or per axis")
     if node.integer("precision", 0) not in (0, 1):  # the division is in float32
         raise node.unsupported("only a float32 division is supported")
     node.ignore("saturate")
@@ -103,8 +117,6 @@ def quantize_linear(node: SourceNode) -> Value:
 
 
 def dequantize_linear(node: SourceNode) -> Value:
-    if node.integer("block_size", 0):
-        raise node.unsupported("blocked quantization is not supported", fix="quantize per tensor or per axis")
     if node.integer("output_dtype", 0) not in (0, 1):
         raise node.unsupported("only float32 results are supported")
     return real(node, 0, 1, 2, node.integer("axis", 1))
