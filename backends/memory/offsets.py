@@ -154,7 +154,9 @@ class _Search:
         placed: set[int] = set()
         for i in order:
             # Where it would overlap another: above the first, below the second number.
-            taken = sorted((offsets[j] - gap, offsets[j] + self.gap[j][i]) for j, gap in self.gap[i].items() if j in placed)
+            taken = sorted(
+                (offsets[j] - gap, offsets[j] + self.gap[j][i]) for j, gap in self.gap[i].items() if j in placed
+            )
             for low, high in taken:
                 if low >= offsets[i]:
                     break
