@@ -77,12 +77,13 @@ class Group:
         return array
 
     @cached_property
-    def _numbers(self) -> Mapping[Value, int]:
+    def numbers(self) -> Mapping[Value, int]:
+        """The place of each parameter."""
         return {value: i for i, value in enumerate(self.parameters)}
 
     def parameter(self, value: Value) -> str | None:
         """The C parameter that an operand comes in (`x0`); None for constants and for what is computed inside."""
-        number = self._numbers.get(self.top(value))
+        number = self.numbers.get(self.top(value))
         return None if number is None else f"x{number}"
 
     def shape(self, value: Value) -> tuple[int, ...]:

@@ -1,5 +1,7 @@
 """Indices as arithmetic: the same as the table, wherever it is taken, and taken where a stride says it."""
 
+import itertools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -29,7 +31,8 @@ quotients = st.builds(
     st.integers(-3, 9), st.integers(1, 9), st.integers(1, 80),
 )  # fmt: skip
 tables = st.lists(st.integers(0, 9), min_size=1, max_size=40)
-indices = st.one_of(tables, quotients, st.lists(progressions, min_size=1, max_size=6).map(lambda parts: sum(parts, [])))
+several = st.lists(progressions, min_size=1, max_size=6).map(lambda parts: list(itertools.chain(*parts)))
+indices = st.one_of(tables, quotients, several)
 
 
 def entries_of(form, count):
@@ -41,7 +44,7 @@ def entries_of(form, count):
 
 
 def in_c(entries):
-    """The C expression evaluated as Python's, which agrees with C where nothing negative is divided; None for a table."""
+    """The C expression evaluated as Python's, the same where nothing negative is divided; None for a table."""
     text = picked(Code(Module("m"), "layer"), "table", np.array(entries, np.int32), "i0")
     expression = _python(text).replace(" / ", " // ")
     return None if "[" in text else [eval(expression, {"i0": i}) for i in range(len(entries))]  # our text
