@@ -98,8 +98,16 @@ def conv2d(site: Site, op: Conv2d, x: Operand, w: Operand, b: Operand) -> Operan
 
 
 def conv_transpose2d(site: Site, op: ConvTranspose2d, x: Operand, w: Operand, b: Operand) -> Operand:
+    bias = None if is_zero(b) else b
+    signal = reshaped.along(op, x, w.type.shape[2:]) if op.output_pads[0] == 0 else None
+    if w.const is not None and signal is not None:
+        kernel, width = site.array("kernel", np.array(w.const[:, :, 0], order="C")), [w.const.shape[3]]
+        more = [op.output_pads[1]] if op.output_pads[1] else None
+        return reshaped.windowed(
+            site, "ConvTranspose", op, signal, kernel, bias, kernel_shape=width, group=op.groups, output_padding=more
+        )
     return site.emit(
-        "ConvTranspose", x, w, None if is_zero(b) else b,
+        "ConvTranspose", x, w, bias,
         kernel_shape=list(w.type.shape[2:]), strides=list(op.strides), pads=list(op.pads),
         dilations=list(op.dilations), group=op.groups,
         output_padding=None if op.output_pads == (0, 0) else list(op.output_pads),
