@@ -21,8 +21,8 @@ def evaluate_node(node: Node, operands: Sequence[Array]) -> tuple[Array, ...]:
     """
     with np.errstate(all="ignore"):
         out = node.op.ref(*operands)
-    results = out if isinstance(out, tuple) else (out,)
-    return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
+        results = out if isinstance(out, tuple) else (out,)
+        return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
 
 
 def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = None) -> list[Array]:

@@ -30,7 +30,7 @@ class BatchNorm(Op):
     def infer(
         self, x: TensorType, scale: TensorType, shift: TensorType, mean: TensorType, var: TensorType
     ) -> TensorType:
-        expect(x.rank >= 2, f"batch_norm takes rank 2 or more, not {x}")
+        expect(x.dtype.is_float and x.rank >= 2, f"batch_norm takes floats of rank 2 or more, not {x}")
         channels = x.shape[1 if self.layout is NCHW else -1]
         for t in (scale, shift, mean, var):
             expect(t.shape == (channels,), f"parameters are [{channels}], not {t}")

@@ -73,6 +73,10 @@ class ReduceMean(Reduction):
     axes: Axes
     keepdims: bool = True
 
+    def infer(self, x: TensorType) -> TensorType:
+        expect(x.dtype.is_float, f"reduce_mean takes floats, not {x}")
+        return super().infer(x)
+
     def ref(self, x: Array) -> Array:
         return x.mean(axis=self.axes, keepdims=self.keepdims)
 
@@ -98,6 +102,8 @@ class ReduceSum(Reduction):
 
     def infer(self, x: TensorType) -> TensorType:
         narrow = x.dtype.is_integer and x.dtype.bits <= 16
+        expect(x.dtype.kind != "bool", "reduce_sum takes numbers, not truth values")
+        expect(narrow or not self.input_zero, f"{x} has no zero point")
         return TensorType(reduced(self, x), I32 if narrow else x.dtype)
 
     def ref(self, x: Array) -> Array:
