@@ -88,7 +88,7 @@ class Group:
     def problem(self) -> Unsupported | None:
         """Why no kernel can take the group, whatever its ops."""
         if len(self.node.results) != 1:
-            return Unsupported(f"{self.node.op.name} has {len(self.node.results)} results; kernels have one")
+            return Unsupported(f"there is no kernel for {self.node.op.name}, or any op of several results")
         others = [n for n in self.epilogue if not n.op.elementwise]
         if others:
             return Unsupported(f"{self.anchor.op.name} and {others[0].op.name} are in one group; one of them may be")

@@ -209,7 +209,7 @@ class Row:
             return f"{self.model}: {ours}"
         if ours.nodes > most:
             return f"{self.model}: {ours.nodes} nodes instead of {most}"
-        if ours.opset != self.opset:
+        if ours.opset > self.opset:
             return f"{self.model}: operator set {ours.opset} instead of {self.opset}"
         limit = 3 if "resnet50" in self.model else 10
         slow = f"{self.model}: {ours.processor:.1f} s of the processor, more than {limit}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import math
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,6 +128,11 @@ def static(shape: Shape) -> tuple[int, ...]:
     return tuple(d for d in shape if isinstance(d, int))
 
 
+def sized(shape: Shape, sizes: Mapping[str, int]) -> Shape:
+    """The shape with the sizes of these symbols; others stay."""
+    return tuple(d.factor * sizes[d.symbol] if isinstance(d, Sym) and d.symbol in sizes else d for d in shape)
+
+
 def count(shape: Shape) -> Dim:
     """Number of elements: an int, or an int times one symbol. Raises InferenceError for a product of two symbols."""
     fixed = math.prod(d if isinstance(d, int) else d.factor for d in shape)
@@ -135,6 +142,19 @@ def count(shape: Shape) -> Dim:
             f"{' * '.join(symbols)} is more than one unknown", fix=f"give --dim {symbols[0]}=... (or another of them)"
         )
     return Sym(symbols[0], fixed) if symbols and fixed else fixed
+
+
+def symbols_in(shapes: Iterable[Shape]) -> list[str]:
+    """The symbols of these shapes, each once, in order."""
+    return list(dict.fromkeys(d.symbol for shape in shapes for d in shape if isinstance(d, Sym)))
+
+
+def sizes_to_give(shapes: Iterable[Shape]) -> str:
+    """What to type so that no symbol of these shapes is left; 1 for what is a first dimension and no other."""
+    shapes = list(shapes)
+    inner = symbols_in(shape[1:] for shape in shapes)
+    sizes = {s: "..." if s in inner else "1" for s in symbols_in(shapes)}
+    return "give " + " ".join(f"--dim {shlex.quote(f'{symbol}={size}')}" for symbol, size in sizes.items())
 
 
 class Layout(enum.Enum):

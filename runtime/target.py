@@ -91,6 +91,18 @@ class Artifact:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Customary:
+    """What an artifact gave as its users run it. how: in words; outputs: None where it does not run that way.
+
+    remarks: what the user should know, with what helps.
+    """
+
+    how: str
+    outputs: dict[str, Array] | None
+    remarks: tuple[str, ...] = ()
+
+
 class Target(ABC):
     """A way out. Passes see costs and legality through this class only."""
 
@@ -98,10 +110,8 @@ class Target(ABC):
     name: str
     #: One line for `planish targets`.
     summary: str = ""
-    #: Pipeline that turns any legal graph into the form that `emit` takes.
+    #: Pipeline that turns any legal graph, float or quantized, into the form that `emit` takes.
     lowering: str = ""
-    #: Whether it executes planish's integer ops. Others take quantized models as pairs of quantize and dequantize.
-    integer: bool = True
     #: How many multiply-accumulates `planish verify` executes, unless told how many samples: emulators are slow.
     verified_macs: int | None = None
 
@@ -127,6 +137,12 @@ class Target(ABC):
     @abstractmethod
     def run(self, artifact: Artifact, inputs: Mapping[str, Array], profile: bool = False) -> Execution:
         """Execute the artifact on a batch: arrays by input name, samples stacked along a new first axis."""
+
+    def customary(
+        self, artifact: Artifact, inputs: Mapping[str, Array], expected: Mapping[str, Array]
+    ) -> Customary | None:
+        """What the artifact gives as its users run it, beside outputs that are right; None where `run` runs it so."""
+        return None
 
     def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
         """The artifact of a quantized graph, cut behind every `quantize`, in the empty folder `out`; and how.

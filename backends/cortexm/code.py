@@ -68,13 +68,14 @@ OWN = "@"
 
 @dataclass
 class Module:
-    """What the layers of one model share: constant tables and helper functions, each once, and headers.
+    """What the layers of one model share: constant tables, whose names differ, and helpers, each once; and headers.
 
     name: the model's, as a C identifier.
     """
 
     name: str
     tables: dict[tuple[str, bytes], Table] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
     helpers: dict[str, str] = field(default_factory=dict)
     headers: set[str] = field(default_factory=set)
 
@@ -112,9 +113,10 @@ class Code:
         return self.module.tables[key].name
 
     def _free(self, label: str) -> str:
-        taken = {t.name for t in self.module.tables.values()}
         names = (f"{OWN}{self.name}_{label}{number or ''}" for number in itertools.count())
-        return next(name for name in names if name not in taken)
+        name = next(name for name in names if name not in self.module.names)
+        self.module.names.add(name)
+        return name
 
     def helper(self, name: str, text: str) -> str:
         """The C name of a static function that layers share: `OWN` and `name`, as in its C text, written once."""

@@ -12,7 +12,7 @@ from ...ir.op import Op
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
+from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
 from ...ir.types import BOOL, F32, I32, I64, Array, DType
 from .code import CTYPES, Code, scalar
 
@@ -82,12 +82,15 @@ static inline int32_t @round_clamped(float x)
 """
 
 
-TRUNCATE = """\
-/* The integer part, the nearest 32-bit integer beyond them; NaN gives 0. */
-static inline int32_t @truncate(float x)
-{
-    return x >= 2147483648.0f ? INT32_MAX : x > -2147483648.0f ? (int32_t)x : x != x ? 0 : INT32_MIN;
-}
+def truncation(bits: int) -> str:
+    """C: a function that gives the integer part of a float."""
+    edge = f"{2 ** (bits - 1)}.0f"
+    return f"""\
+/* The integer part, the nearest {bits}-bit integer beyond them; NaN gives 0. */
+static inline int{bits}_t @truncate_{bits}(float x)
+{{
+    return x >= {edge} ? INT{bits}_MAX : x > -{edge} ? (int{bits}_t)x : x != x ? 0 : INT{bits}_MIN;
+}}
 """
 
 
@@ -295,7 +298,8 @@ def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> str:
         return f"{x.text} != {code.number(0, x.dtype)}"
     text = x.text
     if x.dtype.is_float and not op.dtype.is_float:
-        text = f"{code.helper('truncate', TRUNCATE)}({text})"
+        bits = 32 if carrier(op.dtype)[1] == I32.max else 64
+        text = f"{code.helper(f'truncate_{bits}', truncation(bits))}({text})"
     return f"({CTYPES[op.dtype]}){text}"
 
 

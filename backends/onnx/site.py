@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,9 @@ _SPELLED = {
     "i64": "int64", "i32": "int32", "i16": "int16", "i8": "int8", "i4": "int4",
     "u64": "uint64", "u32": "uint32", "u16": "uint16", "u8": "uint8", "u4": "uint4", "bool": "bool",
 }  # fmt: skip
+
+#: What windows are where nothing is said of them, from this operator set on; it stands in the operators' text alone.
+_WINDOWS, _WINDOWS_SINCE = {"strides": 1, "dilations": 1, "pads": 0}, 11
 
 
 class RefusedError(Exception):
@@ -65,8 +69,8 @@ class Site:
     def emit(self, kind: str, *operands: Operand | None, type: TensorType | None = None, **attributes: Any) -> Operand:
         """Write one ONNX node; its only result, of `type` or the site's own.
 
-        Attributes that are None are left out, so are trailing operands. Raises TooOldError where the operator set does
-        not have the operator, an attribute, an operand or an element type.
+        Attributes that are None or say what the schema takes for granted are left out, so are trailing operands. Raises
+        TooOldError where the operator set does not have the operator, an attribute, an operand or an element type.
         """
         return self.emit_all(kind, *operands, types=[self.type if type is None else type], **attributes)[0]
 
@@ -80,7 +84,7 @@ class Site:
         inputs = list(operands)
         while inputs and inputs[-1] is None:
             inputs.pop()
-        _hold_to_schema(kind, self.opset, inputs, given)
+        given = _said(_hold_to_schema(kind, self.opset, inputs, given), self.opset, given)
         variables = [gs.Variable("", dtype=element_type(t.dtype), shape=shape_of(t.shape)) for t in types]
         tensors = [gs.Variable.empty() if operand is None else operand.tensor for operand in inputs]
         self.nodes.append(gs.Node(kind, attrs=given, inputs=tensors, outputs=variables))  # pyright: ignore[reportArgumentType]
@@ -116,6 +120,13 @@ def constant(array: Array) -> Operand:
     return Operand(gs.Constant("", lazy), type, array)
 
 
+def content(array: Array) -> tuple[Any, ...]:
+    """What tells a constant from others: type, shape and elements."""
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    digest = hashlib.blake2b(memoryview(flat), digest_size=16)
+    return array.dtype.str, array.dtype.name, array.shape, digest.digest()
+
+
 def fill(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> None:
     """Give the initializers their elements, by name; those of less than a byte are packed."""
     import onnx
@@ -146,7 +157,9 @@ def shape_of(shape: Shape) -> list[int | str]:
     return [str(d) if isinstance(d, Sym) else d for d in shape]
 
 
-def _hold_to_schema(kind: str, opset: int, operands: Sequence[Operand | None], attributes: dict[str, Any]) -> None:
+def _hold_to_schema(
+    kind: str, opset: int, operands: Sequence[Operand | None], attributes: dict[str, Any]
+) -> onnx.defs.OpSchema:
     import onnx
 
     try:
@@ -161,6 +174,24 @@ def _hold_to_schema(kind: str, opset: int, operands: Sequence[Operand | None], a
         formal = schema.inputs[min(i, len(schema.inputs) - 1)]
         if operand is not None and not _takes(formal, operand.type.dtype):
             raise TooOldError(f"{kind} of opset {opset} does not take {operand.type.dtype}")
+    return schema
+
+
+def _said(schema: onnx.defs.OpSchema, opset: int, attributes: dict[str, Any]) -> dict[str, Any]:
+    """The attributes that say something: not those that are what the operator takes for granted."""
+    return {name: value for name, value in attributes.items() if not _is_default(schema, opset, name, value)}
+
+
+def _is_default(schema: onnx.defs.OpSchema, opset: int, name: str, value: Any) -> bool:
+    import onnx
+
+    if name in _WINDOWS and opset >= _WINDOWS_SINCE:
+        return set(value) == {_WINDOWS[name]}
+    default = schema.attributes[name].default_value
+    if not default.name:
+        return False
+    known = onnx.helper.get_attribute_value(default)
+    return bool(value == (known.decode() if isinstance(known, bytes) else known))
 
 
 def _takes(formal: onnx.defs.OpSchema.FormalParameter, dtype: DType) -> bool:

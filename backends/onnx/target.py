@@ -11,9 +11,9 @@ from ...ir.constant import Const
 from ...ir.errors import PlanishError, UnsupportedError, UsageError, VerificationError
 from ...ir.graph import Graph, Node
 from ...ir.types import Array, Sym
-from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
+from ...runtime.target import Artifact, Customary, Execution, Layer, Limits, Need, Target, Unsupported
 from ...runtime.unchained import Cut, unchained
-from . import session
+from . import by_default, session
 from .site import TooOldError
 from .writer import OPSET, Written, constants_of, refusal, write
 
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 FILE = "model.onnx"
 #: From here on all elementwise operators broadcast by today's rules; before, Min and Max do not at all.
 OLDEST = 8
-#: For graphs that do not come from an ONNX model: the first that has 4 and 16 bit quantization, and widely known.
-DEFAULT = 21
+#: Unless it is asked for or an op needs it, no newer one is written: runtimes lag behind, and ONNX Runtime's optimizer
+#: knows quantized models of 21 and above less well. Graphs that do not come from an ONNX model get this one.
+DEFAULT = 20
 
 
 class OnnxTarget(Target):
     """A file `model.onnx`: float, or quantized as QuantizeLinear and DequantizeLinear (QDQ).
 
-    `onnx` writes the operator set of the source, or the next one that has all that the graph needs; `onnx:17` that one.
+    `onnx` writes the operator set of the source but at most 20, or the next one that has all that the graph needs;
+    `onnx:17` that one. Composites need none that is newer than the source's: they are decomposed.
     """
 
     lowering = "decompose,layout{to=nchw},simplify"
     summary = "a standard ONNX model, float or QDQ, run by ONNX Runtime"
-    integer = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -52,8 +53,7 @@ class OnnxTarget(Target):
 
     def decomposes(self, graph: Graph) -> list[Node]:
         """Composites that the operator set does not have: none is raised for their sake."""
-        simple = (n for n in graph.nodes if not n.op.is_composite)
-        opset = self.opset or _lowest(simple, _source(graph)) or newest()
+        opset = self.opset or _lowest((n for n in graph.nodes if not n.op.is_composite), _source(graph)) or newest()
         return [n for n in graph.nodes if n.op.is_composite and refusal(n, opset) is not None]
 
     def needs(self) -> Sequence[Need]:
@@ -63,7 +63,7 @@ class OnnxTarget(Target):
 
     def emit(self, graph: Graph, out: Path, name: str, limits: Limits) -> Artifact:
         self._require(graph)
-        opset = self.opset or _lowest(graph.nodes, _source(graph)) or newest()
+        opset = self.opset or _lowest(graph.nodes, min(_source(graph), DEFAULT)) or newest()
         written = write(graph, opset)
         (out / FILE).write_bytes(_checked(written))
         facts = {
@@ -100,10 +100,13 @@ class OnnxTarget(Target):
         outputs = session.run_batch(artifact.path / FILE, inputs, list(artifact.graph.output_names))
         return Execution(outputs, len(next(iter(inputs.values()))))
 
+    def customary(self, artifact: Artifact, inputs: Mapping[str, Array], expected: Mapping[str, Array]) -> Customary:
+        return by_default.customary(artifact.path / FILE, artifact.graph, inputs, expected)
+
     def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
         import onnx
 
-        model = onnx.load(artifact.path / FILE)
+        model = onnx.shape_inference.infer_shapes(onnx.load(artifact.path / FILE))
         cut = unchained(artifact.graph, artifact.facts["steps"])
         rename = dict(zip(cut.given, cut.made, strict=True))
         infos = {info.name: info for info in (*model.graph.value_info, *model.graph.output)}
@@ -170,7 +173,7 @@ def _layer(node: Node, became: Sequence[gs.Node]) -> Layer:
     types = [v.type for v in node.operands]
     known = not any(isinstance(d, Sym) for v in (*node.operands, *node.results) for d in v.type.shape)
     return Layer(
-        name=became[-1].name if became else node.results[0].name,
+        name=(became[-1].name or became[-1].outputs[0].name) if became else node.results[0].name,
         op=node.op.name,
         source=str(node.loc),
         shape=str(node.results[0].type),

@@ -13,10 +13,10 @@ from ...ir.ops.fused import Fused
 from ...ir.ops.quant import Quantize
 from ...ir.types import Array
 from ...passes.parallel import Shares
-from . import reshaped
+from . import pairs, reshaped
 from .adapters import ADAPTERS
 from .affine import Affine, affines
-from .site import Operand, RefusedError, Site, constant, element_type, fill, shape_of, size_of
+from .site import Operand, RefusedError, Site, constant, content, element_type, fill, shape_of, size_of
 from .splits import emit_split, splits
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ def write(graph: Graph, opset: int) -> Written:
     written = [_written(graph, opset, rows) for rows in {False, any(map(reshaped.starts, graph.nodes))}]
     writer, source = min(written, key=lambda pair: len(pair[0].nodes))
     model = gs.export_onnx(source)
+    del model.graph.value_info[:]  # it follows from the rest
+    model.ClearField("producer_name")
+    model.ClearField("producer_version")
     fill(model, writer.arrays)
     model.ir_version = max(LEAST_IR_VERSION, onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
     properties = {k.removeprefix(PROPERTY): v for k, v in graph.metadata.items() if k.startswith(PROPERTY)}
@@ -104,6 +107,14 @@ def _operand(value: Value) -> Operand:
     return replace(_variable(value, ""), const=value.const)
 
 
+def _tensor_of(name: str) -> str:
+    """The tensor after which a node of the source is called that has no name of its own, `Relu:y`; else nothing."""
+    import onnx
+
+    kind, _, tensor = name.partition(":")
+    return tensor if onnx.defs.has(kind) else ""
+
+
 class _Names:
     """Names that nobody else has: the first to ask gets what it wants, others a numbered one."""
 
@@ -147,10 +158,13 @@ class _Writer:
         self.body(graph, tensors, public)
         outputs = [self.output(tensors[v], v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True)]
         self.drop_spare({y.tensor.name for y in outputs})
+        if self.opset >= pairs.SINCE:
+            self.nodes = pairs.with_pairs(self.nodes, [y.tensor for y in outputs], self.tensor_name)
         self.name_nodes()
+        self.share_constants()
         return gs.Graph(
             nodes=self.nodes, inputs=[x.tensor for x in inputs.values()], outputs=[y.tensor for y in outputs],
-            name=graph.name, opset=self.opset, producer_name="planish",
+            name=graph.name, opset=self.opset,
         )  # fmt: skip
 
     def output(self, tensor: Operand, value: Value, name: str) -> Operand:
@@ -169,11 +183,33 @@ class _Writer:
         for written in (self.nodes, *self.became.values(), *(nodes for _, nodes in self.layers)):
             written[:] = [n for n in written if id(n) not in gone]
 
+    def share_constants(self) -> None:
+        """Equal constants become one, the first; but not those of quantized weights.
+
+        ONNX Runtime 1.32 with session.x64quantprecision=1 rewrites these for each use, and trips over the second.
+        """
+        import onnx_graphsurgeon as gs
+
+        first: dict[Any, Any] = {}
+        for node in self.nodes:
+            if node.op == "DequantizeLinear" and isinstance(node.inputs[0], gs.Constant):
+                continue
+            for i, tensor in enumerate(node.inputs):
+                if isinstance(tensor, gs.Constant):
+                    node.inputs[i] = first.setdefault(content(self.arrays[tensor.name]), tensor)
+
     def name_nodes(self) -> None:
-        """A layer's node is called as in the source; then come those beside it, and those called after tensors."""
+        """A layer's node is called as in the source; then come those beside it, and those called after tensors.
+
+        What had no name there gets none.
+        """
         claim = _Names(())
         beside: list[tuple[gs.Node, str]] = []
+        nameless = set[int]()
         for loc, written in self.layers:
+            if loc and _tensor_of(loc.names[0]):
+                nameless.update(map(id, written))
+                continue
             for i, one in enumerate(reversed(written)):
                 if i == 0 and loc:
                     one.name = claim(loc.names[0])
@@ -182,7 +218,8 @@ class _Writer:
         for one, wanted in beside:
             one.name = claim(wanted)
         for one in self.nodes:
-            one.name = one.name or claim(one.outputs[0].name)
+            if id(one) not in nameless:
+                one.name = one.name or claim(one.outputs[0].name)
 
     def body(self, graph: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """Write the nodes of a graph whose inputs are in `tensors`; its other values are entered."""
@@ -264,7 +301,8 @@ class _Writer:
         for value, result in reversed(list(made.items())):
             if id(result.tensor) not in new and (not result.tensor.inputs or result.tensor.name in public.values()):
                 continue
-            own = public.get(value) or self.tensor_name(value.name or next(iter(node.loc.names), node.op.name))
+            name = next(iter(node.loc.names), node.op.name)
+            own = public.get(value) or self.tensor_name(value.name or _tensor_of(name) or name)
             result.tensor.name = own
         for role, part in site.roles:
             if all(part.tensor is not result.tensor for result in made.values()):

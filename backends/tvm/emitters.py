@@ -13,7 +13,7 @@ from ...ir.op import Op
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
+from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
 from ...ir.types import BOOL, I32, U64, Array, DType
 from . import tir as tirx
 from .code import Code, Expr, tir_type
@@ -289,15 +289,25 @@ def _where(op: Where, operands: Sequence[Scalar], code: Code) -> Expr:
     return tirx.Select(cast("uint8", condition) != tirx.const(0, "uint8"), a, b)
 
 
+def _truncated(x: Scalar, lo: int, hi: int) -> Expr:
+    """The integer part of a float, the nearer end of [lo, hi] beyond them, 0 for NaN; from 2^63 on it wraps."""
+    kind, whole = tir_type(x.dtype), "int32" if hi == I32.max else "int64"
+    low, high = (tirx.const(float(end), kind) for end in (lo, hi + 1))
+    # What is beyond, or no number, is not converted: LLVM says nothing about the result.
+    inside = tirx.Select(tirx.all(x.expr > low, x.expr < high), x.expr, tirx.const(0.0, kind))
+    if hi == U64.max:
+        inside = tirx.Select(inside >= tirx.const(2.0**63, kind), inside - high, inside)
+    ends = (tirx.const(lo, whole), tirx.const(-1 if hi == U64.max else hi, whole))
+    return tirx.Select(x.expr >= high, ends[1], tirx.Select(x.expr <= low, ends[0], cast(whole, inside)))
+
+
 def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> Expr:
     (x,) = operands
     if op.dtype == BOOL:
-        return cast("uint8", x.expr != number(0, x.dtype))
+        # TVM's "not equal" is false of NaN.
+        return tirx.Select(x.expr == number(0, x.dtype), tirx.const(0, "uint8"), tirx.const(1, "uint8"))
     if x.dtype.is_float and not op.dtype.is_float:
-        edge = tirx.const(2.0**31, "float32")
-        low = tirx.Select(x.expr > -edge, x.expr, -edge)
-        whole = cast("int32", tirx.Select(low < edge, low, tirx.const(2.0**31 - 128, "float32")))
-        return cast(tir_type(op.dtype), whole)
+        return cast(tir_type(op.dtype), _truncated(x, *carrier(op.dtype)))
     return cast(tir_type(op.dtype), x.expr)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..builder import builder, const_value
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op, same_dtype
+from ..op import Bounds, Draw, Instance, Op, Perm, expect_dtype, invert, op, same_dtype
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved, tabulated
-from ..types import F32, I32, Array, DType, TensorType, broadcast, dtype_of
+from ..types import BOOL, F32, I32, Array, DType, TensorType, broadcast, dtype_of
 
 
 class Elementwise(Op):
@@ -54,14 +54,15 @@ class Arithmetic(Elementwise):
     """Base: operators of numbers, not of truth values."""
 
     def infer(self, *operands: Any, **_: Any) -> TensorType:
-        expect(all(t.dtype.kind != "bool" for t in operands), f"{self.name} takes numbers, not truth values")
+        expect_dtype(all(t.dtype.kind != "bool" for t in operands), f"{self.name} takes numbers, not truth values")
         return super().infer(*operands)
 
 
-def _arithmetic_examples(cls: type[Op], draw: Draw) -> Instance:
-    dtype, shape = draw.dtype(F32, I32), draw.shape()
+def _arithmetic_examples(cls: type[Op], draw: Draw, *more: DType) -> Instance:
+    dtype, shape = draw.dtype(F32, I32, *more), draw.shape()
     other = tuple(d if draw.boolean() else 1 for d in shape)
-    return Instance.of(cls(), draw.array(shape, dtype, -100, 100), draw.array(other, dtype, -100, 100))
+    ends = (-100, 100) if dtype != BOOL else ()
+    return Instance.of(cls(), draw.array(shape, dtype, *ends), draw.array(other, dtype, *ends))
 
 
 @op
@@ -110,11 +111,21 @@ def quantized_sum(
 
     if any(x.real is not None and x.type.size == 1 for x in operands):
         return tabulated(op, operands, result)
-    if any(x.real is not None and not x.is_integer and np.abs(x.real).max() > 127 * result.scale for x in operands):
-        return Refusal("a constant is too large for 8 bits at the result's scale")
-    a, b = (x if x.is_integer or x.real is None else _in_8_bits(x) for x in operands)
-    if a.value is None or b.value is None or not (a.per_tensor and b.per_tensor):
+    if any((x.value is None and x.real is None) or not x.per_tensor for x in operands):
         return Refusal("an operand is not quantized per tensor")
+    constant = next((i for i, x in enumerate(operands) if not x.is_integer), None)
+    if constant is not None:
+        other = operands[1 - constant]
+        if other.value is None:
+            return Refusal("both operands are constants")
+        effective = _effective(operands[constant], other, result, signs[constant], signs[1 - constant])
+        term = _in_8_bits(effective, result.scale / 2)
+        if term is None:
+            return Refusal("a constant is too large for 8 bits at the result's scale")
+        operands = [term if i == constant else other for i in range(2)]
+    a, b = operands
+    assert a.value is not None
+    assert b.value is not None
     factors = [sign * float(x.scale.item()) / result.scale for sign, x in zip(signs, (a, b), strict=True)]
     attributes = sum_factors(factors, (int(a.zero.item()), int(b.zero.item())), result.zero)
     if attributes is None:
@@ -124,11 +135,29 @@ def quantized_sum(
     return value
 
 
-def _in_8_bits(x: QuantizedOperand) -> QuantizedOperand:
-    """A float constant as symmetric int8."""
+def _effective(
+    x: QuantizedOperand, other: QuantizedOperand, result: QuantizedResult, sign: float, other_sign: float
+) -> QuantizedOperand:
+    """A constant term, no larger than it takes for the sum to saturate whatever the other term is: a mask's.
+
+    A step is left beyond that, for the roundings of the sum.
+    """
+    assert other.value is not None
+    dtype = other.value.type.dtype
+    ends = other_sign * float(other.scale.item()) * (np.array([dtype.min, dtype.max]) - int(other.zero.item()))
+    least = (result.lo - result.zero - 1) * result.scale - ends.max()
+    most = (result.hi - result.zero + 1) * result.scale - ends.min()
+    return replace(x, real=sign * np.clip(sign * np.asarray(x.real, np.float64), least, most))
+
+
+def _in_8_bits(x: QuantizedOperand, largest_error: float) -> QuantizedOperand | None:
+    """A float constant as symmetric int8; None where that is further off than `largest_error`."""
     real = np.asarray(x.real, np.float64)
     scale = max(float(np.abs(real).max()), float(np.finfo(np.float32).tiny)) / 127
-    return replace(x, value=const_value(np.rint(real / scale).astype(np.int8)), scale=np.array(scale))
+    codes = np.rint(real / scale)
+    if not np.all(np.abs(codes * scale - real) <= largest_error):
+        return None
+    return replace(x, value=const_value(codes.astype(np.int8)), scale=np.array(scale))
 
 
 @op
@@ -172,7 +201,7 @@ class Div(Arithmetic):
 
 @op
 class Minimum(Elementwise):
-    """The smaller of a and b; NaN where either is. ONNX Min-13."""
+    """The smaller of a and b; NaN where either is; of truth values whether both hold. ONNX Min-13, And-7."""
 
     ulps: ClassVar[float] = 0
     selects: ClassVar[bool] = True
@@ -189,12 +218,12 @@ class Minimum(Elementwise):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return _arithmetic_examples(Minimum, draw)
+        return _arithmetic_examples(Minimum, draw, BOOL)
 
 
 @op
 class Maximum(Elementwise):
-    """The larger of a and b; NaN where either is. ONNX Max-13."""
+    """The larger of a and b; NaN where either is; of truth values whether one holds. ONNX Max-13, Or-7."""
 
     ulps: ClassVar[float] = 0
     selects: ClassVar[bool] = True
@@ -211,7 +240,7 @@ class Maximum(Elementwise):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return _arithmetic_examples(Maximum, draw)
+        return _arithmetic_examples(Maximum, draw, BOOL)
 
 
 @op
@@ -221,7 +250,7 @@ class Pow(Elementwise):
     ulps: ClassVar[float] = 4
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        expect(a.dtype.is_float, f"pow takes floats, not {a}")
+        expect_dtype(a.dtype.is_float, f"pow takes floats, not {a}")
         return super().infer(a, b)
 
     def ref(self, a: Array, b: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from ..builder import builder
 from ..channels import Channels, summed, tied
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op, rounding_error
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, Array, Shape, TensorType, static
 from .windows import centred
@@ -74,7 +74,7 @@ class ReduceMean(Reduction):
     keepdims: bool = True
 
     def infer(self, x: TensorType) -> TensorType:
-        expect(x.dtype.is_float, f"reduce_mean takes floats, not {x}")
+        expect_dtype(x.dtype.is_float, f"reduce_mean takes floats, not {x}")
         return super().infer(x)
 
     def ref(self, x: Array) -> Array:
@@ -102,7 +102,7 @@ class ReduceSum(Reduction):
 
     def infer(self, x: TensorType) -> TensorType:
         narrow = x.dtype.is_integer and x.dtype.bits <= 16
-        expect(x.dtype.kind != "bool", "reduce_sum takes numbers, not truth values")
+        expect_dtype(x.dtype.kind != "bool", "reduce_sum takes numbers, not truth values")
         expect(narrow or not self.input_zero, f"{x} has no zero point")
         return TensorType(reduced(self, x), I32 if narrow else x.dtype)
 

@@ -159,7 +159,7 @@ def execute(arguments: list[str]) -> int:
         return code if isinstance(code, int) else 0
     except PlanishError as error:
         screen.error(error)
-        if error.code == 1:
+        if error.code == 1 or error.__cause__ is not None:
             _report_bug(screen)
         return error.code
     except click.ClickException as error:

@@ -131,7 +131,7 @@ compiling = together(
     click.option("--pipeline", help="Passes to run instead of the default ones: 'simplify,fuse'."),
     click.option("--name", help="C identifier that names of the generated code begin with. Default: the model's name."),
     click.option("--ram", type=Bytes(), help="RAM of the device, in bytes: more than that is an error."),
-    click.option("--opset", type=int, help="ONNX operator set to write, for target onnx. Default: the source's."),
+    click.option("--opset", type=int, help="ONNX operator set to write, for target onnx. Default: as needed."),
     click.option("--flash", type=Bytes(), help="Flash of the device, in bytes: more than that is an error."),
     loading,
 )

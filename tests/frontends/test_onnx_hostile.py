@@ -172,7 +172,7 @@ def test_every_unsupported_node_at_once(tmp_path):
         node("Relu", ["a"], ["b"], "fine"),
         helper.make_node("Frobnicate", ["b"], ["c"], name="second", domain="acme"),
         helper.make_node("LeakyRelu", ["x"], ["d"], name="third", surprise=1),
-        node("If", ["x"], ["e"], "fourth"),
+        node("Scan", ["x"], ["e"], "fourth"),
         helper.make_node("Sum", ["c", "d", "e"], ["y"], name="sum"),
     ]
     path = saved(tmp_path, model(nodes))
@@ -186,7 +186,7 @@ def test_every_unsupported_node_at_once(tmp_path):
         "third",
         "surprise",
         "fourth",
-        "sub-graphs",
+        "loops",
     )
 
 
@@ -252,7 +252,7 @@ def test_dims_of_weights(tmp_path, dims):
     refused(saved(tmp_path, model([node("Add", ["x", "w"], ["y"])], initializers=[weights])), ModelError, "'w'")
 
 
-@pytest.mark.parametrize("dims", [[2**31, 2**31], [-1, 3]])
+@pytest.mark.parametrize("dims", [[2**31, 2**31], [-2, 3]])
 def test_dims_of_inputs(tmp_path, dims):
     refused(saved(tmp_path, model([RELU], {"x": dims})), ModelError, "'x'")
 
@@ -287,7 +287,7 @@ def test_hostile_names_are_data(tmp_path, name):
 
 
 def test_operator_sets(tmp_path):
-    refused(saved(tmp_path, model([RELU], opset=6)), UnsupportedError, "operator set 6")
+    refused(saved(tmp_path, model([RELU], opset=0)), UnsupportedError, "operator set 0")
     refused(saved(tmp_path, model([RELU], opset=9999)), UnsupportedError, "operator set 9999")
     proto = model([RELU])
     proto.opset_import[0].domain = "acme"
