@@ -126,8 +126,13 @@ def graph_tolerance(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, tupl
         if not dtype_of(exact).is_float:
             result[name] = exact, 0.0
             continue
-        own = float(np.max(np.abs(widened(single[name]) - exact), initial=0))
-        size = max([float(np.max(np.abs(exact), initial=0)), *(_summed(node, seen) for node in makers[name])])
+        own = compare(exact, single[name]).max_error  # nothing where both are infinite, or no number
+        size = max(
+            [
+                float(np.max(np.abs(exact), initial=0, where=np.isfinite(exact))),
+                *(_summed(node, seen) for node in makers[name]),
+            ]
+        )
         result[name] = exact, GRAPH_FACTOR * max(own, unit * size)
     return result
 
@@ -189,4 +194,4 @@ def _wide(array: Array) -> Array:
     dtype = dtype_of(array)
     if dtype.is_float:
         return array.astype(np.float64)
-    return array.astype(object if dtype.bits == 64 else np.int64)
+    return np.asarray(array.astype(object if dtype.bits == 64 else np.int64))  # of one element a Python int, else
