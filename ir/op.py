@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 
 import numpy as np
 
-from .errors import InferenceError
+from .errors import DTypeError, InferenceError
 from .types import EXACT, I32, Array, DType, Layout, Quant, Shape, Sym, TensorType, dtype_of, sized, symbols_in, type_of
 
 if TYPE_CHECKING:
@@ -404,10 +404,16 @@ def expect(condition: bool, message: str) -> None:
         raise InferenceError(message)
 
 
+def expect_dtype(condition: bool, message: str) -> None:
+    """Raise DTypeError unless the condition, which is about element types alone, holds."""
+    if not condition:
+        raise DTypeError(message)
+
+
 def same_dtype(*types: TensorType) -> DType:
-    """The one dtype of all types, or InferenceError."""
+    """The one dtype of all types, or DTypeError."""
     dtypes = {t.dtype for t in types}
-    expect(len(dtypes) == 1, f"dtypes differ: {', '.join(str(t) for t in types)}")
+    expect_dtype(len(dtypes) == 1, f"dtypes differ: {', '.join(str(t) for t in types)}")
     return types[0].dtype
 
 

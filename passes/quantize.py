@@ -49,9 +49,9 @@ class Quantize(Pass):
     was seen: mse, percentile or minmax; auto takes the one with the best SQNR of the outputs on calibration samples.
     exclude: names of values, source nodes or ops that stay float. io: float, or int8 to make the graph's inputs and
     outputs integers. Where parts of a value are so unlike that one scale would leave less than 20 dB of one of them,
-    layers are computed in parts, or stay float; of what a softmax reads, what is masked does not count. Outputs of which
-    less than 20 dB are left are remarked. Where int32 could overflow, the weights' scales of those channels are enlarged
-    until it cannot; a bias between the steps of its products moves to the nearest one.
+    layers are computed in parts, or stay float; of what a softmax reads, what is masked does not count. Outputs of
+    which less than 20 dB are left are remarked. Where int32 could overflow, the weights' scales of those channels are
+    enlarged until it cannot; a bias between the steps of its products moves to the nearest one.
     Raises UsageError without calibration data, for data that is not finite, and for models that are quantized already.
     """
 

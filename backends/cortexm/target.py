@@ -16,8 +16,8 @@ from ...ir.graph import Graph, Node
 from ...ir.types import Array
 from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
 from ...runtime.unchained import Cut
-from ..kernel import Choice, Kernel, choose, unfit
 from ..cutting import cut_program
+from ..kernel import Choice, Kernel, choose, unfit
 from ..lowering import DEVICE
 from ..memory import Plan, plan
 from . import cores, runner

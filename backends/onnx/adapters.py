@@ -23,8 +23,8 @@ from ...ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from ...ir.ops.resize import ResizeLinear, ResizeNearest
 from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax, Softmax
-from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
-from ...ir.types import I32, NCHW, NHWC, Array, Sym, TensorType, static
+from ...ir.ops.unary import Abs, Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
+from ...ir.types import BOOL, I32, NCHW, NHWC, Array, Sym, TensorType, static
 from . import layers, reshaped
 from .layers import same
 from .site import Operand, RefusedError, Site, TooOldError, element_type
@@ -98,8 +98,16 @@ def conv2d(site: Site, op: Conv2d, x: Operand, w: Operand, b: Operand) -> Operan
 
 
 def conv_transpose2d(site: Site, op: ConvTranspose2d, x: Operand, w: Operand, b: Operand) -> Operand:
+    bias = None if is_zero(b) else b
+    signal = reshaped.along(op, x, w.type.shape[2:]) if op.output_pads[0] == 0 else None
+    if w.const is not None and signal is not None:
+        kernel, width = site.array("kernel", np.array(w.const[:, :, 0], order="C")), [w.const.shape[3]]
+        more = [op.output_pads[1]] if op.output_pads[1] else None
+        return reshaped.windowed(
+            site, "ConvTranspose", op, signal, kernel, bias, kernel_shape=width, group=op.groups, output_padding=more
+        )
     return site.emit(
-        "ConvTranspose", x, w, None if is_zero(b) else b,
+        "ConvTranspose", x, w, bias,
         kernel_shape=list(w.type.shape[2:]), strides=list(op.strides), pads=list(op.pads),
         dilations=list(op.dilations), group=op.groups,
         output_padding=None if op.output_pads == (0, 0) else list(op.output_pads),
@@ -128,6 +136,11 @@ def batch_norm(site: Site, op: BatchNorm, *operands: Operand) -> Operand:
 def softmax(site: Site, op: Softmax, x: Operand) -> Operand:
     # Not -1: before opset 13 the axis splits the shape in two, which along the last one is the same.
     return site.emit("Softmax", x, axis=x.type.rank - 1)
+
+
+def extremum(kind: str, logical: str) -> Adapter:
+    """Of truth values ONNX has other operators."""
+    return lambda site, op, a, b: site.emit(logical if a.type.dtype == BOOL else kind, a, b)
 
 
 # ---- windows and reductions
@@ -321,9 +334,9 @@ ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
     ReduceMean: reduction("ReduceMean", REDUCE), ReduceMax: reduction("ReduceMax", REDUCE),
     ReduceSum: reduction("ReduceSum", REDUCE_SUM),
     Add: same("Add"), Sub: same("Sub"), Mul: same("Mul"), Div: same("Div"), Pow: same("Pow"),
-    Minimum: same("Min"), Maximum: same("Max"), Clip: clip, Cast: cast,
+    Minimum: extremum("Min", "And"), Maximum: extremum("Max", "Or"), Clip: clip, Cast: cast,
     Exp: same("Exp"), Log: same("Log"), Sqrt: same("Sqrt"), Erf: same("Erf"), Sigmoid: same("Sigmoid"),
-    Tanh: same("Tanh"),
+    Tanh: same("Tanh"), Abs: same("Abs"),
     Quantize: quantize, Dequantize: dequantize,
     Rescale: integers, RescaleAdd: integers, Table: integers, IntegerSoftmax: integers,
     Reshape: reshape, Transpose: transpose, Concat: concat, Slice: slice_, Pad: pad, DepthToSpace: depth_to_space,

@@ -33,6 +33,6 @@ def load(
     from .importer import Importer
     from .reader import read_model
 
-    model, folder = read_model(path)
+    model, folders = read_model(path)
     remarks = notes if notes is not None else []
-    return Importer(inlined(model), folder, dims or {}, bind or {}, remarks, static_batch).run()
+    return Importer(inlined(model), folders, dims or {}, bind or {}, remarks, static_batch).run()

@@ -25,30 +25,32 @@ FOLDED_MACS = 10**7
 MOST_ELEMENTS = 2**20
 
 
-def folded(result: Tensor, operands: Sequence[Tensor | None]) -> Tensor:
-    """A result of constant operands as a constant, where that does not take too much memory or time."""
+def folded(result: Tensor, node: SourceNode) -> Tensor:
+    """A result of a node with constant operands as a constant, where that does not take too much memory or time."""
     if not isinstance(result, Value) or result.const is not None:
         return result
-    limit = max(FOLDED_BYTES, 2 * sum(v.type.nbytes for v in operands if isinstance(v, Value)))
+    limit = max(FOLDED_BYTES, 2 * sum(v.type.nbytes for v in node.operands if isinstance(v, Value)))
+    if result.type.nbytes > limit or not node.budget.take(result.type.nbytes):
+        return result
     arrays: dict[Value, Array] = {}
     stack: list[tuple[Node, bool]] = [(result.producer, False)] if result.producer else []
     while stack:
-        node, ready = stack.pop()
-        if node.results[0] in arrays:
+        step, ready = stack.pop()
+        if step.results[0] in arrays:
             continue
         if not ready:
-            if sum(v.type.nbytes for v in node.results) > limit:
+            if sum(v.type.nbytes for v in step.results) > limit:
                 return result
-            if node.op.cost(*(v.type for v in node.operands)).macs > FOLDED_MACS:
+            if step.op.cost(*(v.type for v in step.operands)).macs > FOLDED_MACS:
                 return result
-            stack.append((node, True))
-            stack.extend((v.producer, False) for v in node.operands if v.producer)
+            stack.append((step, True))
+            stack.extend((v.producer, False) for v in step.operands if v.producer)
             continue
         try:
-            values = evaluate_node(node, [arrays[v] for v in node.operands])
+            values = evaluate_node(step, [arrays[v] for v in step.operands])
         except (ValueError, ArithmeticError, IndexError) as error:  # for instance the maximum of no elements
             raise UnsupportedError(f"its value cannot be computed: {error}") from None
-        arrays.update(zip(node.results, values, strict=True))
+        arrays.update(zip(step.results, values, strict=True))
     return const_value(np.array(arrays[result], order="C"), result.name)
 
 
@@ -194,4 +196,6 @@ def _constant(node: SourceNode, array: Array) -> Value:
         dtype_of(array)
     except InferenceError as error:
         raise node.unsupported(str(error)) from None
+    if not node.budget.take(array.nbytes):
+        raise node.unsupported("this is too much to be computed while importing", fix="store it in the model")
     return const_value(np.array(array, order="C"))

@@ -6,27 +6,30 @@ import re
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...ir.builder import const_value
 from ...ir.constant import Const
-from ...ir.errors import InferenceError, ModelError, PlanishError, UnsupportedError, UsageError
+from ...ir.errors import DTypeError, InferenceError, ModelError, PlanishError, UnsupportedError, UsageError
 from ...ir.graph import Graph, Loc, Node, Value, graph_input
 from ...ir.types import BOOL, Array, Dim, Shape, Sym, TensorType, sized, sizes_to_give, symbols_in, type_of
 from .adapters import KEPT, adapter_for
 from .constants import folded
-from .domains import Opsets, domain_of, unknown
+from .domains import Opsets, domain_of, element_types_fit, unknown
 from .partial import evaluated
-from .reader import shown
-from .source import Adapted, Adapter, Dims, Parts, SourceNode, Tensor, Unknown, UnknownSizeError
+from .reader import Folders, shown
+from .source import Adapted, Adapter, Budget, Dims, Parts, SourceNode, Tensor, Unknown, UnknownSizeError
 from .tensors import array_from, checked_shape, dtype_from, tensor_name
 from .topology import Taken, free_names, node_name, unique, wired
 
 if TYPE_CHECKING:
     import onnx
+
+
+#: Constants that are computed while importing take together at most so many bytes, and so many times the stored ones.
+MADE_BYTES, MADE_TIMES = 2**26, 4
 
 
 @dataclass
@@ -40,10 +43,10 @@ class Problem:
 
 @dataclass
 class Importer:
-    """Imports one model. `folder` holds its external data; `notes` collects what the user should know."""
+    """Imports one model. `folders` hold its external data; `notes` collects what the user should know."""
 
     model: onnx.ModelProto
-    folder: Path
+    folders: Folders
     dims: Mapping[str, int]
     bind: Mapping[str, Array]
     notes: list[str]
@@ -54,6 +57,7 @@ class Importer:
     _symbols: set[str] = field(default_factory=set)
     _unnamed: dict[str, str] = field(default_factory=dict)  # symbols that we named, and what for
     _shapes: list[Shape] = field(default_factory=list)  # of the inputs
+    _budget: Budget = field(default_factory=lambda: Budget(MADE_BYTES))
     _failure: Exception | None = None  # of an adapter, for those who ask for a traceback
 
     def run(self) -> Graph:
@@ -98,8 +102,9 @@ class Importer:
         if source.sparse_initializer:
             raise UnsupportedError("the model has sparse initializers", fix="store the weights densely")
         for tensor in source.initializer:
-            array = array_from(tensor, self.folder, tensor_name(tensor.name))
+            array = array_from(tensor, self.folders, tensor_name(tensor.name))
             self.tensors[tensor.name] = const_value(array, tensor.name)
+            self._budget.left += MADE_TIMES * array.nbytes
 
     def _inputs(self, source: onnx.GraphProto) -> list[Value]:
         unique([i.name for i in source.input], "inputs")
@@ -179,7 +184,7 @@ class Importer:
         if any(o and o not in self.tensors for o in proto.input):
             return []  # what it needs is unsupported, and reported already
         operands = [self.tensors[o] if o else None for o in proto.input]
-        node = SourceNode(proto, name, version, operands, self.folder)
+        node = SourceNode(proto, name, version, operands, self.folders, self._budget)
         try:
             if branches or adapter is None:
                 return self._branch(node, opsets)
@@ -188,7 +193,7 @@ class Importer:
             if unread := node.unread():
                 raise node.unsupported(f"{', '.join(unread)} is not understood")
             if all(v is None or _const(v) for v in operands) and proto.op_type not in KEPT:
-                results = [folded(v, operands) for v in results]
+                results = [folded(v, node) for v in results]
         except UnsupportedError as error:
             self._refuse(node, error)
             return []
@@ -291,7 +296,7 @@ def _results(node: SourceNode, adapted: Adapted) -> list[Tensor]:
 
 def _arrays(node: SourceNode, adapter: Adapter) -> list[Array]:
     """The results of a node whose operands are all constants."""
-    results = [folded(v, node.operands) for v in _results(node, adapter(node))]
+    results = [folded(v, node) for v in _results(node, adapter(node))]
     arrays = [v.const for v in results if isinstance(v, Value) and v.const is not None]
     if len(arrays) < len(results):
         raise node.unsupported("this is too large, or cannot be computed, while importing")
@@ -301,8 +306,10 @@ def _arrays(node: SourceNode, adapter: Adapter) -> list[Array]:
 def _refused(node: SourceNode, adapter: Adapter, error: InferenceError) -> UnsupportedError:
     """An op refused its operands: a dimension is merely unknown, or else the model is to blame, and ModelError raised.
 
-    Where planish asks for more than ONNX does, the adapter has refused already.
+    Where planish asks for more than ONNX does, the adapter has refused already; or it takes fewer element types.
     """
+    if isinstance(error, DTypeError) and element_types_fit(node):
+        return UnsupportedError(error.what, node.place, "cast to float32 before it")
     if error.fix or any(_accepts(node, adapter, size) for size in _sizes(node)):
         return UnknownSizeError(error.what, node.place)
     raise ModelError(error.what, node.place, "check the shapes and types that this node is given")

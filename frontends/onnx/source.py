@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import numpy as np
 from ...ir.builder import const_value
 from ...ir.errors import ModelError, UnsupportedError
 from ...ir.graph import Value
-from ...ir.types import I64, Array, Dim, DType, Shape, Sym, dtype_of
-from .reader import shown
+from ...ir.types import I64, Array, Dim, DType, Shape, Sym, TensorType, dtype_of
+from .reader import Folders, shown
 from .tensors import array_from, checked_shape
 
 if TYPE_CHECKING:
@@ -92,22 +91,42 @@ Adapted = Value | Dims | Parts | Sequence[Value] | Sequence[Dims]
 
 
 @dataclass(eq=False)
+class Budget:
+    """Bytes that may still be computed into constants: a small file must not ask for much memory."""
+
+    left: int
+
+    def take(self, nbytes: int) -> bool:
+        """Take so many, if they are there."""
+        if nbytes > self.left:
+            return False
+        self.left -= nbytes
+        return True
+
+
+@dataclass(eq=False)
 class SourceNode:
     """An ONNX node with its operands already imported.
 
     opset: version of the node's domain. name: the ONNX name, or operator and first output where it has none.
+    budget: of the whole model.
     """
 
     proto: onnx.NodeProto
     name: str
     opset: int
     operands: list[Tensor | None]
-    folder: Path
+    folders: Folders
+    budget: Budget
     _read: set[str | int] = field(default_factory=set)
     _attributes: dict[str, onnx.AttributeProto] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._attributes = {a.name: a for a in self.proto.attribute}
+        if len(self._attributes) < len(self.proto.attribute):
+            names = [a.name for a in self.proto.attribute]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise self.broken(f"attribute {shown(twice)} is given {names.count(twice)} times")
 
     @property
     def domain(self) -> str:
@@ -144,7 +163,7 @@ class SourceNode:
 
     def on(self, operands: list[Tensor | None]) -> SourceNode:
         """The same node with other operands; what is read of one is read of both."""
-        return SourceNode(self.proto, self.name, self.opset, operands, self.folder, self._read)
+        return SourceNode(self.proto, self.name, self.opset, operands, self.folders, self.budget, self._read)
 
     # ---- attributes
 
@@ -184,7 +203,7 @@ class SourceNode:
 
     def tensor(self, name: str) -> Array | None:
         return self._attribute(
-            name, "t", None, lambda t: array_from(t, self.folder, f"attribute {name} of {shown(self.name)}")
+            name, "t", None, lambda t: array_from(t, self.folders, f"attribute {name} of {shown(self.name)}")
         )
 
     def graph(self, name: str) -> onnx.GraphProto:
@@ -249,6 +268,16 @@ class SourceNode:
             )
         return value.const
 
+    def number(self, index: int) -> Array | None:
+        """A constant operand that is a single number, as an array of rank 0; None where it is absent."""
+        return self.single(self.array(index), f"operand {index}")
+
+    def single(self, array: Array | None, what: str) -> Array | None:
+        """The number of an array that has one element; `what` names it in the error."""
+        if array is not None and array.size != 1:
+            raise self.broken(f"{what} is a single number, not {dtype_of(array)}{list(array.shape)}")
+        return None if array is None else array.reshape(())
+
     def dims(self, index: int) -> tuple[Dim, ...] | None:
         """A constant vector of integers, symbols allowed; None where it is absent."""
         elements = self.elements(index) if self.given(index) else None
@@ -300,9 +329,9 @@ class SourceNode:
 
     def axis(self, axis: int, rank: int) -> int:
         """An axis as counted from the front."""
-        if not -rank <= axis < max(rank, 1):
+        if not -rank <= axis < rank:
             raise self.broken(f"axis {axis} is not an axis of a tensor of rank {rank}")
-        return axis % rank if rank else 0
+        return axis % rank
 
     def known(self, dim: Dim) -> int:
         """A dimension that must be known."""
@@ -319,6 +348,15 @@ class SourceNode:
         value = const_value(np.asarray(array))
         checked_shape(array.shape, value.type.dtype, f"the result of {shown(self.name)}")
         return value
+
+    def made(self, shape: tuple[int, ...], dtype: DType, make: Callable[[], Array]) -> Value:
+        """A new constant of this type that a few numbers ask for: it is made only where the budget allows."""
+        checked_shape(shape, dtype, f"the result of {shown(self.name)}")
+        if not self.budget.take(TensorType(shape, dtype).nbytes):
+            raise self.unsupported(
+                f"{TensorType(shape, dtype)} is too much to be computed while importing", fix="store it in the model"
+            )
+        return const_value(make())
 
     def unread(self) -> list[str]:
         """Attributes and operands that the model gives and the adapter did not look at."""

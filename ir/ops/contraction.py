@@ -9,7 +9,7 @@ import numpy as np
 
 from ..builder import const_value
 from ..graph import Value, apply
-from ..op import Bounds, Op, expect, same_dtype
+from ..op import Bounds, Op, expect_dtype, same_dtype
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow, symmetric
 from ..types import I32, Array, DType, Layout, TensorType, static
 
@@ -20,9 +20,9 @@ def accumulated(x: TensorType, w: TensorType, b: TensorType | None = None) -> DT
     """Dtype of a sum of products: a float dtype stays, integers of up to 16 bits accumulate in i32."""
     if x.dtype.is_float:
         return same_dtype(x, w, *([b] if b is not None else []))
-    expect(x.dtype.is_integer and w.dtype.is_integer, f"no product of {x.dtype} and {w.dtype}")
-    expect(max(x.dtype.bits, w.dtype.bits) <= 16, "integer operands have at most 16 bits")
-    expect(b is None or b.dtype == I32, "the bias of an integer op is i32")
+    expect_dtype(x.dtype.is_integer and w.dtype.is_integer, f"no product of {x.dtype} and {w.dtype}")
+    expect_dtype(max(x.dtype.bits, w.dtype.bits) <= 16, "integer operands have at most 16 bits")
+    expect_dtype(b is None or b.dtype == I32, "the bias of an integer op is i32")
     return I32
 
 

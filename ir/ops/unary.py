@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,8 @@ from ..builder import builder, number
 from ..exact import Exact
 from ..graph import Value
 from ..literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI, SQRT_HALF
-from ..op import Bounds, Draw, Instance, expect, gamma, op
+from ..op import Bounds, Draw, Instance, expect_dtype, gamma, op
+from ..quantized import QuantizedOperand, QuantizedResult, Refusal, tabulated
 from ..types import BOOL, EXACT, F32, I8, I16, I32, I64, U8, U16, U32, Array, DType, Quant, TensorType, dtype_of
 from .elementwise import Elementwise, add, mul
 
@@ -23,7 +25,7 @@ class Unary(Elementwise):
     ulps: ClassVar[float] = 4
 
     def infer(self, x: TensorType) -> TensorType:
-        expect(x.dtype.is_float, f"{self.name} takes floats, not {x}")
+        expect_dtype(x.dtype.is_float, f"{self.name} takes floats, not {x}")
         return x
 
     def error(self, x: Array) -> Array:
@@ -244,6 +246,33 @@ class Tanh(Unary):
 
 
 @op
+class Abs(Elementwise):
+    """The absolute value; of both zeros 0, of the lowest integer itself. ONNX Abs-13."""
+
+    ulps: ClassVar[float] = 0
+
+    def infer(self, x: TensorType) -> TensorType:
+        expect_dtype(x.dtype != BOOL, "abs takes numbers, not bool")
+        return x
+
+    def ref(self, x: Array) -> Array:
+        return np.abs(x)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        if x.type.dtype.is_integer and x.lo.size and int(x.lo.min()) == x.type.dtype.min < 0:
+            return Bounds.top(x.type)
+        away = np.maximum(x.lo, -x.hi)  # how far from 0 the interval begins
+        return Bounds(x.type, np.maximum(away, np.zeros_like(away)), np.maximum(np.abs(x.lo), np.abs(x.hi)))
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        return tabulated(self, operands, result)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Abs(), draw.array(draw.shape(), draw.dtype(F32, I32, I8, U8)))
+
+
+@op
 class Cast(Elementwise):
     """The same numbers in another dtype: floats to integers by truncation, integers to fewer bits wrap. ONNX Cast-21.
 
@@ -295,6 +324,7 @@ def truncated(x: Array, lo: int, hi: int) -> Array:
     return np.where(low, np.int64(lo), np.where(high, np.uint64(hi).astype(np.int64), whole))
 
 
+abs_ = builder(Abs)
 exp, log, sqrt, erf = builder(Exp), builder(Log), builder(Sqrt), builder(Erf)
 sigmoid, tanh, cast, gelu = builder(Sigmoid), builder(Tanh), builder(Cast), builder(Gelu)
 hard_sigmoid, hard_swish, silu = builder(HardSigmoid), builder(HardSwish), builder(Silu)

@@ -58,7 +58,7 @@ def path(tmp_path_factory):
 
 def known(model, name):
     """What the importer knows of a tensor, while N is a symbol; None where it refused the node."""
-    importer = Importer(model, None, {}, {}, [])
+    importer = Importer(model, (), {}, {}, [])
     try:
         graph = importer.run()
     except UnsupportedError:

@@ -11,7 +11,6 @@ from ....ir.graph import Value
 from ....ir.ops.index import expand
 from ....ir.types import count, dtype_of
 from ..source import Adapter, Dims, SourceNode
-from ..tensors import checked_shape
 
 
 def constant(node: SourceNode) -> Value:
@@ -29,8 +28,8 @@ def constant(node: SourceNode) -> Value:
 
 
 def constant_of_shape(node: SourceNode) -> Value:
-    value, shape = node.tensor("value"), node.dims(0)
-    scalar = np.zeros((), np.float32) if value is None else value.reshape(())
+    value, shape = node.single(node.tensor("value"), "attribute value"), node.dims(0)
+    scalar = np.zeros((), np.float32) if value is None else value
     if shape is None or any(isinstance(d, int) and d < 0 for d in shape):
         raise node.broken(f"{shape} is no shape")
     return expand(const_value(scalar.copy()), shape=shape)
@@ -50,15 +49,18 @@ def size(node: SourceNode) -> Dims:
 
 
 def range_(node: SourceNode) -> Value:
-    ends = [node.array(i) for i in range(3)]
-    if any(a is None or a.size != 1 for a in ends):
-        raise node.broken("start, limit and delta are single numbers")
-    start, limit, delta = (a.reshape(()) for a in ends if a is not None)
-    if delta == 0:
-        raise node.broken("delta is zero")
-    count = max(0, math.ceil((float(limit) - float(start)) / float(delta)))
-    checked_shape((count,), dtype_of(start), "the result")
-    return node.constant((start + np.arange(count) * delta).astype(start.dtype))
+    start, limit, delta = (node.number(i) for i in range(3))
+    if start is None or limit is None or delta is None:
+        raise node.broken("start, limit and delta are not all there")
+    if not {start.dtype} == {limit.dtype} == {delta.dtype}:
+        raise node.broken(f"start, limit and delta are {start.dtype}, {limit.dtype} and {delta.dtype}")
+    if delta == 0 or not np.isfinite([float(start), float(limit), float(delta)]).all():
+        raise node.broken(f"there are no numbers from {start} to {limit} by {delta}")
+    distance = limit.item() - start.item()  # of Python's numbers: integers do not wrap
+    whole = dtype_of(start).is_integer
+    count = -(-distance // delta.item()) if whole else math.ceil(min(distance / delta.item(), 2.0**62))
+    count = max(0, count)
+    return node.made((count,), dtype_of(start), lambda: (start + np.arange(count) * delta).astype(start.dtype))
 
 
 TABLE: dict[str, Adapter] = {

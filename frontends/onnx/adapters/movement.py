@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ....ir.errors import UnsupportedError
 from ....ir.graph import Value
 from ....ir.ops.index import expand as expand_
 from ....ir.ops.index import gather as gather_
@@ -17,8 +18,13 @@ from ....ir.ops.shape import pad as pad_
 from ....ir.ops.shape import reshape as reshape_
 from ....ir.ops.shape import slice_ as slice__
 from ....ir.ops.shape import transpose as transpose_
-from ....ir.types import Dim, Shape, Sym, broadcast, count
+from ....ir.types import Array, Dim, Shape, Sym, broadcast, count
 from ..source import Adapter, Parts, SourceNode
+
+#: Elements that may be picked by indices that are known: each of them is an attribute.
+MOST_PICKED = 2**20
+#: Parts that a sequence may have.
+MOST_PARTS = 2**12
 
 
 def reshaped(x: Value, shape: Shape) -> Value:
@@ -103,6 +109,8 @@ def split(node: SourceNode) -> list[Value]:
     axis = node.axis(node.integer("axis", 0), x.type.rank)
     sizes = node.ints_of("split", 1)
     size, parts = node.known(x.type.shape[axis]), node.integer("num_outputs", len(node.proto.output))
+    if parts != len(node.proto.output):
+        raise node.broken(f"num_outputs is {parts}, {len(node.proto.output)} outputs are named")
     if sizes is None:
         each = -(-size // parts)
         sizes = tuple(max(0, min(each, size - i * each)) for i in range(parts))
@@ -117,10 +125,19 @@ def taken(x: Value, axis: int, indices: range) -> Value:
     if indices == range(x.type.shape[axis]):  # type: ignore[arg-type]
         return x
     if indices.step < 0:
-        return gather_(x, axis=axis, indices=tuple(indices))
+        return picked(x, axis, indices)
     starts, stops, steps = [0] * x.type.rank, list(x.type.shape), [1] * x.type.rank
     starts[axis], stops[axis], steps[axis] = indices.start, max(indices.start, indices.stop), indices.step
     return slice__(x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
+
+
+def picked(x: Value, axis: int, indices: Sequence[int] | Array) -> Value:
+    """The elements of x at these indices of an axis, which are attributes: not too many."""
+    if len(indices) > MOST_PICKED:
+        raise UnsupportedError(
+            f"{len(indices)} elements of {x.type} are picked one by one", fix=f"at most {MOST_PICKED} can be"
+        )
+    return gather_(x, axis=axis, indices=tuple(map(int, indices)))
 
 
 def slice_(node: SourceNode) -> Value:
@@ -172,8 +189,8 @@ def pad(node: SourceNode) -> Value:
         axes: tuple[int, ...] | None = None
     else:
         pads, axes = node.ints(1), node.ints(3)
-        constant = node.array(2)
-        value = 0 if constant is None else constant.reshape(()).item()
+        constant = node.number(2)
+        value = 0 if constant is None else constant.item()
     axes = tuple(node.axis(a, rank) for a in (range(rank) if axes is None else axes))
     if pads is None or len(pads) != 2 * len(axes):
         raise node.broken(f"{pads} are no pads for {len(axes)} axes")
@@ -201,10 +218,10 @@ def _mirrored(node: SourceNode, x: Value, before: Sequence[int], after: Sequence
     for axis, (left, right) in enumerate(zip(before, after, strict=True)):
         if left or right:
             size = node.known(x.type.shape[axis])
-            if left + right > 2**20 or size < 1:
-                raise node.unsupported(f"padding of {left} and {right} elements is too much")
+            if left + size + right > MOST_PICKED or size < 1:
+                raise node.unsupported(f"padding of {size} elements by {left} and {right} is too much")
             indices = np.pad(np.arange(size), (left, right), mode=mode)  # type: ignore[call-overload]
-            x = gather_(x, axis=axis, indices=tuple(indices.tolist()))
+            x = picked(x, axis, indices)
     return x
 
 
@@ -213,13 +230,13 @@ def split_to_sequence(node: SourceNode) -> Parts:
     x, sizes = node.value(0), node.array(1)
     axis = node.axis(node.integer("axis", 0), x.type.rank)
     size, keep = node.known(x.type.shape[axis]), node.integer("keepdims", 1)
-    if sizes is None:
-        each = (1,) * size
-    elif sizes.ndim == 0:
-        n = int(sizes)
-        each = tuple(min(n, size - i) for i in range(0, size, n)) if n > 0 else ()
+    if sizes is None or sizes.ndim == 0:
+        n = 1 if sizes is None else int(sizes)
+        if n < 1 or size > n * MOST_PARTS:
+            raise node.unsupported(f"parts of {n} of a dimension of {size}", fix=f"at most {MOST_PARTS} can be made")
+        each = tuple(min(n, size - i) for i in range(0, size, n))
     else:
-        each = tuple(int(n) for n in sizes)
+        each = node.ints(1) or ()
     if sum(each) != size or min(each, default=0) < 0:
         raise node.broken(f"parts {list(each)} of a dimension of {size}")
     stops = np.cumsum(each).tolist()
@@ -248,9 +265,9 @@ def gather(node: SourceNode) -> Value:
     size = node.known(x.type.shape[axis])
     if indices.size and not (-size <= indices.min() and indices.max() < size):
         raise node.broken(f"indices {indices.min()}..{indices.max()} of a dimension of {size}")
-    flat = tuple(int(i) % size for i in indices.flat)
-    consecutive = bool(flat) and flat == tuple(range(flat[0], flat[0] + len(flat)))
-    y = taken(x, axis, range(flat[0], flat[0] + len(flat))) if consecutive else gather_(x, axis=axis, indices=flat)
+    flat = indices.reshape(-1).astype(np.int64) % max(size, 1)
+    consecutive = flat.size > 0 and bool(np.all(np.diff(flat) == 1))
+    y = taken(x, axis, range(int(flat[0]), int(flat[0]) + flat.size)) if consecutive else picked(x, axis, flat)
     return reshaped(y, (*x.type.shape[:axis], *indices.shape, *x.type.shape[axis + 1 :]))
 
 

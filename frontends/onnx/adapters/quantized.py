@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ....ir.builder import const_value
 from ....ir.graph import Value
 from ....ir.ops.elementwise import add, mul
 from ....ir.ops.pool import avg_pool2d
@@ -64,12 +65,37 @@ def _unblocked(node: SourceNode, x: Value, scales: Array, axis: int, block: int)
 def real(node: SourceNode, x: int, scale: int, zero: int, axis: int = 1) -> Value:
     """Operand x, dequantized."""
     value = node.value(x)
-    return dequantize(value, *parameters(node, value, scale, zero, axis, value.type.dtype))
+    scales, zeros = parameters(node, value, scale, zero, axis, value.type.dtype)
+    if value.const is not None and not np.all(scales > 0):
+        return dequantize(*turned(value, scales, zeros))
+    return dequantize(value, scales, zeros)
+
+
+def turned(x: Value, scales: Array, zeros: Array) -> tuple[Value, Array, Array]:
+    """Constant integers with positive scales, as integer arithmetic needs them, where their dtype holds the negatives.
+
+    ONNX allows any scale. Weights of which every slice has its largest element at an end of the range have negative
+    ones where that element is positive. With scale 0 every element is 0.
+    """
+    assert x.const is not None
+    dtype, wide = x.type.dtype, x.const.astype(np.int64)
+    turn = np.broadcast_to(scales < 0, wide.shape)
+    negatives = np.where(turn, 2 * zeros.astype(np.int64) - wide, wide)
+    axes = tuple(i for i in range(wide.ndim) if scales.ndim == 0 or scales.shape[i] == 1)
+    beyond = (negatives < dtype.min) | (negatives > dtype.max)
+    fits = ~beyond.any(axis=axes, keepdims=True).reshape(scales.shape)
+    nothing = np.broadcast_to(scales == 0, wide.shape)
+    integers = np.where(np.broadcast_to(fits, wide.shape), negatives, wide)
+    integers = np.where(nothing, zeros.astype(np.int64), integers)
+    positive = np.where(scales == 0, np.ones_like(scales), np.where(fits, np.abs(scales), scales))
+    return const_value(integers.astype(dtype.numpy), x.name), positive, zeros
 
 
 def integer(node: SourceNode, x: Value, scale: int, zero: int, axis: int = 1, default: DType = U8) -> Value:
     """X, quantized with the parameters in these operands; the dtype is the zero point's."""
     scales, zeros = parameters(node, x, scale, zero, axis, default)
+    if not np.all(scales > 0):
+        raise node.unsupported("quantization with a scale that is not positive", fix="calibrate the model again")
     dtype = dtype_of(zeros)
     if not dtype.is_integer or dtype.bits > 16:
         raise node.unsupported(f"quantization to {dtype} is not supported", fix="use 8-bit integers")
