@@ -76,10 +76,15 @@ class Group:
             raise ValueError(f"{value} is no constant")
         return array
 
+    @cached_property
+    def numbers(self) -> Mapping[Value, int]:
+        """The place of each parameter."""
+        return {value: i for i, value in enumerate(self.parameters)}
+
     def parameter(self, value: Value) -> str | None:
         """The C parameter that an operand comes in (`x0`); None for constants and for what is computed inside."""
-        top = self.top(value)
-        return f"x{self.parameters.index(top)}" if top in self.parameters else None
+        number = self.numbers.get(self.top(value))
+        return None if number is None else f"x{number}"
 
     def shape(self, value: Value) -> tuple[int, ...]:
         return static(value.type.shape)
@@ -88,7 +93,7 @@ class Group:
     def problem(self) -> Unsupported | None:
         """Why no kernel can take the group, whatever its ops."""
         if len(self.node.results) != 1:
-            return Unsupported(f"{self.node.op.name} has {len(self.node.results)} results; kernels have one")
+            return Unsupported(f"there is no kernel for {self.node.op.name}, or any op of several results")
         others = [n for n in self.epilogue if not n.op.elementwise]
         if others:
             return Unsupported(f"{self.anchor.op.name} and {others[0].op.name} are in one group; one of them may be")

@@ -33,7 +33,8 @@ def rescale(acc: Array, multiplier: Array, shift: Array) -> Array:
 
 def quantize(x: Array, scale: Array, zero: Array, lo: int, hi: int) -> Array:
     """clamp(round_half_even(x / scale) + zero, lo, hi), the division in float32 as ONNX says; NaN becomes lo. int64."""
-    scaled = np.rint(np.asarray(x, np.float32) / np.asarray(scale, np.float32))
+    with np.errstate(over="ignore"):
+        scaled = np.rint(np.asarray(x, np.float32) / np.asarray(scale, np.float32))
     # Clamp as float first: casting infinities or 1e30 to an integer is undefined.
     scaled = np.nan_to_num(np.clip(scaled, -(2.0**24), 2.0**24), nan=-(2.0**24))
     return np.clip(scaled.astype(np.int64) + np.asarray(zero).astype(np.int64), lo, hi)

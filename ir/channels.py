@@ -91,7 +91,7 @@ def tied_by_labels(op: Op, operands: Sequence[TensorType], result: TensorType) -
     total = sum(map(math.prod, shapes))
     if not shapes or max(total, math.prod(moved_shape)) > MOST_LABELS:
         return ()
-    labels = labelled(shapes)
+    labels, op = labelled(shapes), op.of_one_batch()
     moved, again = op.ref(*labels), op.ref(*(label + total for label in labels))
     inside = again - moved == total  # what is filled in does not follow the labels
     found = []

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from .constant import Const
 from .errors import InferenceError
 from .graph import Graph, Node, Value
-from .types import Array, converted
+from .types import BF16, F16, Array, Shape, Sym, converted, dtype_of
 
 Listener = Callable[[Node, tuple[Array, ...]], None]
+NO_SIZES: Mapping[str, int] = {}
 
 
-def evaluate_node(node: Node, operands: Sequence[Array]) -> tuple[Array, ...]:
+def symbol_sizes(shapes: Iterable[Shape], given: Iterable[tuple[int, ...]]) -> dict[str, int]:
+    """What the symbols of these shapes stand for, where arrays have the given ones."""
+    pairs = (pair for shape, sizes in zip(shapes, given, strict=True) for pair in zip(shape, sizes, strict=False))
+    return {dim.symbol: size // dim.factor for dim, size in pairs if isinstance(dim, Sym)}
+
+
+def evaluate_node(node: Node, operands: Sequence[Array], sizes: Mapping[str, int] = NO_SIZES) -> tuple[Array, ...]:
     """Result arrays of one node, in the dtypes that inference promised, in row-major order.
 
-    The order of elements in memory decides how NumPy and BLAS sum; fixed, results depend on values alone.
+    sizes: what the symbols in the op's attributes stand for.
+    The order of elements in memory decides how NumPy and BLAS sum; fixed, results depend on values alone. Floats of 16
+    bits are computed with in float32, and the results rounded once, as processors and ONNX Runtime do it.
     """
     with np.errstate(all="ignore"):
-        out = node.op.ref(*operands)
-    results = out if isinstance(out, tuple) else (out,)
-    return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
+        wide = (x.astype(np.float32) if dtype_of(x) in (F16, BF16) else x for x in operands)
+        out = (node.op.sized(sizes) if sizes else node.op).ref(*wide)
+        results = out if isinstance(out, tuple) else (out,)
+        return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
 
 
 def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = None) -> list[Array]:
@@ -32,15 +42,15 @@ def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = 
     """
     if len(inputs) != len(graph.inputs):
         raise InferenceError(f"{graph.name} has {len(graph.inputs)} inputs, {len(inputs)} were given")
-    arrays = (np.asarray(x, order="C") for x in inputs)
-    live: dict[Value, Array] = dict(zip(graph.inputs, arrays, strict=True))
+    live: dict[Value, Array] = {v: np.asarray(x, order="C") for v, x in zip(graph.inputs, inputs, strict=True)}
+    sizes = symbol_sizes((v.type.shape for v in live), (x.shape for x in live.values()))
     remaining = {v: len(v.uses) for n in graph.nodes for v in n.results}
     kept = set(graph.outputs)
     for node in graph.nodes:
         if isinstance(node.op, Const):
             live[node.results[0]] = node.op.data
             continue
-        results = evaluate_node(node, [live[v] for v in node.operands])
+        results = evaluate_node(node, [live[v] for v in node.operands], sizes)
         if listener is not None:
             listener(node, results)
         live.update(zip(node.results, results, strict=True))

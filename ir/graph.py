@@ -17,17 +17,60 @@ from .op import Op, takes
 from .types import Array, TensorType
 
 
-@dataclass(frozen=True)
 class Loc:
-    """Where a node came from: names of nodes of the source model, in order, and their source operators."""
+    """Where a node came from: names of nodes of the source model, in order, each once, and their source operators.
 
-    names: tuple[str, ...] = ()
+    The union of two places is kept as the two of them until its names are asked for: a chain of any length may become
+    one node.
+    """
+
+    __slots__ = ("_names", "_parts")
+
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        self._names: tuple[str, ...] | None = names
+        self._parts: tuple[Loc, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        if self._names is None:
+            self._names = tuple(dict.fromkeys(name for part in self._leaves() for name in part._names or ()))
+            self._parts = ()
+        return self._names
+
+    def _leaves(self) -> Iterator[Loc]:
+        """The parts of parts whose names are known, from left to right, each once."""
+        seen: set[int] = set()
+        stack = [self]
+        while stack:
+            loc = stack.pop()
+            if id(loc) in seen:
+                continue
+            seen.add(id(loc))
+            if loc._names is None:
+                stack.extend(reversed(loc._parts))
+            else:
+                yield loc
 
     def __or__(self, other: Loc) -> Loc:
-        return Loc(tuple(dict.fromkeys(self.names + other.names)))
+        if self is other or not other:
+            return self
+        if not self:
+            return other
+        union = Loc()
+        union._names, union._parts = None, (self, other)
+        return union
 
     def __bool__(self) -> bool:
-        return bool(self.names)
+        return self._names != ()
+
+    def __eq__(self, other: object) -> bool:
+        return self.names == other.names if isinstance(other, Loc) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.names)
+
+    def __repr__(self) -> str:
+        return f"Loc({self.names!r})"
 
     def __str__(self) -> str:
         return " + ".join(self.names) if self.names else "(no source)"

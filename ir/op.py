@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 
 import numpy as np
 
-from .errors import InferenceError
-from .types import EXACT, I32, Array, DType, Layout, Quant, Shape, TensorType, dtype_of, type_of
+from .errors import DTypeError, InferenceError
+from .types import EXACT, I32, Array, DType, Layout, Quant, Shape, Sym, TensorType, dtype_of, sized, symbols_in, type_of
 
 if TYPE_CHECKING:
     from .channels import Channels, Kept
@@ -167,7 +167,9 @@ class Op:
             "cost",
             "bounds",
             "accumulator",
+            "noticed",
             "quantized",
+            "dequantized",
             "permuted",
             "channels",
             "resized",
@@ -225,6 +227,13 @@ class Op:
         summed: Bounds | None = self.bounds(*operands) if narrow and getattr(result, "dtype", None) == I32 else None
         return summed
 
+    def noticed(self, x: Array) -> Array:
+        """The elements of the only operand as far as they decide the result, for the choice of its range.
+
+        What makes no difference to the integer result is moved nearer to the rest, or left out. Default: all of x.
+        """
+        return x
+
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         """The integer graph that replaces dequantize -> self -> quantize, proven not to overflow; or why there is none.
 
@@ -238,6 +247,15 @@ class Op:
         if self.elementwise:
             return tabulated(self, operands, result)
         return Refusal(f"{self.name} has no integer form")
+
+    def dequantized(self, operands: Sequence[QuantizedOperand]) -> Value | Refusal:
+        """Where the result stays float: the same of an integer sum, proven not to overflow; or why there is none.
+
+        Equal over the reals. Default: refused, for integers pay where weights are stored.
+        """
+        from .quantized import Refusal
+
+        return Refusal(f"{self.name} has no integer sum")
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         """Move a transpose from operand 0 to the result.
@@ -298,6 +316,20 @@ class Op:
         """The same op with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
+    def sized(self, sizes: Mapping[str, int]) -> Self:
+        """The same op with the sizes of these symbols in its attributes."""
+        changes = {name: sized(shape, sizes) for name, shape in self._shapes().items()}
+        return self.like(**changes) if changes else self
+
+    def of_one_batch(self) -> Self:
+        """The same op where every symbol is 1."""
+        return self.sized(dict.fromkeys(symbols_in(self._shapes().values()), 1))
+
+    def _shapes(self) -> dict[str, Shape]:
+        """Attributes that hold symbols."""
+        tuples = {name: value for name, value in self.attributes().items() if isinstance(value, tuple)}
+        return {name: value for name, value in tuples.items() if any(isinstance(d, Sym) for d in value)}
+
 
 #: Bounds of a data movement are not held element by element beyond so many elements.
 MOST_BOUNDS = 1 << 22
@@ -312,8 +344,9 @@ def moved_bounds(op: Op, result: TensorType, operands: Sequence[Bounds]) -> Boun
         all(b.lo.size == b.hi.size == 1 for b in operands) and len({(b.lo.item(), b.hi.item()) for b in operands}) == 1
     )
     if shapes and not alike and math.prod(moved) <= MOST_BOUNDS:
+        whole = op.of_one_batch()
         lo, hi = (
-            op.ref(*(np.broadcast_to(end, shape) for end, shape in zip(ends, shapes, strict=True)))
+            whole.ref(*(np.broadcast_to(end, shape) for end, shape in zip(ends, shapes, strict=True)))
             for ends in ([b.lo for b in operands], [b.hi for b in operands])
         )
         return Bounds(result, lo, hi)
@@ -371,10 +404,16 @@ def expect(condition: bool, message: str) -> None:
         raise InferenceError(message)
 
 
+def expect_dtype(condition: bool, message: str) -> None:
+    """Raise DTypeError unless the condition, which is about element types alone, holds."""
+    if not condition:
+        raise DTypeError(message)
+
+
 def same_dtype(*types: TensorType) -> DType:
-    """The one dtype of all types, or InferenceError."""
+    """The one dtype of all types, or DTypeError."""
     dtypes = {t.dtype for t in types}
-    expect(len(dtypes) == 1, f"dtypes differ: {', '.join(str(t) for t in types)}")
+    expect_dtype(len(dtypes) == 1, f"dtypes differ: {', '.join(str(t) for t in types)}")
     return types[0].dtype
 
 

@@ -107,10 +107,14 @@ class Rule:
         return None
 
     @cached_property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the pattern's parameters."""
+        return tuple(inspect.signature(self.pattern).parameters)
+
+    @cached_property
     def compiled(self) -> Pattern:
         """The pattern as data."""
-        variables = [Variable(name) for name in inspect.signature(self.pattern).parameters]
-        pattern: Pattern = self.pattern(*variables)
+        pattern: Pattern = self.pattern(*map(Variable, self.variables))
         return pattern
 
     @cached_property
@@ -141,7 +145,7 @@ class Rule:
         return as_value(result)
 
     def _arguments(self, found: Bindings) -> dict[str, Any]:
-        return {name: found.values.get(name) for name in inspect.signature(self.pattern).parameters}
+        return {name: found.values.get(name) for name in self.variables}
 
 
 class NodeRule(Rule):
@@ -262,11 +266,11 @@ def replace_value(graph: Graph, old: Value, new: Value, because: str) -> list[No
 
 def _only_for(graph: Graph, root: Node) -> list[Node]:
     """The root and the nodes that nothing but the root needs: their source locations pass on to the replacement."""
-    result, stack = [root], [root]
+    found, stack = {root: None}, [root]
     while stack:
         for value in stack.pop().operands:
             producer = value.producer
-            if producer is not None and graph.only_user(value) in result and producer not in result:
-                result.append(producer)
+            if producer is not None and producer not in found and graph.only_user(value) in found:
+                found[producer] = None
                 stack.append(producer)
-    return result
+    return list(found)

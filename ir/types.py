@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import math
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +45,13 @@ class DType:
     def max(self) -> int:
         """Largest value of an integer dtype."""
         return (1 << (self.bits - (self.kind == "int"))) - 1
+
+    def number(self, value: float) -> Any:
+        """An attribute's value as an element: rounded; as an integer the nearest towards 0 that the dtype has."""
+        if self.is_integer:
+            value = min(max(value, self.min), self.max)  # as Python's numbers, which compare exactly
+            return self.numpy.type(0 if math.isnan(value) else int(value))
+        return self.numpy.type(value)
 
     def __str__(self) -> str:
         return self.name
@@ -119,6 +128,11 @@ def static(shape: Shape) -> tuple[int, ...]:
     return tuple(d for d in shape if isinstance(d, int))
 
 
+def sized(shape: Shape, sizes: Mapping[str, int]) -> Shape:
+    """The shape with the sizes of these symbols; others stay."""
+    return tuple(d.factor * sizes[d.symbol] if isinstance(d, Sym) and d.symbol in sizes else d for d in shape)
+
+
 def count(shape: Shape) -> Dim:
     """Number of elements: an int, or an int times one symbol. Raises InferenceError for a product of two symbols."""
     fixed = math.prod(d if isinstance(d, int) else d.factor for d in shape)
@@ -128,6 +142,19 @@ def count(shape: Shape) -> Dim:
             f"{' * '.join(symbols)} is more than one unknown", fix=f"give --dim {symbols[0]}=... (or another of them)"
         )
     return Sym(symbols[0], fixed) if symbols and fixed else fixed
+
+
+def symbols_in(shapes: Iterable[Shape]) -> list[str]:
+    """The symbols of these shapes, each once, in order."""
+    return list(dict.fromkeys(d.symbol for shape in shapes for d in shape if isinstance(d, Sym)))
+
+
+def sizes_to_give(shapes: Iterable[Shape]) -> str:
+    """What to type so that no symbol of these shapes is left; 1 for what is a first dimension and no other."""
+    shapes = list(shapes)
+    inner = symbols_in(shape[1:] for shape in shapes)
+    sizes = {s: "..." if s in inner else "1" for s in symbols_in(shapes)}
+    return "give " + " ".join(f"--dim {shlex.quote(f'{symbol}={size}')}" for symbol, size in sizes.items())
 
 
 class Layout(enum.Enum):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..ir.errors import UsageError
 from ..ir.evaluate import evaluate
 from ..ir.graph import Graph, Node, Value
+from ..ir.op import Op
 from ..ir.types import Array, Quant
 from .base import Context, Samples
 
 BINS = 2048
+#: Less is too little, in dB: the noise is a tenth of the signal.
+LEAST_DB = 20.0
+#: What a bit is worth, in dB: the step is half as large.
+BIT_DB = 20 * float(np.log10(2))
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,42 @@ class Statistics:
             np.concatenate([p.centres for p in parts]), np.concatenate([p.counts for p in parts]),
         )  # fmt: skip
 
+    def within(self, lo: float, hi: float) -> Statistics | None:
+        """Those of the values that lie within a range; None where none does."""
+        inside = (self.counts > 0) & (self.centres >= lo) & (self.centres <= hi)
+        if not inside.any():
+            return None
+        return Statistics(max(self.lo, lo), min(self.hi, hi), self.centres[inside], self.counts[inside])
+
+    def noise(self, quant: Quant, symmetric: bool = False) -> float:
+        """The sum of the squared errors that rounding to int8 makes."""
+        scale, zero = quant.scale[0], quant.zero[0]
+        steps = np.clip(np.rint(self.centres / scale) + zero, -128 + symmetric, 127) - zero
+        return float(self.counts @ np.square(steps * scale - self.centres))
+
+    def sqnr_db(self, quant: Quant) -> float:
+        """Expected signal-to-noise ratio in dB."""
+        return decibel(float(self.counts @ np.square(self.centres)), self.noise(quant))
+
+    def is_lost(self, quant: Quant, method: Method) -> bool:
+        """Whether too little is left at this scale, and a scale of its own would be better by at least a bit."""
+        db = self.sqnr_db(quant)
+        return db < LEAST_DB and self.sqnr_db(method(self, False)) >= db + BIT_DB
+
+    def __str__(self) -> str:
+        return f"{self.lo:.3g}..{self.hi:.3g}"
+
+
+def decibel(signal: float, noise: float) -> float:
+    """10 log10(signal / noise), within 200 either way; 200 where there is no noise, or no signal to lose."""
+    if not signal or not noise:
+        return 200.0
+    return float(np.clip(10 * np.log10(signal / noise), -200, 200))
+
+
+#: How a range is chosen from what was seen; symmetric: with zero point 0.
+Method = Callable[[Statistics, bool], Quant]
+
 
 def samples(context: Context) -> Samples:
     """The calibration samples, from the first. Raises UsageError when there are none."""
@@ -47,44 +88,79 @@ def samples(context: Context) -> Samples:
 def calibrate(graph: Graph, context: Context, wanted: Collection[Value]) -> dict[Value, Statistics]:
     """Statistics of the wanted values over the context's samples, which are read twice: for ranges, then histograms.
 
-    Memory does not grow with the samples. Raises UsageError when there are none, or when a value is not finite.
+    Of values that only one node reads, those of what it notices of them (`Op.noticed`). Values that may be infinite
+    have no statistics. Memory does not grow with the samples. Raises UsageError when there are none, when an input is
+    not finite, or when any value is no number.
     """
+    reader = {v: found for v in wanted if (found := _reader(graph, v)) is not None}
+    infinite: set[Value] = set()
     lo, hi = dict.fromkeys(wanted, np.inf), dict.fromkeys(wanted, -np.inf)
 
     def extend(value: Value, x: Array) -> None:
+        if np.isinf(x).any():
+            infinite.add(value)
         lo[value], hi[value] = min(lo[value], float(x.min())), max(hi[value], float(x.max()))
 
-    if not _observe(graph, samples(context), wanted, extend):
+    if not _observe(graph, samples(context), wanted, reader, extend):
         raise UsageError("the calibration data holds no sample", fix="give at least one, better a hundred")
-    counts = {v: np.zeros(BINS, np.int64) for v in wanted}
-    width = {v: max((hi[v] - lo[v]) / BINS, np.finfo(np.float64).tiny) for v in wanted}
+    finite = [v for v in wanted if v not in infinite]
+    for value in finite:
+        if lo[value] > hi[value]:  # no element of it counts
+            lo[value] = hi[value] = 0.0
+    counts = {v: np.zeros(BINS, np.int64) for v in finite}
+    width = {v: max((hi[v] - lo[v]) / BINS, np.finfo(np.float64).tiny) for v in finite}
 
     def count(value: Value, x: Array) -> None:
         bins = ((x.astype(np.float64).ravel() - lo[value]) / width[value]).astype(np.int64)
         counts[value] += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
 
-    _observe(graph, samples(context), wanted, count)
-    return {v: Statistics(lo[v], hi[v], lo[v] + (np.arange(BINS) + 0.5) * width[v], counts[v]) for v in wanted}
+    _observe(graph, samples(context), finite, reader, count)
+    return {v: Statistics(lo[v], hi[v], lo[v] + (np.arange(BINS) + 0.5) * width[v], counts[v]) for v in finite}
+
+
+def _reader(graph: Graph, value: Value) -> list[Node] | None:
+    """The only reader of a value, where it does not notice everything, and the movements before it."""
+    path: list[Node] = []
+    while (user := graph.only_user(value)) is not None and len(user.operands) == 1:
+        path.append(user)
+        if type(user.op).noticed is not Op.noticed:
+            return path
+        if not user.op.moves_data:
+            break
+        value = user.results[0]
+    return None
+
+
+def _noticed(x: Array, path: Sequence[Node]) -> Array:
+    """What the last node of a path notices of a value that goes along it."""
+    *movements, last = path
+    for node in movements:
+        x = node.op.ref(x)
+    with np.errstate(invalid="ignore"):  # of a row of infinities nothing is noticed
+        return np.asarray(last.op.noticed(x))
 
 
 def _observe(
     graph: Graph,
     samples: Samples,
     wanted: Collection[Value],
+    reader: Mapping[Value, Sequence[Node]],
     see: Callable[[Value, Array], None],
 ) -> int:
-    """Run all samples; `see` gets every wanted value. Returns how many samples there were."""
+    """Run all samples; `see` gets what readers notice of every wanted value. Returns how many samples there were."""
 
     def check(value: Value, x: Array, number: int) -> None:
         if value not in wanted or not x.size:
             return
-        if not np.all(np.isfinite(x)):
+        if np.isnan(x).any() or (value.producer is None and np.isinf(x).any()):
             raise UsageError(
                 f"%{value.name or '?'} is not finite for calibration sample {number}",
                 where=value.producer.describe() if value.producer else f"input {value.name}",
                 fix="remove the sample, or correct the model's weights",
             )
-        see(value, x)
+        seen = _noticed(x, reader[value]) if value in reader else x
+        if seen.size:
+            see(value, seen)
 
     number = -1
     for number, sample in enumerate(samples):
@@ -140,13 +216,10 @@ def percentile(stats: Statistics, symmetric: bool, outside: float = 1e-4) -> Qua
 
 def mse(stats: Statistics, symmetric: bool) -> Quant:
     """The range with the least squared error over the values that were seen; the ends are shrunk in turn."""
-    used = stats.counts > 0
-    centres, counts = stats.centres[used], stats.counts[used]
+    used = replace(stats, centres=stats.centres[stats.counts > 0], counts=stats.counts[stats.counts > 0])
 
     def error(lo: float, hi: float) -> float:
-        q = quantization(lo, hi, symmetric)
-        steps = np.clip(np.rint(centres / q.scale[0]) + q.zero[0], -128 + symmetric, 127) - q.zero[0]
-        return float(counts @ np.square(steps * q.scale[0] - centres))
+        return used.noise(quantization(lo, hi, symmetric), symmetric)
 
     lo, hi = min(stats.lo, 0.0), max(stats.hi, 0.0)
     fractions = np.linspace(1, 0.2, 81)
@@ -158,4 +231,4 @@ def mse(stats: Statistics, symmetric: bool) -> Quant:
     return quantization(lo, hi, symmetric)
 
 
-METHODS: dict[str, Callable[[Statistics, bool], Quant]] = {"minmax": minmax, "percentile": percentile, "mse": mse}
+METHODS: dict[str, Method] = {"minmax": minmax, "percentile": percentile, "mse": mse}

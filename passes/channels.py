@@ -252,5 +252,5 @@ def _moves_alike(node: Node, op: Op, kept: Kept) -> bool:
     """Whether the op moves what is left as the node's moved all: ref(labels[kept]) == ref(labels)[kept]."""
     labels = labelled(one_batch(*(v.type for v in node.operands)))
     parts = [taken(x, {a: k for (j, a), k in kept.operands.items() if i == j}) for i, x in enumerate(labels)]
-    whole = taken(node.op.ref(*labels), {a: k for (_, a), k in kept.results.items()})
-    return np.array_equal(op.ref(*parts), whole)
+    whole = taken(node.op.of_one_batch().ref(*labels), {a: k for (_, a), k in kept.results.items()})
+    return np.array_equal(op.of_one_batch().ref(*parts), whole)

@@ -58,15 +58,21 @@ def passage(op: Op, perm: Perm, operands: list[TensorType]) -> Passage | None:
     return permuted, (first, *perms[1:]), result
 
 
+#: Nodes of a constant expression at most, one that is used twice counted twice: what moves one writes all of them anew.
+MOST_NODES = 32
+
+
 def is_constant_expression(value: Value) -> bool:
-    """Whether a value is a constant, or elementwise ops on constants: such as dequantize(weights)."""
+    """Whether a value is a constant, or a few elementwise ops on constants: such as dequantize(weights)."""
     stack = [value]
-    while stack:
+    for _ in range(MOST_NODES):
         node = stack.pop().producer
         if node is None or not (isinstance(node.op, Const) or (node.op.elementwise and len(node.results) == 1)):
             return False
         stack.extend(node.operands)
-    return True
+        if not stack:
+            return True
+    return False
 
 
 def moved_constant(value: Value, perm: Perm) -> Value | None:

@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from ..ir.builder import const_value
+from ..ir.channels import Kept
 from ..ir.graph import NOWHERE, Graph, Node, Value, apply
 from ..ir.ops.dense import Dense
 from ..ir.ops.shape import Reshape, Slice, Transpose, slice_
@@ -209,3 +210,46 @@ def _merge(graph: Graph, value: Value, layers: Sequence[Node]) -> None:
     graph.adopt(whole, before=_behind(graph, value))
     sizes = [int(node.result.type.shape[-1]) for node in layers]  # type: ignore[arg-type]
     _replace(graph, layers, cut(whole, whole.type.rank - 1, sizes))
+
+
+def split_layer(graph: Graph, value: Value) -> dict[Value, Value]:
+    """Compute a layer in parts where nothing but slices that share it out read it: one layer for each slice.
+
+    Returns the results of the layers by those of the slices, which are gone; nothing where the value is no such layer.
+    """
+    node = value.producer
+    shares = [s for s in shares_of(value) if len(s.slices) == len(value.uses)]
+    if node is None or not shares or len(shares[0].slices) < 2 or graph.is_output(value):
+        return {}
+    axis, slices = shares[0].axis, shares[0].slices
+    rows = _rows(node, axis)
+    if rows is None:
+        return {}
+    parts: dict[Value, Value] = {}
+    for part, (start, stop) in zip(slices, pairwise(accumulate(shares[0].sizes, initial=0)), strict=True):
+        kept = Kept({(i, 0): np.arange(start, stop) for i in rows}, {(0, axis): np.arange(start, stop)})
+        operands = [
+            const_value(np.asarray(v.const)[start:stop], v.name) if i in rows else v
+            for i, v in enumerate(node.operands)
+        ]
+        op = node.op.resized([v.type for v in operands], kept)
+        assert op is not None
+        parts[part.results[0]] = apply(op, *operands, loc=node.loc | part.loc).result
+    _replace(graph, slices, list(parts.values()))
+    graph.prune_from([node])
+    return parts
+
+
+def _rows(node: Node, axis: int) -> list[int] | None:
+    """The constant operands whose rows (along axis 0) belong to the slices of the result along an axis, in order.
+
+    None where the op does not say so, or something else belongs to these as well.
+    """
+    for channels in node.op.channels([v.type.bare for v in node.operands]):
+        places = {**channels.results, **channels.operands}
+        ordered = all(np.array_equal(of, np.arange(channels.count)) for of in places.values())
+        if (0, axis) in channels.results and ordered and not channels.is_sum:
+            rows = [i for i, _ in channels.operands]
+            constant = all(a == 0 and node.operands[i].const is not None for i, a in channels.operands)
+            return rows if rows and constant and set(node.op.weights) & set(rows) else None
+    return None

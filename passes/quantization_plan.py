@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..ir import arithmetic
+from ..ir.channels import components
 from ..ir.constant import Const
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.elementwise import Clip
 from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..ir.types import F32, I8, Array, Quant, TensorType
-from .calibration import Statistics
+from .calibration import Method, Statistics, quantization
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,41 +63,63 @@ def activation_quants(
     graph: Graph,
     candidates: Sequence[Unit],
     statistics: Mapping[Value, Statistics],
-    method: Callable[[Statistics, bool], Quant],
+    method: Method,
 ) -> dict[Value, Quant]:
     """One scale per activation; those that an op only moves or compares share theirs with its result, so it is free.
 
-    An operand that has other users keeps a scale of its own where the op has several operands.
+    candidates: units that may become integer. Where the op has several operands, one keeps a scale of its own if it has
+    other users, or if a common scale would lose it or another.
     """
-    leader = {v: v for v in statistics}
-
-    def find(value: Value) -> Value:
-        while leader[value] is not value:
-            value = leader[value]
-        return value
-
-    producers: dict[Value, list[Unit]] = {}
+    groups = _Groups(statistics)
     for unit in candidates:
         if unit.node.op.keeps_scale:
             for v in unit.activations:
-                if len(unit.activations) == 1 or graph.only_user(v) is unit.node:
-                    leader[find(unit.result)] = find(v)
+                if len(unit.activations) == 1 or (
+                    graph.only_user(v) is unit.node and groups.may_unite(v, unit.result, method)
+                ):
+                    groups.unite(v, unit.result)
+    producers: dict[Value, list[Unit]] = {}
     for unit in candidates:
         if not unit.node.op.keeps_scale:
-            producers.setdefault(find(unit.result), []).append(unit)
-    symmetric = {find(v) for unit in candidates if unit.node.op.symmetric for v in unit.activations}
-    members: dict[Value, list[Value]] = {}
-    for v in statistics:
-        members.setdefault(find(v), []).append(v)
+            producers.setdefault(groups.find(unit.result), []).append(unit)
+    symmetric = {groups.find(v) for unit in candidates if unit.node.op.symmetric for v in unit.activations}
 
     quants: dict[Value, Quant] = {}
-    for root, group in members.items():
+    for root, group in groups.members.items():
         natural = {u.node.op.natural_quant if u.node.result is u.result else None for u in producers.get(root, [])}
         fixed = natural.pop() if len(natural) == 1 and not any(v.producer is None for v in group) else None
         if fixed is None or root in symmetric:
             fixed = method(Statistics.of([statistics[v] for v in group]), root in symmetric)
         quants.update(dict.fromkeys(group, fixed))
     return quants
+
+
+class _Groups:
+    """Values that share a scale."""
+
+    def __init__(self, statistics: Mapping[Value, Statistics]) -> None:
+        self.statistics = statistics
+        self._root = {v: v for v in statistics}
+        self.members = {v: [v] for v in statistics}
+
+    def find(self, value: Value) -> Value:
+        """The value that stands for a group."""
+        while self._root[value] is not value:
+            value = self._root[value]
+        return value
+
+    def unite(self, a: Value, b: Value) -> None:
+        """Let the groups of two values share one scale; the first's representative is that of both."""
+        kept, gone = self.find(a), self.find(b)
+        if kept is not gone:
+            self._root[gone] = kept
+            self.members[kept] += self.members.pop(gone)
+
+    def may_unite(self, a: Value, b: Value, method: Method) -> bool:
+        """Whether none of both groups would lose too much at one scale."""
+        seen = [self.statistics[v] for v in (*self.members[self.find(a)], *self.members[self.find(b)])]
+        quant = quantization(min(s.lo for s in seen), max(s.hi for s in seen))
+        return not any(s.is_lost(quant, method) for s in seen)
 
 
 @dataclass
@@ -160,17 +183,30 @@ class Plan:
         return QuantizedOperand(value.type, integers, np.array(quant.scale[0]), np.array(quant.zero[0]))
 
     def drop_lone(self) -> None:
-        """Leave out movements and elementwise ops between float neighbours: integers would only lose precision."""
-        while True:
-            produced = {u.result for u in self.units}
-            consumers = {u.node for u in self.units}
-            kept = [
-                u for u in self.units
-                if u.gains or any(v in produced for v in u.activations) or any(n in consumers for n in u.result.users)
-            ]  # fmt: skip
-            if len(kept) == len(self.units):
-                return
-            self.units = kept
+        """Leave out what lies between floats and gains nothing: integers would only lose precision.
+
+        That are regions of movements, however many, and single elementwise ops.
+        """
+        regions = _regions(self.units)
+        members: dict[int, list[Unit]] = {}
+        for unit, region in zip(self.units, regions, strict=True):
+            members.setdefault(region, []).append(unit)
+        self.units = [unit for unit, region in zip(self.units, regions, strict=True) if _pays(members[region])]
+
+
+def _regions(units: Sequence[Unit]) -> list[int]:
+    """A number for each unit, the same for those that are connected by integers that one makes and another takes."""
+    number = {unit.result: i for i, unit in enumerate(units)}
+    edges = [(number[v], i) for i, unit in enumerate(units) for v in unit.activations if v in number]
+    a, b = np.array(edges, int).reshape(-1, 2).T
+    regions: list[int] = components(a, b, len(units))[0].tolist()
+    return regions
+
+
+def _pays(region: Sequence[Unit]) -> bool:
+    if any(unit.gains for unit in region):
+        return True
+    return len(region) > 1 and not all(unit.node.op.keeps_scale for unit in region)
 
 
 def weight_scale(w: Array, per_channel: bool, limit: int) -> Array:

@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar, Literal
 
 import numpy as np
 
+from ..ir import arithmetic
 from ..ir.builder import const_value
-from ..ir.composite import body_of
 from ..ir.errors import UsageError
 from ..ir.evaluate import evaluate
-from ..ir.graph import Graph, Node, Value, graph_input
+from ..ir.graph import Graph, Value, graph_input
+from ..ir.op import Op
 from ..ir.ops.quant import Dequantize, dequantize, quantize
 from ..ir.ops.quant import Quantize as QuantizeOp
 from ..ir.types import F32, I8, Array, Quant, TensorType
 from ..runtime.contracts import APPROXIMATE, Contract
+from .apart import apart, served_db
 from .base import Changes, Context, Pass
-from .calibration import METHODS, Statistics, calibrate, samples
-from .decompose import decompose
+from .calibration import LEAST_DB, METHODS, Method, Statistics, calibrate, decibel, samples
+from .decompose import decompose, has_products
+from .parallel import split_layer
 from .quantization_plan import Plan, Unit, activation_quants, units
 
 #: The largest magnitude of a weight. With 63 the sum of two products fits into 16 bits, whatever the activations are;
@@ -34,6 +37,8 @@ from .quantization_plan import Plan, Unit, activation_quants, units
 LARGEST = {"int8": 127, "int7": 63}
 #: Calibration samples on which methods are compared.
 MEASURED = 128
+#: Of those, on which single layers are tried.
+TRIED = 16
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,10 @@ class Quantize(Pass):
     weights: int7 keeps them within +-63, for runtimes whose sums saturate. calibration: how a range is chosen from what
     was seen: mse, percentile or minmax; auto takes the one with the best SQNR of the outputs on calibration samples.
     exclude: names of values, source nodes or ops that stay float. io: float, or int8 to make the graph's inputs and
-    outputs integers. Where int32 could overflow, the weights' scales of those channels are enlarged until it cannot; a
-    bias between the steps of its products moves to the nearest one.
+    outputs integers. Where parts of a value are so unlike that one scale would leave less than 20 dB of one of them,
+    layers are computed in parts, or stay float; of what a softmax reads, what is masked does not count. Outputs of
+    which less than 20 dB are left are remarked. Where int32 could overflow, the weights' scales of those channels are
+    enlarged until it cannot; a bias between the steps of its products moves to the nearest one.
     Raises UsageError without calibration data, for data that is not finite, and for models that are quantized already.
     """
 
@@ -60,38 +67,61 @@ class Quantize(Pass):
         if any(isinstance(n.op, QuantizeOp | Dequantize) for n in graph.nodes):
             raise UsageError("the model is quantized already", fix="leave quantize out of the pipeline")
         _check_names(self.exclude, graph)
-        decompose(graph, [n for n in graph.nodes if n.op.is_composite and _has_products(n)])
+        decompose(graph, [n for n in graph.nodes if has_products(n)])
         wanted = dict.fromkeys(v for v in graph.inputs if v.type.dtype.is_float)
         wanted.update(dict.fromkeys(v for u in units(graph) for v in (*u.activations, u.result)))
         statistics = calibrate(graph, context, wanted)
-        tried = self._tried(graph, context, statistics) if self.calibration == "auto" else {}
-        method = max(tried, key=lambda m: tried[m]) if tried else self.calibration
-        changes = self._apply(graph, statistics, method)
+        auto = self.calibration == "auto"
+        split = _split(graph, statistics, METHODS["mse" if auto else self.calibration])
+        inputs = [[_array(v, s) for v in graph.inputs] for s in islice(samples(context), MEASURED)]
+        expected = [evaluate(graph, x) for x in inputs]
+        tried = {m: self._tried(graph, inputs, expected, statistics, m) for m in METHODS if auto}
+        method = max(tried, key=lambda m: _rank(tried[m])) if auto else self.calibration
+        changes = self._apply(graph, statistics, method, inputs)
+        levels = tried[method] if auto else _measured(graph, inputs, expected)
+        changes.count("layers in parts, for ranges that are unlike", split)
         context.notes.extend(f"{op} stays float: {why} (at {place})" for (op, place), why in changes.refused.items())
+        context.notes.extend(_remarks(levels, len(inputs)))
         changes.facts["calibration"] = method
-        changes.facts["calibration_sqnr_db"] = {m: round(db, 2) for m, db in tried.items()}
+        changes.facts["calibration_sqnr_db"] = {m: _rounded(found) for m, found in {**tried, method: levels}.items()}
         return changes
 
-    def _tried(self, graph: Graph, context: Context, statistics: Mapping[Value, Statistics]) -> dict[str, float]:
-        """Output SQNR in dB on calibration samples, by method."""
-        inputs = [[s[v.name] for v in graph.inputs] for s in islice(samples(context), MEASURED)]
-        expected = [evaluate(graph, x) for x in inputs]
-        measured = {}
-        for method in METHODS:
-            twin = graph.clone()
-            twins = zip(_values(graph), _values(twin), strict=True)
-            replace(self, io="float")._apply(twin, {b: statistics[a] for a, b in twins if a in statistics}, method)
-            measured[method] = sqnr(expected, [evaluate(twin, x) for x in inputs])
-        return measured
+    def _tried(
+        self,
+        graph: Graph,
+        inputs: Sequence[Sequence[Array]],
+        expected: Sequence[Sequence[Array]],
+        statistics: Mapping[Value, Statistics],
+        method: str,
+    ) -> dict[str, float]:
+        """SQNR of each output in dB on calibration samples with one of the methods."""
+        twin = graph.clone()
+        twins = zip(_values(graph), _values(twin), strict=True)
+        self._apply(twin, {b: statistics[a] for a, b in twins if a in statistics}, method, inputs)
+        return _measured(twin, inputs, expected)
 
-    def _apply(self, graph: Graph, statistics: Mapping[Value, Statistics], method: str) -> Changes:
+    def _apply(
+        self,
+        graph: Graph,
+        statistics: Mapping[Value, Statistics],
+        method: str,
+        inputs: Sequence[Sequence[Array]],
+    ) -> Changes:
         candidates = list(units(graph))
-        quants = activation_quants(graph, candidates, statistics, METHODS[method])
+        refused = {u: reason for u in candidates if (reason := self._excluded(u, statistics))}
+        left = [u for u in candidates if u not in refused]
+        unserved = _unserved(graph, left, statistics, METHODS[method], inputs[:TRIED])
+        quants = activation_quants(graph, [u for u in left if u not in unserved], statistics, METHODS[method])
+        refused |= unserved
         plan, changes = Plan(quants, largest=LARGEST[self.weights]), Changes()
         for unit in candidates:
-            if reason := self._excluded(unit) or plan.attempt(unit, self.per_channel):
+            if reason := refused.get(unit) or plan.attempt(unit, self.per_channel):
                 changes.refused[unit.place] = reason
         plan.drop_lone()
+        makes, takes = {u.result for u in plan.units}, {v for u in plan.units for v in u.activations}
+        for unit in unserved:  # between floats there is nothing to remark: integers would gain nothing
+            if not unit.gains and unit.result not in takes and not makes & set(unit.activations):
+                changes.refused.pop(unit.place, None)
         changes.applied["quantized activations"] = _insert(graph, plan)
         changes.applied["quantized nodes"] = len(plan.units)
         changes.facts["input_ranges"] = {v.name: [s.lo, s.hi] for v, s in statistics.items() if v in graph.inputs}
@@ -99,28 +129,115 @@ class Quantize(Pass):
             _integer_borders(graph, quants)
         return changes
 
-    def _excluded(self, unit: Unit) -> str | None:
+    def _excluded(self, unit: Unit, statistics: Mapping[Value, Statistics]) -> str | None:
         if {unit.node.op.name, unit.node.result.name, *unit.node.loc.names} & set(self.exclude):
             return "excluded by the option"
         if any(v.type.dtype != F32 for v in (*unit.activations, unit.result)):
             return f"only f32 is quantized, this is {unit.result.type.dtype}"
-        return None
+        infinite = [v.name or "?" for v in (*unit.activations, unit.result) if v not in statistics]
+        return f"%{infinite[0]} is infinite in places" if infinite else None
 
 
-def _has_products(node: Node) -> bool:
-    """Whether a composite is made of layers or matrix products, which have integer forms of their own."""
-    inside = body_of(node.op, [v.type for v in node.operands]).nodes
-    return any(n.op.weights or n.op.symmetric for n in inside)
+def _split(graph: Graph, statistics: dict[Value, Statistics], method: Method) -> int:
+    """Compute layers in parts where these have unlike ranges; returns how many. The parts get their own statistics."""
+    count = 0
+    for value in apart(graph, list(units(graph)), statistics, method):
+        parts = split_layer(graph, value)
+        count += bool(parts)
+        statistics.update({new: statistics.pop(old) for old, new in parts.items() if old in statistics})
+    return count
 
 
-def sqnr(expected: Sequence[Sequence[Array]], actual: Sequence[Sequence[Array]]) -> float:
-    """Mean over the outputs of 10 log10(signal / noise), in dB, at most 200; samples first, then outputs."""
-    ratios = []
+def _unserved(
+    graph: Graph,
+    candidates: Sequence[Unit],
+    statistics: Mapping[Value, Statistics],
+    method: Method,
+    inputs: Sequence[Sequence[Array]],
+) -> dict[Unit, str]:
+    """Units that stay float because one scale for an operand or for the result would lose too much, with the reason."""
+    held = apart(graph, candidates, statistics, method)
+    trials = {}
+    for unit in candidates:
+        doubtful = [v for v in unit.activations if v in held or type(unit.node.op).noticed is not Op.noticed]
+        if doubtful and unit.gains:
+            trials[unit.node] = {v: method(statistics[v], unit.node.op.symmetric) for v in doubtful}
+    served = served_db(graph, inputs, trials) if trials else {}
+    for node, db in served.items():
+        if db < LEAST_DB:
+            seen = {v: f"{statistics[v]} and one scale for it leaves {node.op.name} {db:.1f} dB" for v in trials[node]}
+            held |= {v: f"%{v.name or '?'} is within {text}" for v, text in seen.items() if v not in held}
+    refused = {}
+    for unit in candidates:
+        well = served.get(unit.node, -np.inf) >= LEAST_DB
+        values = [unit.result, *(v for v in unit.activations if not well)]
+        reason = next((held[v] for v in values if v in held), None)
+        if reason is not None:
+            refused[unit] = reason
+    return refused
+
+
+def _measured(graph: Graph, inputs: Sequence[Sequence[Array]], expected: Sequence[Sequence[Array]]) -> dict[str, float]:
+    """SQNR of each output in dB, by name."""
+    return dict(zip(graph.output_names, sqnr(expected, [_evaluated(graph, x) for x in inputs]), strict=True))
+
+
+def _rounded(levels: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(db, 2) for name, db in levels.items()}
+
+
+def _remarks(levels: Mapping[str, float], count: int) -> Iterator[str]:
+    """About outputs of which too little is left."""
+    for name, db in levels.items():
+        if db < LEAST_DB:
+            yield (
+                f"output {name}: SQNR {db:.1f} dB against the float model, on {count} calibration samples; "
+                "`planish debug blame` says which layers to leave in floats (quantize{exclude=...})"
+            )
+
+
+def _rank(levels: Mapping[str, float]) -> tuple[int, float]:
+    """What makes a quantization better: fewer outputs that are lost, then their mean SQNR."""
+    return -sum(db < LEAST_DB for db in levels.values()), float(np.mean(list(levels.values()) or [0.0]))
+
+
+def _array(value: Value, sample: Mapping[str, Array]) -> Array:
+    return np.asarray(sample[value.name], value.type.dtype.numpy)
+
+
+def _evaluated(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
+    """Outputs as reals for inputs as reals, where those of the graph may be integers."""
+    taken = [_encoded(x, v.type) for v, x in zip(graph.inputs, inputs, strict=True)]
+    return [_decoded(y, v.type) for v, y in zip(graph.outputs, evaluate(graph, taken), strict=True)]
+
+
+def _encoded(x: Array, type: TensorType) -> Array:
+    if type.quant is None or not type.dtype.is_integer or x.dtype.kind != "f":
+        return x
+    scale, zero = np.array(type.quant.scale[0], np.float32), np.array(type.quant.zero[0])
+    return arithmetic.quantize(x, scale, zero, type.dtype.min, type.dtype.max).astype(type.dtype.numpy)
+
+
+def _decoded(x: Array, type: TensorType) -> Array:
+    if type.quant is None or not type.dtype.is_integer:
+        return x
+    return (x.astype(np.float64) - type.quant.zero[0]) * type.quant.scale[0]
+
+
+def sqnr(expected: Sequence[Sequence[Array]], actual: Sequence[Sequence[Array]]) -> list[float]:
+    """For each output 10 log10(signal / noise), in dB, within 200 either way; samples first, then outputs."""
+    levels = []
     for reference, quantized in zip(zip(*expected, strict=True), zip(*actual, strict=True), strict=True):
-        signal = sum(float(np.square(x, dtype=np.float64).sum()) for x in reference)
-        noise = sum(float(np.square(x - y, dtype=np.float64).sum()) for x, y in zip(reference, quantized, strict=True))
-        ratios.append(min(200.0, 10 * np.log10(signal / noise)) if signal and noise else 200.0)
-    return float(np.mean(ratios))
+        signal = noise = 0.0
+        for x, y in zip(reference, quantized, strict=True):
+            wide = x.astype(np.float64)
+            known = np.isfinite(wide)
+            with np.errstate(invalid="ignore"):
+                difference = (wide - y)[known]
+            signal += float(np.square(wide[known]).sum())
+            noise += float(np.square(difference).sum())
+        levels.append(decibel(signal, noise))
+    return levels
 
 
 def _values(graph: Graph) -> Iterator[Value]:

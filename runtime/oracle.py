@@ -77,11 +77,15 @@ def compare(reference: Array, actual: Array, tolerance: Array | float = 0.0) -> 
 
 
 def sqnr_db(reference: Array, actual: Array) -> float:
-    """Signal to quantization noise, 10 log10(sum ref^2 / sum (ref - actual)^2), in dB: inf where nothing differs."""
+    """Signal to quantization noise, 10 log10(sum ref^2 / sum (ref - actual)^2), in dB: inf where nothing differs.
+
+    Infinities and NaNs that both have are no noise, and no signal; those that one has are nothing but noise: -inf.
+    """
     signal, noise = _wide(reference).astype(np.float64), _wide(actual).astype(np.float64)
+    same = (signal == noise) | (np.isnan(signal) & np.isnan(noise))
     with np.errstate(all="ignore"):
-        difference = float(np.sum(np.square(signal - noise)))
-        power = float(np.sum(np.square(signal)))
+        difference = float(np.sum(np.square(signal - noise), where=~same))
+        power = float(np.sum(np.square(signal), where=np.isfinite(signal)))
     if difference == 0:
         return math.inf
     return 10 * math.log10(power / difference) if power > 0 and math.isfinite(difference) else -math.inf
@@ -122,8 +126,13 @@ def graph_tolerance(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, tupl
         if not dtype_of(exact).is_float:
             result[name] = exact, 0.0
             continue
-        own = float(np.max(np.abs(widened(single[name]) - exact), initial=0))
-        size = max([float(np.max(np.abs(exact), initial=0)), *(_summed(node, seen) for node in makers[name])])
+        own = compare(exact, single[name]).max_error  # nothing where both are infinite, or no number
+        size = max(
+            [
+                float(np.max(np.abs(exact), initial=0, where=np.isfinite(exact))),
+                *(_summed(node, seen) for node in makers[name]),
+            ]
+        )
         result[name] = exact, GRAPH_FACTOR * max(own, unit * size)
     return result
 
@@ -185,4 +194,4 @@ def _wide(array: Array) -> Array:
     dtype = dtype_of(array)
     if dtype.is_float:
         return array.astype(np.float64)
-    return array.astype(object if dtype.bits == 64 else np.int64)
+    return np.asarray(array.astype(object if dtype.bits == 64 else np.int64))  # of one element a Python int, else

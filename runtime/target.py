@@ -110,10 +110,8 @@ class Target(ABC):
     name: str
     #: One line for `planish targets`.
     summary: str = ""
-    #: Pipeline that turns any legal graph into the form that `emit` takes.
+    #: Pipeline that turns any legal graph, float or quantized, into the form that `emit` takes.
     lowering: str = ""
-    #: Whether it executes planish's integer ops. Others take quantized models as pairs of quantize and dequantize.
-    integer: bool = True
     #: How many multiply-accumulates `planish verify` executes, unless told how many samples: emulators are slow.
     verified_macs: int | None = None
 

@@ -29,8 +29,8 @@ def scalar(dtype: DType) -> str:
     return "int32_t" if dtype.bits <= 16 and not dtype.is_float else CTYPES[dtype]
 
 
-def literal(value: Any, dtype: DType) -> str:
-    """A C99 constant expression of exactly this value, in the type that `scalar` names. Needs <math.h> for inf, nan."""
+def _literal(value: Any, dtype: DType) -> str:
+    """A C99 constant expression of exactly this value, in the type that `scalar` names."""
     if dtype.is_float:
         number = float(value)
         if math.isnan(number):
@@ -62,17 +62,36 @@ class Table:
         return int(self.data.size) * dtype_of(self.data).bits // 8
 
 
+#: In C text: the model's name and a `_`. All that a generated file declares begins so; several compile as one unit.
+OWN = "@"
+
+
 @dataclass
 class Module:
-    """What the layers of one model share: constant tables and helper functions, each once, and headers."""
+    """What the layers of one model share: constant tables, whose names differ, and helpers, each once; and headers.
 
+    name: the model's, as a C identifier.
+    """
+
+    name: str
     tables: dict[tuple[str, bytes], Table] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
     helpers: dict[str, str] = field(default_factory=dict)
     headers: set[str] = field(default_factory=set)
 
+    def number(self, value: Any, dtype: DType) -> str:
+        """A C99 constant expression of exactly this value, in the type that `scalar` names; its header is included."""
+        if dtype.is_float and not math.isfinite(float(value)):
+            self.headers.add("math.h")
+        return _literal(value, dtype)
+
+    def named(self, text: str) -> str:
+        """C text with the model's name where `OWN` stands for it."""
+        return text.replace(OWN, f"{self.name}_")
+
 
 class Code:
-    """What a kernel writes the function of one layer with. `name` is the function's; tables are named after it."""
+    """What a kernel writes the function of one layer with. `name` is the layer's; tables are named after it."""
 
     def __init__(self, module: Module, name: str) -> None:
         self.module = module
@@ -94,25 +113,24 @@ class Code:
         return self.module.tables[key].name
 
     def _free(self, label: str) -> str:
-        taken = {t.name for t in self.module.tables.values()}
-        names = (f"{self.name}_{label}{number or ''}" for number in itertools.count())
-        return next(name for name in names if name not in taken)
+        names = (f"{OWN}{self.name}_{label}{number or ''}" for number in itertools.count())
+        name = next(name for name in names if name not in self.module.names)
+        self.module.names.add(name)
+        return name
 
     def helper(self, name: str, text: str) -> str:
-        """The name of a static function (or macro) that layers share; its C text stands in the file once."""
+        """The C name of a static function that layers share: `OWN` and `name`, as in its C text, written once."""
         if self.module.helpers.setdefault(name, text) != text:
             raise ValueError(f"two helpers are called {name}")
-        return name
+        return f"{OWN}{name}"
 
     def header(self, name: str) -> None:
         """Include a standard header, such as `math.h`."""
         self.module.headers.add(name)
 
     def number(self, value: Any, dtype: DType) -> str:
-        """`literal`, with the header that it needs."""
-        if dtype.is_float and not math.isfinite(float(value)):
-            self.header("math.h")
-        return literal(value, dtype)
+        """As `Module.number`."""
+        return self.module.number(value, dtype)
 
     def render(self, template: str, **values: Any) -> str:
         """A template of the `kernels` folder, filled. An unknown name in it is an error."""

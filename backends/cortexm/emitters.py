@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ...ir.op import Op
-from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
+from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
+from ...ir.ops.unary import Abs, Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
 from ...ir.types import BOOL, F32, I32, I64, Array, DType
 from .code import CTYPES, Code, scalar
 
@@ -45,7 +45,7 @@ Emitter = Callable[[Any, Sequence[Scalar], Code], str]
 # ----------------------------------------------------------------------------------------------------------- helpers
 
 CLAMP = """\
-static inline int32_t clamp(int32_t x, int32_t lo, int32_t hi)
+static inline int32_t @clamp(int32_t x, int32_t lo, int32_t hi)
 {
     return x < lo ? lo : x > hi ? hi : x;
 }
@@ -53,7 +53,7 @@ static inline int32_t clamp(int32_t x, int32_t lo, int32_t hi)
 
 SATURATE = """\
 /* The nearest 32-bit integer. */
-static inline int32_t saturate(int64_t x)
+static inline int32_t @saturate(int64_t x)
 {
     return x < INT32_MIN ? INT32_MIN : x > INT32_MAX ? INT32_MAX : (int32_t)x;
 }
@@ -61,7 +61,7 @@ static inline int32_t saturate(int64_t x)
 
 MULTIPLY_HIGH = """\
 /* x * m / 2^32, rounded half up. */
-static inline int32_t multiply_high(int32_t x, int32_t m)
+static inline int32_t @multiply_high(int32_t x, int32_t m)
 {
     return (int32_t)(((int64_t)x * m + ((int64_t)1 << 31)) >> 32);
 }
@@ -73,7 +73,7 @@ ROUND_CLAMPED = """\
 #ifdef __FAST_MATH__
 #error "compile without -ffast-math"
 #endif
-static inline int32_t round_clamped(float x)
+static inline int32_t @round_clamped(float x)
 {
     const float low = x > -4194304.0f ? x : -4194304.0f;
     const float clamped = low < 4194304.0f ? low : 4194304.0f;
@@ -82,18 +82,50 @@ static inline int32_t round_clamped(float x)
 """
 
 
-TRUNCATE = """\
-/* The integer part, the nearest 32-bit integer beyond them; NaN gives 0. */
-static inline int32_t truncate(float x)
-{
-    return x >= 2147483648.0f ? INT32_MAX : x > -2147483648.0f ? (int32_t)x : x != x ? 0 : INT32_MIN;
-}
+def truncation(bits: int) -> str:
+    """C: a function that gives the integer part of a float."""
+    edge = f"{2 ** (bits - 1)}.0f"
+    return f"""\
+/* The integer part, the nearest {bits}-bit integer beyond them; NaN gives 0. */
+static inline int{bits}_t @truncate_{bits}(float x)
+{{
+    return x >= {edge} ? INT{bits}_MAX : x > -{edge} ? (int{bits}_t)x : x != x ? 0 : INT{bits}_MIN;
+}}
+"""
+
+
+#: What is compared, where either may be a constant, are the parameters of a function: of a comparison that a type
+#: decides, or of something with itself, compilers warn.
+CHOICE = """\
+static inline {type} @{name}({type} a, {type} b)
+{{
+    return {condition} ? a : b;
+}}
+"""
+
+COMPARISON = """\
+static inline int32_t @{name}({type} a, {type} b)
+{{
+    return a {symbol} b;
+}}
 """
 
 
 def clamped(code: Code, text: str, lo: int, hi: int) -> str:
     """C: text, at least lo and at most hi."""
-    return f"{code.helper('clamp', CLAMP)}({text}, {lo}, {hi})"
+    return f"{code.helper('clamp', CLAMP)}({text}, {code.number(lo, I32)}, {code.number(hi, I32)})"
+
+
+def chosen(code: Code, greater: bool, dtype: DType, a: str, b: str) -> str:
+    """C: the smaller or larger of two; a where it is NaN, else b where that is."""
+    name = f"{'larger' if greater else 'smaller'}_{typed(dtype)}"
+    condition = f"a {'>' if greater else '<'} b" + (" || a != a" if dtype.is_float else "")
+    return f"{code.helper(name, CHOICE.format(type=scalar(dtype), name=name, condition=condition))}({a}, {b})"
+
+
+def typed(dtype: DType) -> str:
+    """For names of functions: the type that `scalar` gives."""
+    return dtype.name if dtype.is_float or dtype.bits > 16 else I32.name
 
 
 # ---------------------------------------------------------------------------------------------------------- emitters
@@ -146,15 +178,14 @@ def _dequantize(op: Dequantize, operands: Sequence[Scalar], code: Code) -> str:
 
 def _clip(op: Clip, operands: Sequence[Scalar], code: Code) -> str:
     (x,) = operands
-    # Comparisons with NaN are false, so NaN stays. Infinite bounds are left out, as in `ref`.
+    lo, hi = clip_ends(op, x.dtype)
+    if lo is not None and hi is not None and scalar(x.dtype) == CTYPES[I32]:
+        return clamped(code, x.text, min(lo, hi), hi)  # the upper bound wins
+    # With a bound that is no NaN first, NaN stays.
     text = x.text
-    if op.lo != -np.inf:
-        low = code.number(x.dtype.numpy.type(op.lo), x.dtype)
-        text = f"({text} < {low} ? {low} : {text})"
-    if op.hi != np.inf:
-        high = code.number(x.dtype.numpy.type(op.hi), x.dtype)
-        text = f"({text} > {high} ? {high} : {text})"
-    return text
+    if lo is not None:
+        text = chosen(code, True, x.dtype, code.number(lo, x.dtype), text)
+    return text if hi is None else chosen(code, False, x.dtype, code.number(hi, x.dtype), text)
 
 
 def _table(op: Table, operands: Sequence[Scalar], code: Code) -> str:
@@ -181,15 +212,9 @@ def wrapping(symbol: str) -> Emitter:
     return emit
 
 
-def extremum(symbol: str) -> Emitter:
+def extremum(greater: bool) -> Emitter:
     """The smaller or larger of two, or NaN."""
-
-    def emit(op: Op, operands: Sequence[Scalar], code: Code) -> str:
-        a, b = (s.text for s in operands)
-        nan = f" || {a} != {a}" if operands[0].dtype.is_float else ""
-        return f"({a} {symbol} {b}{nan} ? {a} : {b})"
-
-    return emit
+    return lambda op, operands, code: chosen(code, greater, operands[0].dtype, operands[0].text, operands[1].text)
 
 
 def function(name: str) -> Emitter:
@@ -207,9 +232,16 @@ def _sigmoid(op: Sigmoid, operands: Sequence[Scalar], code: Code) -> str:
     return f"1.0f / (1.0f + expf(-{operands[0].text}))"
 
 
-def comparison(symbol: str) -> Emitter:
+def comparison(name: str, symbol: str) -> Emitter:
     """A truth value, 0 or 1; false where an operand is NaN."""
-    return lambda op, operands, code: f"({operands[0].text} {symbol} {operands[1].text})"
+
+    def emit(op: Op, operands: Sequence[Scalar], code: Code) -> str:
+        a, b = operands
+        own = f"{name}_{typed(a.dtype)}"
+        text = COMPARISON.format(type=scalar(a.dtype), name=own, symbol=symbol)
+        return f"{code.helper(own, text)}({a.text}, {b.text})"
+
+    return emit
 
 
 def _where(op: Where, operands: Sequence[Scalar], code: Code) -> str:
@@ -219,7 +251,7 @@ def _where(op: Where, operands: Sequence[Scalar], code: Code) -> str:
 
 GELU = """\
 /* x times the normal distribution function of x. */
-static inline float gelu(float x)
+static inline float @gelu(float x)
 {
     return 0.5f * x * erfcf(-0.70710678f * x);
 }
@@ -227,7 +259,7 @@ static inline float gelu(float x)
 
 GELU_TANH = """\
 /* x/2 (1 + tanh z) as x / (1 + e^-2z): nothing cancels. */
-static inline float gelu_tanh(float x)
+static inline float @gelu_tanh(float x)
 {
     const float z = 0.79788456f * (x + 0.044715f * x * x * x);
     return x / (1.0f + expf(-2.0f * z));
@@ -266,8 +298,20 @@ def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> str:
         return f"{x.text} != {code.number(0, x.dtype)}"
     text = x.text
     if x.dtype.is_float and not op.dtype.is_float:
-        text = f"{code.helper('truncate', TRUNCATE)}({text})"
+        bits = 32 if carrier(op.dtype)[1] == I32.max else 64
+        text = f"{code.helper(f'truncate_{bits}', truncation(bits))}({text})"
     return f"({CTYPES[op.dtype]}){text}"
+
+
+def _abs(op: Abs, operands: Sequence[Scalar], code: Code) -> str:
+    (x,) = operands
+    if x.dtype.is_float:
+        code.header("math.h")
+        return f"fabsf({x.text})"
+    if x.dtype.kind == "uint":
+        return x.text
+    kind = f"uint{max(x.dtype.bits, 32)}_t"
+    return f"({CTYPES[x.dtype]})({x.text} < 0 ? 0u - ({kind}){x.text} : ({kind}){x.text})"  # the lowest wraps
 
 
 EMITTERS: Mapping[type[Op], Emitter] = {
@@ -275,10 +319,11 @@ EMITTERS: Mapping[type[Op], Emitter] = {
     Sub: wrapping("-"),
     Mul: wrapping("*"),
     Div: wrapping("/"),
-    Minimum: extremum("<"),
-    Maximum: extremum(">"),
+    Minimum: extremum(greater=False),
+    Maximum: extremum(greater=True),
     Pow: function("powf"),
     Clip: _clip,
+    Abs: _abs,
     Exp: function("expf"),
     Log: function("logf"),
     Sqrt: function("sqrtf"),
@@ -290,9 +335,9 @@ EMITTERS: Mapping[type[Op], Emitter] = {
     HardSwish: _hard_swish,
     Silu: _silu,
     Cast: _cast,
-    Equal: comparison("=="),
-    Less: comparison("<"),
-    LessEqual: comparison("<="),
+    Equal: comparison("equal", "=="),
+    Less: comparison("less", "<"),
+    LessEqual: comparison("less_equal", "<="),
     Not: lambda op, operands, code: f"!{operands[0].text}",
     Where: _where,
     Quantize: _quantize,

@@ -14,7 +14,7 @@ from ...ir.types import DType, TensorType, dtype_of
 from ..kernel import Choice, Kernel
 from ..memory import Plan, Space
 from . import cores
-from .code import CTYPES, Code, Module, Table, literal, tidy
+from .code import CTYPES, OWN, Code, Module, Table, tidy
 from .names import plain
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -54,9 +54,10 @@ class Project:
 
 def generate(graph: Graph, name: str, plan: Plan, choices: dict[Node, Choice], flags: str) -> Project:
     """All files of a model whose C name is `name`; every node of the plan's order has a kernel."""
-    module = Module()
+    module = Module(name)
     functions = tuple(_function(module, i, node, choices[node]) for i, node in enumerate(plan.order))
     constants = {v: _constant_table(module, i, v) for i, v in enumerate(_read_constants(graph, plan, functions))}
+    tables = [_table(module, t) for t in module.tables.values()]  # before the headers, which it may add to
     values = {
         "name": name,
         "macro": name.upper(),
@@ -67,12 +68,12 @@ def generate(graph: Graph, name: str, plan: Plan, choices: dict[Node, Choice], f
             public("output", i, n, v.type)
             for i, (n, v) in enumerate(zip(graph.output_names, graph.outputs, strict=True))
         ],
-        "calls": [_call(plan, f, constants) for f in functions],
-        "copies": [copy(plan, graph.outputs[i], i, constants) for i in plan.copies],
+        "calls": [module.named(_call(plan, f, constants)) for f in functions],
+        "copies": [module.named(copy(plan, graph.outputs[i], i, constants)) for i in plan.copies],
         "headers": sorted(module.headers | ({"string.h"} if plan.copies else set())),
         "functions": functions,
-        "helpers": list(module.helpers.values()),
-        "tables": [_table(t) for t in module.tables.values()],
+        "helpers": [module.named(text) for text in module.helpers.values()],
+        "tables": tables,
         "table_bytes": sum(t.nbytes for t in module.tables.values()),
         "flags": flags,
         "warnings": " ".join(cores.WARNINGS),
@@ -120,7 +121,8 @@ def _function(module: Module, index: int, node: Node, choice: Choice) -> Functio
     if kernel.scratch(group):
         parameters.append("uint8_t *restrict scratch")
     comment = f"/* {group.describe()}; kernel {kernel.name}; from {plain(str(node.loc))} */"
-    text = tidy(f"static NOINLINE void {code.name}({', '.join(parameters)})\n{{\n{body}\n}}\n")
+    head = f"static {OWN}NOINLINE void {OWN}{code.name}({', '.join(parameters)})"
+    text = tidy(module.named(f"{head}\n{{\n{body}\n}}\n"))
     return Function(code.name, node, choice, kernel, f"{comment}\n{text}", code.table_bytes)
 
 
@@ -129,7 +131,7 @@ def _call(plan: Plan, function: Function, constants: dict[Value, str]) -> str:
     arguments = [pointer(plan, v, constants) for v in (*group.parameters, function.node.results[0])]
     if function.kernel.scratch(group):
         arguments.append(f"arena + {plan.scratch[function.node]}")
-    return f"{function.name}({', '.join(arguments)});"
+    return f"{OWN}{function.name}({', '.join(arguments)});"
 
 
 def pointer(plan: Plan, value: Value, constants: Mapping[Value, str]) -> str:
@@ -164,17 +166,17 @@ def _constant_table(module: Module, index: int, value: Value) -> str:
     return Code(module, f"constant_{index:02d}").table("data", value.producer.op.data)
 
 
-def _table(table: Table) -> str:
+def _table(module: Module, table: Table) -> str:
     dtype = dtype_of(table.data)
-    aligned = f"ALIGNED({table.align}) " if table.align else ""
+    aligned = f"{OWN}ALIGNED({table.align}) " if table.align else ""
     head = f"static const {CTYPES[dtype]} {aligned}{table.name}[{table.data.size}] = {{\n"
-    return head + "".join(_rows(_numbers(table, dtype))) + "};\n"
+    return module.named(head) + "".join(_rows(_numbers(module, table, dtype))) + "};\n"
 
 
-def _numbers(table: Table, dtype: DType) -> list[str]:
+def _numbers(module: Module, table: Table, dtype: DType) -> list[str]:
     if dtype.is_integer and dtype.bits <= 16:
         return [str(v) for v in table.data.tolist()]
-    return [text[1:-1] if text.startswith("(") else text for text in (literal(v, dtype) for v in table.data)]
+    return [text[1:-1] if text.startswith("(") else text for text in (module.number(v, dtype) for v in table.data)]
 
 
 def _rows(numbers: Sequence[str]) -> list[str]:

@@ -78,7 +78,7 @@ def run_on_qemu(
     return Execution(
         outputs=read_outputs(spec, inferences, directory),
         instructions=counts.regions if counts else None,
-        layers=_by_function(counts, symbols) if counts else None,
+        layers=_by_function(counts, symbols, spec.name) if counts else None,
         stack_bytes=reports(finished.output)["stack"] if inferences else None,
         size=size,
         seconds=seconds,
@@ -121,11 +121,12 @@ def _check_fault(finished: Finished, symbols: Symbols) -> None:
         raise RunFailed("the core locked up: it faulted while it handled a fault")
 
 
-def _by_function(profile: Profile, symbols: Symbols) -> dict[str, int]:
-    """Instructions of the first inference by function, in the order of addresses."""
+def _by_function(profile: Profile, symbols: Symbols, model: str) -> dict[str, int]:
+    """Instructions of the first inference by function, in the order of addresses; layers without the model's name."""
     counts: Counter[str] = Counter()
     for address, count in sorted(profile.addresses.items()):
-        counts[symbols.function_at(address) or "?"] += count
+        function = symbols.function_at(address) or "?"
+        counts[function.removeprefix(f"{model}_") if function.startswith(f"{model}_layer_") else function] += count
     if profile.regions and counts.total() != profile.regions[0]:
         raise ExecutionError(f"the layers' {counts.total()} instructions are not the total of {profile.regions[0]}")
     return dict(counts)

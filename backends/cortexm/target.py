@@ -15,7 +15,10 @@ from ...ir.errors import DoesNotFitError, UnsupportedError
 from ...ir.graph import Graph, Node
 from ...ir.types import Array
 from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
+from ...runtime.unchained import Cut
+from ..cutting import cut_program
 from ..kernel import Choice, Kernel, choose, unfit
+from ..lowering import DEVICE
 from ..memory import Plan, plan
 from . import cores, runner
 from .code import CTYPES
@@ -32,7 +35,7 @@ VERIFIED_MACS = 2_500_000_000
 class CTarget(Target):
     """Self-contained C99. `name` is `c` (portable, run on this machine) or a core of `cores.CORES` (run under QEMU)."""
 
-    lowering = "decompose,layout{to=nhwc},simplify,group"
+    lowering = DEVICE
     #: Of values in the arena, in bytes; the largest alignment of a C type that is used.
     alignment = 8
     kernels: Sequence[Kernel]
@@ -89,8 +92,9 @@ class CTarget(Target):
         _require_fit(self.name, graph, memory, project, limits)
         for file, content in project.files.items():
             (out / file).write_bytes(content if isinstance(content, bytes) else content.encode("ascii"))
-        facts = _facts(c_name, self.flags, graph, memory, project)
-        return Artifact(self.name, out, graph, _layers(graph, memory, project), facts)
+        layers = _layers(graph, memory, project)
+        facts = _facts(c_name, self.flags, graph, memory, project, layers)
+        return Artifact(self.name, out, graph, layers, facts)
 
     def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:
         keys = ("name", "op", "source", "shape", "macs", "kernel", "flash_bytes", "ram_bytes", "node")
@@ -115,6 +119,9 @@ class CTarget(Target):
             flash_bytes=done.flash_bytes,
             layers=done.layers or {},
         )
+
+    def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
+        return cut_program(self, artifact, out)
 
     def _plan(self, graph: Graph) -> Plan:
         """In which order nodes are executed, and where their values lie."""
@@ -188,12 +195,11 @@ def _require_fit(target: str, graph: Graph, memory: Plan, project: Project, limi
 
 def _largest_at_peak(memory: Plan, project: Project) -> list[str]:
     """The layer where most memory is in use, and what it holds then."""
-    live = [[r for r in memory.rows if r.first <= t <= r.last] for t in range(len(memory.order))]
-    peak = max(range(len(live)), key=lambda t: max((r.offset + r.size for r in live[t]), default=0), default=None)
-    if peak is None:
+    highest = max(memory.rows, key=lambda r: (r.offset + r.size, -r.first), default=None)
+    if highest is None:
         return []
-    function = project.functions[peak]
-    rows = sorted(live[peak], key=lambda r: -r.size)[:3]
+    function = project.functions[highest.first]
+    rows = sorted(memory.at(highest.first), key=lambda r: -r.size)[:3]
     held = ", ".join(f"{r.size} ({r.value.type if r.value is not None else 'scratch'})" for r in rows)
     return [f"most is in use in {function.name}, from {function.node.loc}: {held}"]
 
@@ -201,11 +207,10 @@ def _largest_at_peak(memory: Plan, project: Project) -> list[str]:
 def _layers(graph: Graph, memory: Plan, project: Project) -> list[Layer]:
     layers = []
     place = {node: index for index, node in enumerate(graph.nodes)}
-    for time, f in enumerate(project.functions):
+    for f, ram in zip(project.functions, memory.in_use, strict=True):
         node, result = f.node, f.node.results[0].type
         macs = node.op.cost(*(v.type for v in node.operands)).macs
         ops = " + ".join(n.op.name for n in f.choice.group.nodes)
-        ram = _in_use(memory, time)
         layers.append(
             Layer(
                 name=f.name,
@@ -222,16 +227,9 @@ def _layers(graph: Graph, memory: Plan, project: Project) -> list[Layer]:
     return layers
 
 
-def _in_use(memory: Plan, time: int) -> int:
-    """Bytes of the arena that hold something at a step; a result in place shares its operand's."""
-    used, end = 0, 0
-    for row in sorted((r for r in memory.rows if r.first <= time <= r.last), key=lambda r: r.offset):
-        used += max(0, row.offset + row.size - max(end, row.offset))
-        end = max(end, row.offset + row.size)
-    return used
-
-
-def _facts(name: str, flags: str, graph: Graph, memory: Plan, project: Project) -> dict[str, Any]:
+def _facts(
+    name: str, flags: str, graph: Graph, memory: Plan, project: Project, layers: Sequence[Layer]
+) -> dict[str, Any]:
     """What reports print and `load` needs; JSON-able."""
     return {
         "name": name,
@@ -247,7 +245,7 @@ def _facts(name: str, flags: str, graph: Graph, memory: Plan, project: Project) 
                 **{key: value for key, value in vars(layer).items() if key != "instructions"},
                 "refused": {kernel: answer.reason for kernel, answer in f.choice.refused},
             }
-            for layer, f in zip(_layers(graph, memory, project), project.functions, strict=True)
+            for layer, f in zip(layers, project.functions, strict=True)
         ],
         "arena": [
             {"value": str(r.value.type.bare) if r.value is not None else "scratch", "offset": r.offset, "bytes": r.size,

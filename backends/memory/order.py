@@ -17,6 +17,9 @@ from .storage import Program, Space, Step, Storage
 BUDGET = 5_000
 """States that are expanded at most."""
 
+TRIED = 100_000
+"""Steps that are tried in them at most: a wide graph has many in every state."""
+
 
 @dataclass(frozen=True)
 class Ordered:
@@ -50,7 +53,8 @@ class _Search:
         self.aligned = program.aligned
         self.all = (1 << len(self.steps)) - 1
         self.needs = [_mask(s.producer for s in step.reads if s.producer is not None) for step in self.steps]
-        self.readers = {s: _mask(s.readers) for step in self.steps for s in (*step.reads, *step.writes)}
+        storages = dict.fromkeys(s for step in self.steps for s in (*step.reads, *step.writes))
+        self.readers = {s: _mask(s.readers) for s in storages}
         #: No order needs less: every step needs its own operands, results and scratch.
         self.floor = max((self.alone(step) for step in self.steps), default=0)
 
@@ -77,8 +81,10 @@ class _Search:
         """Bytes that the step needs if nothing else is live, and all its operands die."""
         return sum(self.arena(s) for s in step.reads) + self.effect(step, self.all)[0]
 
-    def ready(self, done: int) -> Iterator[Step]:
-        return (s for s in self.steps if not done >> s.index & 1 and not self.needs[s.index] & ~done)
+    def released(self, step: Step, done: int) -> Iterator[Step]:
+        """The steps that can run when this one is done, too, and could not before."""
+        readers = dict.fromkeys(reader for s in step.writes for reader in s.readers)
+        return (reader for reader in readers if not self.needs[reader.index] & ~done)
 
     def measure(self, order: Sequence[Step]) -> int:
         """Peak of an order."""
@@ -92,15 +98,19 @@ class _Search:
         """The best order with a peak below the limit, or None; and whether the search was complete."""
         cheapest: dict[int, int] = {0: self.floor}
         came_from: dict[int, tuple[int, Step]] = {}
+        ready: dict[int, list[Step]] = {}  # of states that were expanded
         heap = [(self.floor, 0, 0, 0)]  # peak so far, minus the count of steps done, state, live bytes
-        while heap and budget:
+        tried = 0
+        while heap and budget and tried < TRIED:
             peak, count, done, live = heapq.heappop(heap)
             if done == self.all:
                 return Ordered(self.path(came_from), peak, True), True
             if peak > cheapest[done]:
                 continue
             budget -= 1
-            options = [(step, *self.effect(step, done)) for step in self.ready(done)]
+            ready[done] = self.ready(done, ready, came_from)
+            tried += len(ready[done])
+            options = [(step, *self.effect(step, done)) for step in ready[done]]
             # A step that fits under the peak and leaves nothing behind can only help what comes later: take it now.
             free = next((o for o in options if live + o[1] <= peak and o[2] <= 0), None)
             for step, during, after in [free] if free else options:
@@ -109,6 +119,14 @@ class _Search:
                     cheapest[state], came_from[state] = height, (done, step)
                     heapq.heappush(heap, (height, count - 1, state, live + after))
         return None, not heap
+
+    def ready(self, done: int, known: dict[int, list[Step]], came_from: dict[int, tuple[int, Step]]) -> list[Step]:
+        """The steps that can run in a state, in order, from those of the state that it came from."""
+        if not done:
+            return [step for step in self.steps if not self.needs[step.index]]
+        before, step = came_from[done]
+        rest = [s for s in known[before] if s is not step]
+        return sorted([*rest, *self.released(step, done)], key=lambda s: s.index)
 
     def path(self, came_from: dict[int, tuple[int, Step]]) -> tuple[Step, ...]:
         order, state = [], self.all
@@ -119,24 +137,45 @@ class _Search:
 
     def greedy(self) -> tuple[Step, ...]:
         """Always the step that leaves the least behind."""
-        missing = [{s.producer for s in step.reads if s.producer is not None} for step in self.steps]
-        ready = [step for step in self.steps if not missing[step.index]]
+        missing = [len({s.producer for s in step.reads if s.producer is not None}) for step in self.steps]
+        unread = {s: len(s.readers) for s in self.readers}
         order: list[Step] = []
         done = 0
-        while ready:
-            costs = [(self.effect(s, done)[::-1], s.index) for s in ready]
-            step = ready.pop(costs.index(min(costs)))
+        cost: dict[Step, tuple[int, int]] = {}  # of steps that can run
+        heap: list[tuple[tuple[int, int], int]] = []  # and costs that they had
+
+        def offer(step: Step) -> None:
+            cost[step] = self.effect(step, done)[::-1]
+            heapq.heappush(heap, (cost[step], step.index))
+
+        for step in self.steps:
+            if not missing[step.index]:
+                offer(step)
+        while heap:
+            step_cost, index = heapq.heappop(heap)
+            step = self.steps[index]
+            if cost.get(step) != step_cost:
+                continue
+            del cost[step]
             order.append(step)
-            done |= 1 << step.index
+            done |= 1 << index
             for reader in dict.fromkeys(r for s in step.writes for r in s.readers):
-                missing[reader.index].discard(step)
+                missing[reader.index] -= 1
                 if not missing[reader.index]:
-                    ready.append(reader)
+                    offer(reader)
+            for storage in step.reads:
+                unread[storage] -= 1
+                if unread[storage] == 1:  # it dies with its last reader, whose cost that changes
+                    last = next(r for r in storage.readers if not done >> r.index & 1)
+                    if last in cost:
+                        offer(last)
         return tuple(order)
 
 
 def _mask(steps: Iterable[Step]) -> int:
-    mask = 0
-    for step in steps:
-        mask |= 1 << step.index
-    return mask
+    """The set of some steps. Bits are set in bytes: each new number would be a copy of all the bits before."""
+    indices = [step.index for step in steps]
+    bits = bytearray(max(indices, default=0) // 8 + 1)
+    for i in indices:
+        bits[i >> 3] |= 1 << (i & 7)
+    return int.from_bytes(bits, "little")

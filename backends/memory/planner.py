@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ...ir.graph import Graph, Node, Value
 from .offsets import Block, pack
@@ -57,6 +58,25 @@ class Plan:
     alignment: int
     rows: tuple[Row, ...]
 
+    @property
+    def in_use(self) -> list[int]:
+        """Bytes of the arena that hold something at each step; a result in place shares its operand's."""
+        change = [0] * (len(self.order) + 1)
+        rows = [row for row in self.rows if row.size]
+        begins = {(row.first, row.offset): row.size for row in rows}
+        for row in rows:
+            change[row.first] += row.size
+            change[row.last + 1] -= row.size
+            if row.first < row.last and (taker := begins.get((row.last, row.offset))) is not None:
+                shared = min(row.size, taker)
+                change[row.last] -= shared
+                change[row.last + 1] += shared
+        return list(accumulate(change))[:-1]
+
+    def at(self, step: int) -> list[Row]:
+        """What the arena holds at a step."""
+        return [row for row in self.rows if row.first <= step <= row.last]
+
 
 def plan(graph: Graph, target: MemoryModel, alignment: int = 4) -> Plan:
     """Order and offsets with the smallest arena that the search budgets allow to find.
@@ -105,7 +125,7 @@ class _Layout:
             if step.scratch:
                 self.scratch[step] = self._new_block()
                 now = self.time[step]
-                self.scratch[step].raise_to(now, now, program.aligned(step.scratch))
+                self.scratch[step].extend(now, now, program.aligned(step.scratch))
 
     def _add(self, storage: Storage, step: Step, program: Program) -> None:
         first = self.time[step]
@@ -114,7 +134,7 @@ class _Layout:
             return
         taken = next((s for s in step.takes if self.span[s][1] == first), None)
         block = self.block_of[taken] if taken is not None else self._new_block()
-        block.raise_to(*self.span[storage], program.aligned(storage.nbytes))
+        block.extend(*self.span[storage], program.aligned(storage.nbytes))
         self.block_of[storage] = block
 
     def _new_block(self) -> Block:

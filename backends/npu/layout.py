@@ -10,7 +10,7 @@ from ...ir.graph import Graph, Node, Value
 from ...ir.ops.shape import Reshape
 from ..memory import Place, Plan, plan
 from ..memory import Space as Where
-from ..memory.offsets import Block, pack
+from ..memory.offsets import Block, heights, pack
 from .isa import Space
 from .jobs import Job
 from .memory import Constants
@@ -84,14 +84,11 @@ def packed(layout: Layout, uses: Sequence[Use]) -> Layout:
     for value, (first, last) in spans.items():
         if value.type.nbytes:
             blocks[value] = Block()
-            blocks[value].raise_to(first, last, _line(value.type.nbytes))
+            blocks[value].extend(first, last, _line(value.type.nbytes))
     packing = pack(list(blocks.values()))
     offsets = dict.fromkeys(spans, 0) | dict(zip(blocks, packing.offsets, strict=True))
-    live = {
-        node: sum(block.heights.get(time, 0) for block in blocks.values())
-        for time, use in enumerate(uses)
-        for node in use.nodes
-    }
+    in_use = dict(enumerate(heights(list(blocks.values()))))
+    live = {node: in_use.get(time, 0) for time, use in enumerate(uses) for node in use.nodes}
     return replace(_addressed(layout, offsets, packing.size), live=live)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,8 @@ from ...ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from ...ir.ops.resize import ResizeLinear, ResizeNearest
 from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax, Softmax
-from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
-from ...ir.types import I32, NCHW, NHWC, Sym, TensorType
+from ...ir.ops.unary import Abs, Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
+from ...ir.types import BOOL, I32, NCHW, NHWC, Array, Sym, TensorType, static
 from . import layers, reshaped
 from .layers import same
 from .site import Operand, RefusedError, Site, TooOldError, element_type
@@ -138,6 +138,11 @@ def softmax(site: Site, op: Softmax, x: Operand) -> Operand:
     return site.emit("Softmax", x, axis=x.type.rank - 1)
 
 
+def extremum(kind: str, logical: str) -> Adapter:
+    """Of truth values ONNX has other operators."""
+    return lambda site, op, a, b: site.emit(logical if a.type.dtype == BOOL else kind, a, b)
+
+
 # ---- windows and reductions
 
 
@@ -185,7 +190,7 @@ def clip(site: Site, op: Clip, x: Operand) -> Operand:
 def bounds(site: Site, op: Clip | Quantize, type: TensorType) -> list[Operand | None]:
     """The ends of a Clip; an infinite one is left out."""
     ends = {"min": op.lo, "max": op.hi}
-    return [None if math.isinf(v) else site.array(k, np.array(v, type.dtype.numpy)) for k, v in ends.items()]
+    return [None if math.isinf(v) else site.array(k, np.array(type.dtype.number(v))) for k, v in ends.items()]
 
 
 def cast(site: Site, op: Cast, x: Operand) -> Operand:
@@ -195,33 +200,52 @@ def cast(site: Site, op: Cast, x: Operand) -> Operand:
 # ---- quantization
 
 
-def parameters(site: Site, x: Operand, scale: Operand, zero: Operand) -> tuple[Operand, Operand, int | None]:
-    """Scale and zero point as ONNX has them: scalars, or vectors along one axis, which is returned."""
+def parameters(site: Site, x: Operand, scale: Operand, zero: Operand) -> tuple[Operand, Operand, dict[str, Any]]:
+    """Scale and zero point as ONNX has them, and the attributes that say for which elements.
+
+    They are scalars, vectors along an axis, or there is one for every block of elements along an axis.
+    """
     if scale.const is None or zero.const is None:
         raise RefusedError("a scale or zero point is computed at run time", "fold the constants: simplify")
     scales, zeros = np.broadcast_arrays(scale.const, zero.const)
     shape = (1,) * (x.type.rank - scales.ndim) + scales.shape
     axes = [i for i, d in enumerate(shape) if d != 1]
+    given, where = {"scale": scales, "zero_point": zeros}, dict[str, Any]()
     if len(axes) > 1:
-        raise RefusedError("scales along more than one axis are not standard ONNX", "quantize per tensor or per axis")
-    flat = (-1,) if axes else ()
-    given = {"scale": scales, "zero_point": zeros}
-    a, b = (site.array(role, np.array(v.reshape(flat), order="C")) for role, v in given.items())
-    return a, b, axes[0] if axes else None
+        whole = {role: np.broadcast_to(v.reshape(shape), static(x.type.shape)) for role, v in given.items()}
+        where["axis"], where["block_size"] = _blocks(list(whole.values()))
+        given = {role: v.take(range(0, v.shape[where["axis"]], where["block_size"]), where["axis"])
+                 for role, v in whole.items()}  # fmt: skip
+    else:
+        given = {role: v.reshape((-1,) if axes else ()) for role, v in given.items()}
+        where["axis"] = axes[0] if axes else None
+    a, b = (site.array(role, np.array(v, order="C")) for role, v in given.items())
+    return a, b, where
+
+
+def _blocks(arrays: Sequence[Array]) -> tuple[int, int]:
+    """The axis along which equal slices of all the arrays lie in the largest blocks, and the size of these."""
+    sizes = []
+    for axis, length in enumerate(arrays[0].shape):
+        others = tuple(i for i in range(arrays[0].ndim) if i != axis)
+        changes = np.any([(np.diff(a, axis=axis) != 0).any(others) for a in arrays], 0)
+        sizes.append((math.gcd(length if not changes.any() else 0, *(np.flatnonzero(changes) + 1).tolist()), axis))
+    size, axis = max(sizes)
+    return axis, size
 
 
 def quantize(site: Site, op: Quantize, x: Operand, scale: Operand, zero: Operand) -> Operand:
-    scales, zeros, axis = parameters(site, x, scale, zero)
-    q = site.emit("QuantizeLinear", x, scales, zeros, axis=axis)
+    scales, zeros, where = parameters(site, x, scale, zero)
+    q = site.emit("QuantizeLinear", x, scales, zeros, **where)
     if (op.lo, op.hi) == (op.dtype.min, op.dtype.max):
         return q
     return site.emit("Clip", q, *bounds(site, op, q.type))
 
 
 def dequantize(site: Site, op: Dequantize, x: Operand, scale: Operand, zero: Operand) -> Operand:
-    scales, zeros, axis = parameters(site, x, scale, zero)
+    scales, zeros, where = parameters(site, x, scale, zero)
     unshifted = x.type.dtype == I32 and is_zero(zeros)  # of 32-bit integers ONNX allows no other zero point
-    return site.emit("DequantizeLinear", x, scales, None if unshifted else zeros, axis=axis)
+    return site.emit("DequantizeLinear", x, scales, None if unshifted else zeros, **where)
 
 
 # ---- movements
@@ -257,7 +281,7 @@ def slice_(site: Site, op: Slice, x: Operand) -> Operand:
 def pad(site: Site, op: Pad, x: Operand) -> Operand:
     if site.opset < PAD:
         return site.emit("Pad", x, pads=[*op.before, *op.after], value=float(op.value))
-    value = site.array("value", np.array(op.value, x.type.dtype.numpy))
+    value = site.array("value", np.array(x.type.dtype.number(op.value)))
     return site.emit("Pad", x, site.array("pads", [*op.before, *op.after]), value)
 
 
@@ -311,9 +335,9 @@ ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
     ReduceMean: reduction("ReduceMean", REDUCE), ReduceMax: reduction("ReduceMax", REDUCE),
     ReduceSum: reduction("ReduceSum", REDUCE_SUM),
     Add: same("Add"), Sub: same("Sub"), Mul: same("Mul"), Div: same("Div"), Pow: same("Pow"),
-    Minimum: same("Min"), Maximum: same("Max"), Clip: clip, Cast: cast,
+    Minimum: extremum("Min", "And"), Maximum: extremum("Max", "Or"), Clip: clip, Cast: cast,
     Exp: same("Exp"), Log: same("Log"), Sqrt: same("Sqrt"), Erf: same("Erf"), Sigmoid: same("Sigmoid"),
-    Tanh: same("Tanh"),
+    Tanh: same("Tanh"), Abs: same("Abs"),
     Quantize: quantize, Dequantize: dequantize,
     Rescale: integers, RescaleAdd: integers, Table: integers, IntegerSoftmax: integers,
     Reshape: reshape, Transpose: transpose, Concat: concat, Slice: slice_, Pad: pad, DepthToSpace: depth_to_space,

@@ -37,7 +37,6 @@ class OnnxTarget(Target):
 
     lowering = "decompose,layout{to=nchw},simplify"
     summary = "a standard ONNX model, float or QDQ, run by ONNX Runtime"
-    integer = False
 
     def __init__(self, name: str) -> None:
         self.name = name

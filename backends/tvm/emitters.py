@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ...ir.op import Op
-from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
+from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
-from ...ir.types import BOOL, I32, Array, DType
+from ...ir.ops.unary import Abs, Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
+from ...ir.types import BOOL, I32, U64, Array, DType
 from . import tir as tirx
 from .code import Code, Expr, tir_type
 
@@ -41,13 +41,20 @@ def uniform(array: Array) -> Any:
 
 
 def number(value: Any, dtype: DType) -> Expr:
-    """A constant of exactly this value."""
-    if dtype.is_float:
-        if np.isfinite(value):
-            return tirx.const(float(value), tir_type(dtype))
+    """A constant of exactly this value.
+
+    What TVM's folding gets wrong it sees as bits, whose meaning LLVM knows: infinities, NaN, and zero, times which
+    everything would be zero, and division by which is an error; and large unsigned integers, which do not wrap.
+    """
+    kind = tir_type(dtype)
+    if dtype.is_float and value == 0 and not np.signbit(value):
+        return tirx.abs(number(-0.0, dtype))  # TVM takes no bits that are all zero
+    if dtype.is_float and np.isfinite(value) and value != 0:
+        return tirx.const(float(value), kind)
+    if dtype.is_float or (dtype.kind == "uint" and value >> (dtype.bits - 1)):
         bits = dtype.numpy.type(value).view(f"i{dtype.bits // 8}")
-        return tirx.reinterpret(tir_type(dtype), tirx.const(int(bits), f"int{dtype.bits}"))
-    return tirx.const(int(value), tir_type(dtype))
+        return tirx.reinterpret(kind, tirx.const(int(bits), f"int{dtype.bits}"))
+    return tirx.const(int(value), kind)
 
 
 def cast(kind: str, expr: Expr) -> Expr:
@@ -114,14 +121,15 @@ def _dequantize(op: Dequantize, operands: Sequence[Scalar], code: Code) -> Expr:
 
 def _clip(op: Clip, operands: Sequence[Scalar], code: Code) -> Expr:
     (x,) = operands
-    # Comparisons with NaN are false, so NaN stays. Infinite bounds are left out, as in `ref`.
+    # Comparisons with NaN are false, so NaN stays.
     expr = x.expr
-    if op.lo != -np.inf:
-        low = number(x.dtype.numpy.type(op.lo), x.dtype)
-        expr = tirx.Select(expr < low, low, expr)
-    if op.hi != np.inf:
-        high = number(x.dtype.numpy.type(op.hi), x.dtype)
-        expr = tirx.Select(expr > high, high, expr)
+    lo, hi = clip_ends(op, x.dtype)
+    if lo is not None:
+        low = number(lo, x.dtype)
+        expr = tirx.Select(expr < low, low, expr) if lo == lo else low
+    if hi is not None:
+        high = number(hi, x.dtype)
+        expr = tirx.Select(expr > high, high, expr) if hi == hi else high
     return expr
 
 
@@ -131,17 +139,68 @@ def _table(op: Table, operands: Sequence[Scalar], code: Code) -> Expr:
     return code.load(code.table(table.array), cast("int32", x.expr) - x.dtype.min)
 
 
-def wrapping(combine: Callable[[Expr, Expr], Expr]) -> Emitter:
-    """An arithmetic operator; integers wrap as NumPy's do, by way of unsigned ones: signed overflow has no meaning."""
+Combine = Callable[[Expr, Expr], Expr]
 
-    def emit(op: Op, operands: Sequence[Scalar], code: Code) -> Expr:
-        a, b = operands
-        if a.dtype.is_float:
-            return combine(a.expr, b.expr)
-        unsigned = f"uint{a.dtype.bits}"
-        return cast(tir_type(a.dtype), combine(cast(unsigned, a.expr), cast(unsigned, b.expr)))
 
-    return emit
+def wrapping(combine: Combine) -> Emitter:
+    """An arithmetic operator; integers wrap as NumPy's do."""
+    return lambda op, operands, code: wrapped(combine, *(s.expr for s in operands), operands[0].dtype)
+
+
+def wrapped(combine: Combine, a: Expr, b: Expr, dtype: DType) -> Expr:
+    """A sum, difference or product. TVM promises LLVM that integers of 32 bits and more, signed or not, never overflow.
+
+    So those of 32 bits are computed in 64, and those of 64 in halves. Of either kind the low bits are the same.
+    """
+    if dtype.is_float or dtype.bits < 32:
+        return combine(a, b)
+    if dtype.bits == 64:
+        return _in_halves(combine, a, b, dtype)
+    x, y = (cast("int64", _same_bits(v, I32)) for v in (a, b))
+    return _same_bits(cast("int32", combine(x, y)), dtype)
+
+
+def _same_bits(expr: Expr, dtype: DType) -> Expr:
+    """An integer as one of the other sign; TVM's casts of constants do not wrap."""
+    if isinstance(expr, tirx.IntImm):
+        value = int(expr.value) % (1 << dtype.bits)
+        return number(value - (1 << dtype.bits) if value > dtype.max else value, dtype)
+    return tirx.reinterpret(tir_type(dtype), expr)
+
+
+def _in_halves(combine: Combine, a: Expr, b: Expr, dtype: DType) -> Expr:
+    """`wrapped` of 64 bits: 32 bits at a time, from numbers that are too small to overflow."""
+    half, low = tirx.const(32, "uint64"), tirx.const(0xFFFFFFFF, "uint64")
+    (a1, a0), (b1, b0) = ((v >> half, v & low) for v in (_same_bits(v, U64) for v in (a, b)))
+    if combine is product:
+        first = a0 * b0
+        second = (first >> half) + ((a1 * b0) & low) + ((a0 * b1) & low)
+    else:
+        # A difference is a sum with the complement of every bit, and 1.
+        less = combine is difference
+        first = a0 + ((b0 ^ low) + tirx.const(1, "uint64") if less else b0)
+        second = (first >> half) + a1 + (b1 ^ low if less else b1)
+    return _same_bits(((second & low) << half) | (first & low), dtype)
+
+
+def total(a: Expr, b: Expr) -> Expr:
+    """`a + b`, for `wrapped`."""
+    return a + b
+
+
+def difference(a: Expr, b: Expr) -> Expr:
+    """`a - b`, for `wrapped`."""
+    return a - b
+
+
+def product(a: Expr, b: Expr) -> Expr:
+    """`a * b`, for `wrapped`."""
+    return a * b
+
+
+def quotient(op: Div, operands: Sequence[Scalar], code: Code) -> Expr:
+    """Of floats: `scalars.refusal` sees to that."""
+    return operands[0].expr / operands[1].expr
 
 
 def extremum(greater: bool) -> Emitter:
@@ -230,27 +289,50 @@ def _where(op: Where, operands: Sequence[Scalar], code: Code) -> Expr:
     return tirx.Select(cast("uint8", condition) != tirx.const(0, "uint8"), a, b)
 
 
+def _truncated(x: Scalar, lo: int, hi: int) -> Expr:
+    """The integer part of a float, the nearer end of [lo, hi] beyond them, 0 for NaN; from 2^63 on it wraps."""
+    kind, whole = tir_type(x.dtype), "int32" if hi == I32.max else "int64"
+    low, high = (tirx.const(float(end), kind) for end in (lo, hi + 1))
+    # What is beyond, or no number, is not converted: LLVM says nothing about the result.
+    inside = tirx.Select(tirx.all(x.expr > low, x.expr < high), x.expr, tirx.const(0.0, kind))
+    if hi == U64.max:
+        inside = tirx.Select(inside >= tirx.const(2.0**63, kind), inside - high, inside)
+    ends = (tirx.const(lo, whole), tirx.const(-1 if hi == U64.max else hi, whole))
+    return tirx.Select(x.expr >= high, ends[1], tirx.Select(x.expr <= low, ends[0], cast(whole, inside)))
+
+
 def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> Expr:
     (x,) = operands
     if op.dtype == BOOL:
-        return cast("uint8", x.expr != number(0, x.dtype))
+        # TVM's "not equal" is false of NaN.
+        return tirx.Select(x.expr == number(0, x.dtype), tirx.const(0, "uint8"), tirx.const(1, "uint8"))
     if x.dtype.is_float and not op.dtype.is_float:
-        edge = tirx.const(2.0**31, "float32")
-        low = tirx.Select(x.expr > -edge, x.expr, -edge)
-        whole = cast("int32", tirx.Select(low < edge, low, tirx.const(2.0**31 - 128, "float32")))
-        return cast(tir_type(op.dtype), whole)
+        return cast(tir_type(op.dtype), _truncated(x, *carrier(op.dtype)))
     return cast(tir_type(op.dtype), x.expr)
 
 
+def _abs(op: Abs, operands: Sequence[Scalar], code: Code) -> Expr:
+    (x,) = operands
+    if x.dtype.is_float:
+        return call("fabsf", x.expr)
+    if x.dtype.kind == "uint":
+        return x.expr
+    unsigned = f"uint{x.dtype.bits}"
+    # As two's complement: TVM takes 0 minus what is unsigned for 0.
+    negative = cast(tir_type(x.dtype), cast(unsigned, tirx.bitwise_not(x.expr)) + tirx.const(1, unsigned))
+    return tirx.Select(x.expr < number(0, x.dtype), negative, x.expr)
+
+
 EMITTERS: Mapping[type[Op], Emitter] = {
-    Add: wrapping(lambda a, b: a + b),
-    Sub: wrapping(lambda a, b: a - b),
-    Mul: wrapping(lambda a, b: a * b),
-    Div: wrapping(lambda a, b: a / b),
+    Add: wrapping(total),
+    Sub: wrapping(difference),
+    Mul: wrapping(product),
+    Div: quotient,
     Minimum: extremum(greater=False),
     Maximum: extremum(greater=True),
     Pow: function("powf"),
     Clip: _clip,
+    Abs: _abs,
     Exp: function("expf"),
     Log: function("logf"),
     Sqrt: _sqrt,

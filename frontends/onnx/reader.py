@@ -35,8 +35,14 @@ def shown(name: str) -> str:
     return quoted if len(quoted) <= 120 else quoted[:117] + "..."
 
 
-def read_model(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Path]:
-    """The parsed model, and the folder that its external data may lie in.
+#: The folders that external data may lie in.
+Folders = tuple[Path, ...]
+
+
+def read_model(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Folders]:
+    """The parsed model, and the folders that its external data may lie in: the model's, and where it is a link to it.
+
+    Caches of model hubs are laid out so: links with proper names, to files that are named by their contents.
 
     Raises UsageError when there is no such file, ModelError when it is not an ONNX model.
     """
@@ -56,22 +62,42 @@ def read_model(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Path]:
         raise _not_onnx(file, "it does not say which operator set it uses; it may be truncated")
     if not all(isinstance(text, str) for text in _texts(model)):  # protobuf hands out what is no UTF-8 as bytes
         raise _not_onnx(file, "a name in it is not UTF-8 text")
-    return model, file.parent
+    return model, tuple(dict.fromkeys((file.parent, Path(os.path.realpath(file)).parent)))
 
 
 def _texts(model: onnx.ModelProto) -> Iterator[object]:
     """Every text of the model that the importer reads."""
-    graph = model.graph
-    yield graph.name
     yield from (opset.domain for opset in model.opset_import)
     yield from (text for entry in model.metadata_props for text in (entry.key, entry.value))
-    for node in graph.node:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
+    yield from _texts_of_graph(model.graph)
+    for function in model.functions:
+        yield from (function.domain, function.name, *function.input, *function.output, *function.attribute)
+        yield from (opset.domain for opset in function.opset_import)
+        for node in function.node:
+            yield from _texts_of_node(node)
+
+
+def _texts_of_graph(graph: onnx.GraphProto) -> Iterator[object]:
+    yield graph.name
     for info in (*graph.input, *graph.output):
         yield from (info.name, *(dim.dim_param for dim in info.type.tensor_type.shape.dim))
-    attributes = (a.t for node in graph.node for a in node.attribute)
-    for tensor in (*graph.initializer, *attributes):
-        yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
+    for tensor in graph.initializer:
+        yield from _texts_of_tensor(tensor)
+    for node in graph.node:
+        yield from _texts_of_node(node)
+
+
+def _texts_of_node(node: onnx.NodeProto) -> Iterator[object]:
+    yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for attribute in node.attribute:
+        yield from (attribute.name, attribute.ref_attr_name)
+        yield from _texts_of_tensor(attribute.t)
+        for graph in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+            yield from _texts_of_graph(graph)
+
+
+def _texts_of_tensor(tensor: onnx.TensorProto) -> Iterator[object]:
+    yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
 
 
 def _content(file: Path) -> bytes:
@@ -85,7 +111,7 @@ def _content(file: Path) -> bytes:
                     f"{file} has {status.st_size} bytes; an ONNX file has at most {MAX_FILE_BYTES}",
                     fix="save the weights as external data",
                 )
-            content = stream.read(MAX_FILE_BYTES)
+            content = stream.read(status.st_size)  # as many bytes are set aside as are asked for
     except OSError as error:
         if file.is_dir():
             raise UsageError(f"{file} is a folder", fix="give the path of an .onnx file") from None
@@ -108,11 +134,11 @@ def _not_onnx(file: Path, why: str) -> ModelError:
     return ModelError(f"{file} is not an ONNX model: {why}", fix="download or export the model again")
 
 
-def external_bytes(tensor: onnx.TensorProto, folder: Path, size: int) -> bytes:
+def external_bytes(tensor: onnx.TensorProto, folders: Folders, size: int) -> bytes:
     """The `size` bytes that a tensor keeps in a file beside the model.
 
-    Only a plain file below the model's folder is read: no absolute path, `..`, symbolic link, or file with a second
-    hard link (each can name a file that the model's author should not see). Raises ModelError.
+    Only a regular file below these folders is read, links resolved: no absolute path, no `..`, and no file with a
+    second hard link (each can name a file that the model's author should not see). Raises ModelError.
     """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
@@ -120,28 +146,41 @@ def external_bytes(tensor: onnx.TensorProto, folder: Path, size: int) -> bytes:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
     except ValueError:
         raise _unsafe(tensor, location, "offset and length are numbers") from None
-    parts = PurePosixPath(location).parts
-    if not parts or location.startswith("/") or "\\" in location or "\0" in location or ".." in parts:
-        raise _unsafe(tensor, location, "the path must be relative and stay in the model's folder")
     if length != size:
         raise _unsafe(tensor, location, f"the tensor needs {size} bytes, the file is said to hold {length}")
-    file = Path(os.path.realpath(folder)).joinpath(*parts)
-    if os.path.realpath(file) != str(file):
-        raise _unsafe(tensor, location, "symbolic links are not followed")
+    file = _located(tensor, location, folders)
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
     except OSError as error:
         raise _unsafe(tensor, location, f"the file cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise _unsafe(tensor, location, "it is not a regular file")
         if status.st_nlink != 1:
             raise _unsafe(tensor, location, "the file has several hard links; copy it")
         if offset < 0 or offset + length > status.st_size:
             raise _unsafe(tensor, location, f"bytes {offset} to {offset + length} of a file of {status.st_size}")
-        stream.seek(offset)
-        return stream.read(length)
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            stream.seek(offset)
+            return stream.read(length)
+    finally:
+        os.close(descriptor)
+
+
+def _located(tensor: onnx.TensorProto, location: str, folders: Folders) -> str:
+    """The file, without links: in the first folder that has something of this name."""
+    parts = PurePosixPath(location).parts
+    if not parts or location.startswith("/") or "\\" in location or "\0" in location or ".." in parts:
+        raise _unsafe(tensor, location, "the path must be relative and stay in the model's folder")
+    candidates = [folder.joinpath(*parts) for folder in folders]
+    try:
+        file = os.path.realpath(next((path for path in candidates if os.path.lexists(path)), candidates[0]))
+    except OSError as error:
+        raise _unsafe(tensor, location, f"the file cannot be read: {error.strerror}") from None
+    if not any(Path(file).is_relative_to(os.path.realpath(folder)) for folder in folders):
+        raise _unsafe(tensor, location, "it is a link to a file elsewhere")
+    return file
 
 
 def _unsafe(tensor: onnx.TensorProto, location: str, why: str) -> ModelError:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...ir.errors import ModelError, UnsupportedError
 from ...ir.types import BF16, BOOL, F16, F32, F64, I4, I8, I16, I32, I64, U4, U8, U16, U32, U64, Array, DType
-from .reader import external_bytes, shown
+from .reader import Folders, external_bytes, shown
 
 if TYPE_CHECKING:
     import onnx
@@ -49,7 +48,7 @@ def checked_shape(dims: Sequence[int], dtype: DType, what: str) -> tuple[int, ..
     return shape
 
 
-def array_from(tensor: onnx.TensorProto, folder: Path, what: str) -> Array:
+def array_from(tensor: onnx.TensorProto, folders: Folders, what: str) -> Array:
     """The array of a tensor, its elements finite but for bounds and masks. Raises ModelError or UnsupportedError."""
     import onnx
 
@@ -58,7 +57,7 @@ def array_from(tensor: onnx.TensorProto, folder: Path, what: str) -> Array:
     size = (math.prod(shape) * dtype.bits + 7) // 8
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         embedded = onnx.TensorProto(data_type=tensor.data_type, dims=shape)
-        embedded.raw_data = external_bytes(tensor, folder, size)
+        embedded.raw_data = external_bytes(tensor, folders, size)
         tensor = embedded
     elif tensor.HasField("raw_data") and len(tensor.raw_data) != size:
         raise ModelError(
@@ -79,10 +78,11 @@ def array_from(tensor: onnx.TensorProto, folder: Path, what: str) -> Array:
 def check_finite(array: Array, what: str) -> None:
     """Raise ModelError where a NaN or an infinity says that training diverged.
 
-    Allowed are a lone infinity, as the bound of a clip, and a mask: infinities of one sign among zeros.
+    Allowed are a single element, such as the bound of a clip or what is compared with, and a mask: infinities of one
+    sign among zeros.
     """
     finite = np.isfinite(array)
-    if finite.all():
+    if finite.all() or array.size == 1:
         return
     infinite = array[~finite]
     if not np.isnan(infinite).any() and not array[finite].any() and (infinite == infinite.flat[0]).all():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...ir.errors import ModelError
@@ -20,24 +21,96 @@ def node_name(node: onnx.NodeProto) -> str:
     return node.name or f"{node.op_type}:{next((o for o in node.output if o), '')}"
 
 
-def ordered(graph: onnx.GraphProto, sources: Iterable[str]) -> list[onnx.NodeProto]:
-    """The nodes that the outputs need, each after those it depends on, otherwise in the file's order.
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """Of nodes with branches the one that is taken, where it is known."""
+
+    graphs: dict[int, tuple[onnx.NodeProto, onnx.GraphProto]] = field(
+        default_factory=dict
+    )  # nodes are kept for their ids
+
+    def take(self, node: onnx.NodeProto, branch: onnx.GraphProto) -> None:
+        """This one."""
+        self.graphs[id(node)] = node, branch
+
+    def inside(self, node: onnx.NodeProto) -> Iterable[onnx.GraphProto]:
+        """The graphs inside a node that count."""
+        return [self.graphs[id(node)][1]] if id(node) in self.graphs else graphs_of(node)
+
+
+_NONE = Taken()
+
+
+@dataclass(frozen=True, eq=False)
+class Wiring:
+    """The nodes of a graph, in the file's order, and which of them make the operands of each."""
+
+    nodes: list[onnx.NodeProto]
+    outputs: list[int]
+    operands: list[list[int]]
+
+    def needed(self) -> list[onnx.NodeProto]:
+        """The nodes that the outputs need, each after those it depends on, otherwise in the file's order."""
+        order, needed = _sorted(self.nodes, self.operands), _reached(self.outputs, self.operands)
+        return [self.nodes[i] for i in order if i in needed]
+
+    def still_needed(self, taken: Taken) -> set[int]:
+        """Ids of the nodes that the outputs need where only the branches count that are taken."""
+        producers = {name: i for i, node in enumerate(self.nodes) for name in node.output if name}
+        operands = [_indices(_read(node, taken), producers) for node in self.nodes]
+        return {id(self.nodes[i]) for i in _reached(self.outputs, operands)}
+
+
+def wired(graph: onnx.GraphProto, sources: Container[str]) -> Wiring:
+    """The wiring of a graph; results beside others that nobody reads lose their names.
 
     sources: names of inputs and initializers. Raises ModelError for a tensor that nobody or two make, and for cycles.
     """
-    known = set(sources)
     nodes = list(graph.node)
-    producers = _producers(nodes, known)
+    producers = _producers(nodes, sources)
+    reads = [list(dict.fromkeys(_read(node))) for node in nodes]
     for node in nodes:
         for name in node.input:
-            if name and name not in known and name not in producers:
+            if name and name not in sources and name not in producers:
                 raise ModelError(f"nothing produces tensor {shown(name)}, an operand of {_described(node)}", fix=AGAIN)
     for output in graph.output:
-        if output.name not in known and output.name not in producers:
+        if output.name not in sources and output.name not in producers:
             raise ModelError(f"nothing produces the output {shown(output.name)}", fix=AGAIN)
-    order = _sorted(nodes, producers)
-    needed = _needed(nodes, producers, [o.name for o in graph.output])
-    return [nodes[i] for i in order if i in needed]
+    _forget_unread(nodes, {name for names in (*reads, (o.name for o in graph.output)) for name in names})
+    outputs = _indices([o.name for o in graph.output], producers)
+    return Wiring(nodes, outputs, [_indices(names, producers) for names in reads])
+
+
+def graphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs inside a node: branches and bodies of loops."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def free_names(graph: onnx.GraphProto, taken: Taken = _NONE) -> Iterator[str]:
+    """The tensors of the graphs around it that a graph reads."""
+    bound = {v.name for v in (*graph.input, *graph.initializer)}
+    bound.update(name for node in graph.node for name in node.output)
+    read = (name for node in graph.node for name in _read(node, taken))
+    yield from (name for name in (*read, *(o.name for o in graph.output)) if name and name not in bound)
+
+
+def _read(node: onnx.NodeProto, taken: Taken = _NONE) -> Iterator[str]:
+    """The tensors that a node reads, those inside its graphs included."""
+    yield from filter(None, node.input)
+    for graph in taken.inside(node):
+        yield from free_names(graph, taken)
+
+
+def _forget_unread(nodes: Sequence[onnx.NodeProto], read: set[str]) -> None:
+    """Optional results are those that have a name; some exporters name all."""
+    for node in nodes:
+        if len(node.output) > 1:
+            for i, name in enumerate(node.output):
+                if name not in read:
+                    node.output[i] = ""
 
 
 def unique(names: Sequence[str], what: str) -> None:
@@ -47,7 +120,7 @@ def unique(names: Sequence[str], what: str) -> None:
             raise ModelError(f"{count} {what} are called {shown(name)}", fix=AGAIN)
 
 
-def _producers(nodes: Sequence[onnx.NodeProto], known: set[str]) -> dict[str, int]:
+def _producers(nodes: Sequence[onnx.NodeProto], known: Container[str]) -> dict[str, int]:
     producers: dict[str, int] = {}
     for i, node in enumerate(nodes):
         for name in filter(None, node.output):
@@ -66,20 +139,20 @@ def _described(node: onnx.NodeProto) -> str:
     return f"{node.op_type} {shown(node_name(node))}"
 
 
-def _operands(node: onnx.NodeProto, producers: dict[str, int]) -> Iterator[int]:
-    """Indices of the nodes that make this node's operands."""
-    return (producers[name] for name in dict.fromkeys(node.input) if name in producers)
+def _indices(names: Iterable[str], producers: Mapping[str, int]) -> list[int]:
+    """The nodes that make these tensors, each once."""
+    return list(dict.fromkeys(producers[name] for name in names if name in producers))
 
 
-def _sorted(nodes: Sequence[onnx.NodeProto], producers: dict[str, int]) -> list[int]:
+def _sorted(nodes: Sequence[onnx.NodeProto], operands: Sequence[Sequence[int]]) -> list[int]:
     """Kahn's algorithm; a file that is sorted already keeps its order."""
-    waiting = [len(set(_operands(node, producers))) for node in nodes]
-    users: list[list[int]] = [[] for _ in nodes]
-    for i, node in enumerate(nodes):
-        for j in set(_operands(node, producers)):
-            users[j].append(i)
-    if all(j < i for i, node in enumerate(nodes) for j in _operands(node, producers)):
+    if all(j < i for i, made in enumerate(operands) for j in made):
         return list(range(len(nodes)))
+    waiting = [len(made) for made in operands]
+    users: list[list[int]] = [[] for _ in nodes]
+    for i, made in enumerate(operands):
+        for j in made:
+            users[j].append(i)
     ready, order = deque(i for i, n in enumerate(waiting) if n == 0), []
     while ready:
         i = ready.popleft()
@@ -94,11 +167,11 @@ def _sorted(nodes: Sequence[onnx.NodeProto], producers: dict[str, int]) -> list[
     return order
 
 
-def _needed(nodes: Sequence[onnx.NodeProto], producers: dict[str, int], outputs: Sequence[str]) -> set[int]:
-    stack, needed = [producers[name] for name in outputs if name in producers], set()
+def _reached(outputs: Iterable[int], operands: Sequence[Sequence[int]]) -> set[int]:
+    stack, reached = list(outputs), set()
     while stack:
         i = stack.pop()
-        if i not in needed:
-            needed.add(i)
-            stack.extend(_operands(nodes[i], producers))
-    return needed
+        if i not in reached:
+            reached.add(i)
+            stack.extend(operands[i])
+    return reached

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..builder import builder, const_value
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op, same_dtype
+from ..op import Bounds, Draw, Instance, Op, Perm, expect_dtype, invert, op, same_dtype
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved, tabulated
-from ..types import F32, I32, Array, TensorType, broadcast, dtype_of
+from ..types import BOOL, F32, I32, Array, DType, TensorType, broadcast, dtype_of
 
 
 class Elementwise(Op):
@@ -50,14 +50,23 @@ def _sum_bounds(type: TensorType, lo: tuple[Array, Array], hi: tuple[Array, Arra
     return bounds if type.dtype.min <= lowest and highest <= type.dtype.max else Bounds.top(type)
 
 
-def _arithmetic_examples(cls: type[Op], draw: Draw) -> Instance:
-    dtype, shape = draw.dtype(F32, I32), draw.shape()
+class Arithmetic(Elementwise):
+    """Base: operators of numbers, not of truth values."""
+
+    def infer(self, *operands: Any, **_: Any) -> TensorType:
+        expect_dtype(all(t.dtype.kind != "bool" for t in operands), f"{self.name} takes numbers, not truth values")
+        return super().infer(*operands)
+
+
+def _arithmetic_examples(cls: type[Op], draw: Draw, *more: DType) -> Instance:
+    dtype, shape = draw.dtype(F32, I32, *more), draw.shape()
     other = tuple(d if draw.boolean() else 1 for d in shape)
-    return Instance.of(cls(), draw.array(shape, dtype, -100, 100), draw.array(other, dtype, -100, 100))
+    ends = (-100, 100) if dtype != BOOL else ()
+    return Instance.of(cls(), draw.array(shape, dtype, *ends), draw.array(other, dtype, *ends))
 
 
 @op
-class Add(Elementwise):
+class Add(Arithmetic):
     """a + b. ONNX Add-14."""
 
     commutative: ClassVar[bool] = True
@@ -77,7 +86,7 @@ class Add(Elementwise):
 
 
 @op
-class Sub(Elementwise):
+class Sub(Arithmetic):
     """a - b. ONNX Sub-14."""
 
     def ref(self, a: Array, b: Array) -> Array:
@@ -102,11 +111,21 @@ def quantized_sum(
 
     if any(x.real is not None and x.type.size == 1 for x in operands):
         return tabulated(op, operands, result)
-    if any(x.real is not None and not x.is_integer and np.abs(x.real).max() > 127 * result.scale for x in operands):
-        return Refusal("a constant is too large for 8 bits at the result's scale")
-    a, b = (x if x.is_integer or x.real is None else _in_8_bits(x) for x in operands)
-    if a.value is None or b.value is None or not (a.per_tensor and b.per_tensor):
+    if any((x.value is None and x.real is None) or not x.per_tensor for x in operands):
         return Refusal("an operand is not quantized per tensor")
+    constant = next((i for i, x in enumerate(operands) if not x.is_integer), None)
+    if constant is not None:
+        other = operands[1 - constant]
+        if other.value is None:
+            return Refusal("both operands are constants")
+        effective = _effective(operands[constant], other, result, signs[constant], signs[1 - constant])
+        term = _in_8_bits(effective, result.scale / 2)
+        if term is None:
+            return Refusal("a constant is too large for 8 bits at the result's scale")
+        operands = [term if i == constant else other for i in range(2)]
+    a, b = operands
+    assert a.value is not None
+    assert b.value is not None
     factors = [sign * float(x.scale.item()) / result.scale for sign, x in zip(signs, (a, b), strict=True)]
     attributes = sum_factors(factors, (int(a.zero.item()), int(b.zero.item())), result.zero)
     if attributes is None:
@@ -116,15 +135,33 @@ def quantized_sum(
     return value
 
 
-def _in_8_bits(x: QuantizedOperand) -> QuantizedOperand:
-    """A float constant as symmetric int8."""
+def _effective(
+    x: QuantizedOperand, other: QuantizedOperand, result: QuantizedResult, sign: float, other_sign: float
+) -> QuantizedOperand:
+    """A constant term, no larger than it takes for the sum to saturate whatever the other term is: a mask's.
+
+    A step is left beyond that, for the roundings of the sum.
+    """
+    assert other.value is not None
+    dtype = other.value.type.dtype
+    ends = other_sign * float(other.scale.item()) * (np.array([dtype.min, dtype.max]) - int(other.zero.item()))
+    least = (result.lo - result.zero - 1) * result.scale - ends.max()
+    most = (result.hi - result.zero + 1) * result.scale - ends.min()
+    return replace(x, real=sign * np.clip(sign * np.asarray(x.real, np.float64), least, most))
+
+
+def _in_8_bits(x: QuantizedOperand, largest_error: float) -> QuantizedOperand | None:
+    """A float constant as symmetric int8; None where that is further off than `largest_error`."""
     real = np.asarray(x.real, np.float64)
     scale = max(float(np.abs(real).max()), float(np.finfo(np.float32).tiny)) / 127
-    return replace(x, value=const_value(np.rint(real / scale).astype(np.int8)), scale=np.array(scale))
+    codes = np.rint(real / scale)
+    if not np.all(np.abs(codes * scale - real) <= largest_error):
+        return None
+    return replace(x, value=const_value(codes.astype(np.int8)), scale=np.array(scale))
 
 
 @op
-class Mul(Elementwise):
+class Mul(Arithmetic):
     """a * b. ONNX Mul-14."""
 
     commutative: ClassVar[bool] = True
@@ -141,7 +178,7 @@ class Mul(Elementwise):
 
 
 @op
-class Div(Elementwise):
+class Div(Arithmetic):
     """a / b; integers truncate toward zero. Division of an integer by zero has no meaning. ONNX Div-14."""
 
     def ref(self, a: Array, b: Array) -> Array:
@@ -164,7 +201,7 @@ class Div(Elementwise):
 
 @op
 class Minimum(Elementwise):
-    """The smaller of a and b; NaN where either is. ONNX Min-13."""
+    """The smaller of a and b; NaN where either is; of truth values whether both hold. ONNX Min-13, And-7."""
 
     ulps: ClassVar[float] = 0
     selects: ClassVar[bool] = True
@@ -181,12 +218,12 @@ class Minimum(Elementwise):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return _arithmetic_examples(Minimum, draw)
+        return _arithmetic_examples(Minimum, draw, BOOL)
 
 
 @op
 class Maximum(Elementwise):
-    """The larger of a and b; NaN where either is. ONNX Max-13."""
+    """The larger of a and b; NaN where either is; of truth values whether one holds. ONNX Max-13, Or-7."""
 
     ulps: ClassVar[float] = 0
     selects: ClassVar[bool] = True
@@ -203,7 +240,7 @@ class Maximum(Elementwise):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return _arithmetic_examples(Maximum, draw)
+        return _arithmetic_examples(Maximum, draw, BOOL)
 
 
 @op
@@ -213,7 +250,7 @@ class Pow(Elementwise):
     ulps: ClassVar[float] = 4
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        expect(a.dtype.is_float, f"pow takes floats, not {a}")
+        expect_dtype(a.dtype.is_float, f"pow takes floats, not {a}")
         return super().infer(a, b)
 
     def ref(self, a: Array, b: Array) -> Array:
@@ -246,16 +283,16 @@ def _corner_bounds(result: TensorType, function: Any, a: Bounds, b: Bounds) -> B
 
 
 @op
-class Clip(Elementwise):
+class Clip(Arithmetic):
     """min(max(x, lo), hi); NaN stays NaN. Relu is clip with lo=0, Relu6 has hi=6 as well. ONNX Clip-13, Relu-14."""
 
     lo: float = -math.inf
     hi: float = math.inf
 
     def ref(self, x: Array) -> Array:
-        # A bound that is infinite is left out, so that integers meet no float.
-        low = x if self.lo == -math.inf else np.maximum(x, x.dtype.type(self.lo))
-        return low if self.hi == math.inf else np.minimum(low, x.dtype.type(self.hi))
+        lo, hi = clip_ends(self, dtype_of(x))
+        low = x if lo is None else np.maximum(x, lo)
+        return low if hi is None else np.minimum(low, hi)
 
     def error(self, x: Array) -> Array:
         # The bounds themselves are rounded to x's dtype.
@@ -263,18 +300,26 @@ class Clip(Elementwise):
         return np.full(x.shape, max((abs(float(x.dtype.type(v)) - v) for v in ends), default=0.0))
 
     def bounds(self, x: Bounds) -> Bounds:
-        # As `ref`: bounds in x's dtype, infinite ones left out, the upper one last.
+        # As `ref`: bounds in x's dtype, those that clip nothing left out, the upper one last.
         lo, hi = x.lo, x.hi
-        if self.lo != -math.inf:
-            lo, hi = (np.maximum(end, end.dtype.type(x.type.dtype.numpy.type(self.lo))) for end in (lo, hi))
-        if self.hi != math.inf:
-            lo, hi = (np.minimum(end, end.dtype.type(x.type.dtype.numpy.type(self.hi))) for end in (lo, hi))
+        low, high = clip_ends(self, x.type.dtype)
+        if low is not None:
+            lo, hi = (np.maximum(end, end.dtype.type(low)) for end in (lo, hi))
+        if high is not None:
+            lo, hi = (np.minimum(end, end.dtype.type(high)) for end in (lo, hi))
         return Bounds(x.type, lo, hi)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
         lo = draw.real(-3, 1)
         return Instance.of(Clip(lo, lo + draw.real(0, 4)), draw.array(draw.shape(), F32, -6, 6))
+
+
+def clip_ends(clip: Clip, dtype: DType) -> tuple[Any, Any]:
+    """The bounds as elements of a dtype; None where one clips nothing: infinite, or the end of an integer dtype."""
+    lo = None if clip.lo == -math.inf or (dtype.is_integer and clip.lo <= dtype.min) else dtype.number(clip.lo)
+    hi = None if clip.hi == math.inf or (dtype.is_integer and clip.hi >= dtype.max) else dtype.number(clip.hi)
+    return lo, hi
 
 
 add, sub, mul, div = builder(Add), builder(Sub), builder(Mul), builder(Div)

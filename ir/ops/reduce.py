@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from ..builder import builder
 from ..channels import Channels, summed, tied
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op, rounding_error
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, Array, Shape, TensorType, static
 from .windows import centred
@@ -73,6 +73,10 @@ class ReduceMean(Reduction):
     axes: Axes
     keepdims: bool = True
 
+    def infer(self, x: TensorType) -> TensorType:
+        expect_dtype(x.dtype.is_float, f"reduce_mean takes floats, not {x}")
+        return super().infer(x)
+
     def ref(self, x: Array) -> Array:
         return x.mean(axis=self.axes, keepdims=self.keepdims)
 
@@ -98,6 +102,8 @@ class ReduceSum(Reduction):
 
     def infer(self, x: TensorType) -> TensorType:
         narrow = x.dtype.is_integer and x.dtype.bits <= 16
+        expect_dtype(x.dtype.kind != "bool", "reduce_sum takes numbers, not truth values")
+        expect(narrow or not self.input_zero, f"{x} has no zero point")
         return TensorType(reduced(self, x), I32 if narrow else x.dtype)
 
     def ref(self, x: Array) -> Array:

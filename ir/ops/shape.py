@@ -12,7 +12,7 @@ from ..channels import Kept
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved
-from ..types import F32, I8, NCHW, Array, Dim, Layout, Shape, Sym, TensorType, count
+from ..types import F32, I8, NCHW, Array, Dim, Layout, Shape, Sym, TensorType, count, dtype_of
 from .windows import from_nhwc, to_layout
 
 
@@ -176,10 +176,11 @@ class Pad(Op):
         return x.with_shape(tuple(dims))
 
     def ref(self, x: Array) -> Array:
-        return np.pad(x, tuple(zip(self.before, self.after, strict=True)), constant_values=self.value)
+        value = dtype_of(x).number(self.value)
+        return np.pad(x, tuple(zip(self.before, self.after, strict=True)), constant_values=value)
 
     def bounds(self, x: Bounds) -> Bounds:
-        moved, value = super().bounds(x), x.lo.dtype.type(self.value)
+        moved, value = super().bounds(x), x.lo.dtype.type(x.type.dtype.number(self.value))
         if moved.lo.size > 1 or moved.hi.size > 1:
             return moved
         return Bounds(moved.type, np.minimum(moved.lo, value), np.maximum(moved.hi, value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
@@ -9,12 +10,14 @@ import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, gamma, last_axis_permuted, op
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, gamma, last_axis_permuted, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import F32, I8, I32, Array, Quant, TensorType
 
 #: Fraction bits of the table of exponentials.
 EXP_BITS = 19
+#: How far below the greatest of a row an element has no share: its entry of the table of exponentials rounds to 0.
+NO_SHARE = (EXP_BITS + 1) * math.log(2)
 #: Up to here the integer form is within one step of exact: 1/2 + 2^-4 + classes / 2^12 (docs/arithmetic.md).
 MOST_CLASSES = 1792
 
@@ -27,7 +30,8 @@ class Softmax(Op):
     ulps: ClassVar[float] = 4  # of the exponential
 
     def infer(self, x: TensorType) -> TensorType:
-        expect(x.dtype.is_float and x.rank >= 1, "softmax takes floats of rank 1 or more")
+        expect_dtype(x.dtype.is_float, f"softmax takes floats, not {x}")
+        expect(x.rank >= 1, f"softmax takes rank 1 or more, not {x}")
         return x
 
     def ref(self, x: Array) -> Array:
@@ -44,6 +48,12 @@ class Softmax(Op):
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(x.type, np.array(0.0), np.array(1.0))
+
+    def noticed(self, x: Array) -> Array:
+        """What is masked is not: the elements of a row are at most `NO_SHARE` below its greatest one."""
+        greatest = x.max(axis=-1, keepdims=True)
+        some = np.isfinite(greatest) & np.ones_like(x, bool)
+        return np.maximum(x, greatest - x.dtype.type(NO_SHARE))[some]
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         (x,) = operands

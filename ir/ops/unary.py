@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +12,9 @@ from ..builder import builder, number
 from ..exact import Exact
 from ..graph import Value
 from ..literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI, SQRT_HALF
-from ..op import Bounds, Draw, Instance, expect, gamma, op
-from ..types import BOOL, EXACT, F32, I8, I32, U8, Array, DType, Quant, TensorType
+from ..op import Bounds, Draw, Instance, expect_dtype, gamma, op
+from ..quantized import QuantizedOperand, QuantizedResult, Refusal, tabulated
+from ..types import BOOL, EXACT, F32, I8, I16, I32, I64, U8, U16, U32, Array, DType, Quant, TensorType, dtype_of
 from .elementwise import Elementwise, add, mul
 
 
@@ -23,7 +25,7 @@ class Unary(Elementwise):
     ulps: ClassVar[float] = 4
 
     def infer(self, x: TensorType) -> TensorType:
-        expect(x.dtype.is_float, f"{self.name} takes floats, not {x}")
+        expect_dtype(x.dtype.is_float, f"{self.name} takes floats, not {x}")
         return x
 
     def error(self, x: Array) -> Array:
@@ -244,10 +246,39 @@ class Tanh(Unary):
 
 
 @op
-class Cast(Elementwise):
-    """The same numbers in another dtype: to integers by truncation, wrapping between integers. ONNX Cast-21.
+class Abs(Elementwise):
+    """The absolute value; of both zeros 0, of the lowest integer itself. ONNX Abs-13."""
 
-    What a float gives that the integer dtype cannot hold is not defined.
+    ulps: ClassVar[float] = 0
+
+    def infer(self, x: TensorType) -> TensorType:
+        expect_dtype(x.dtype != BOOL, "abs takes numbers, not bool")
+        return x
+
+    def ref(self, x: Array) -> Array:
+        return np.abs(x)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        if x.type.dtype.is_integer and x.lo.size and int(x.lo.min()) == x.type.dtype.min < 0:
+            return Bounds.top(x.type)
+        away = np.maximum(x.lo, -x.hi)  # how far from 0 the interval begins
+        return Bounds(x.type, np.maximum(away, np.zeros_like(away)), np.maximum(np.abs(x.lo), np.abs(x.hi)))
+
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+        return tabulated(self, operands, result)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Abs(), draw.array(draw.shape(), draw.dtype(F32, I32, I8, U8)))
+
+
+@op
+class Cast(Elementwise):
+    """The same numbers in another dtype: floats to integers by truncation, integers to fewer bits wrap. ONNX Cast-21.
+
+    What a float gives that an integer dtype cannot hold, ONNX leaves undefined. Here it becomes an integer first, of
+    at least 32 bits (`carrier`): its integer part, the nearest end of the range beyond it, 0 for NaN; and that wraps.
+    In 4 bits it is 0, as in ONNX's own tests.
     """
 
     dtype: DType
@@ -256,15 +287,44 @@ class Cast(Elementwise):
         return x.with_dtype(self.dtype)
 
     def ref(self, x: Array) -> Array:
-        return x != 0 if self.dtype == BOOL else x.astype(self.dtype.numpy)
+        if self.dtype == BOOL:
+            return x != 0
+        if not dtype_of(x).is_float or self.dtype.is_float:
+            return x.astype(self.dtype.numpy)
+        whole = truncated(x, *carrier(self.dtype))
+        if self.dtype.bits == 4:
+            whole = np.where((whole >= self.dtype.min) & (whole <= self.dtype.max), whole, 0)
+        return whole.astype(self.dtype.numpy)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return Instance.of(
-            Cast(draw.choice([F32, I32, I8])), draw.array(draw.shape(), draw.choice([F32, I8, U8]), 0, 99)
-        )
+        source, shape = draw.dtype(F32, I8, U8, I32, BOOL), draw.shape()
+        x = draw.array(shape, source, *((-300, 300) if source.is_float else ()))
+        if source.is_float and draw.boolean():  # far beyond every integer, and what is no number
+            x = x * np.float32(10.0 ** draw.integer(0, 18))
+            x[x == 0] = draw.choice([0.0, -0.0, np.nan, np.inf, -np.inf])
+        return Instance.of(Cast(draw.choice([F32, I32, I8, U8, I16, U16, U32, BOOL])), x)
 
 
+def carrier(dtype: DType) -> tuple[int, int]:
+    """The range of the integers that floats become on their way to an integer dtype: i32, i64 where that is too small.
+
+    For u64 it is what i64 and u64 hold together.
+    """
+    wide = dtype.bits == 64 or dtype == U32
+    return (I64.min, max(I64.max, dtype.max)) if wide else (I32.min, I32.max)
+
+
+def truncated(x: Array, lo: int, hi: int) -> Array:
+    """The integer parts of floats as i64, those beyond [lo, hi] the nearer end; NaN is 0. From 2^63 on they wrap."""
+    wide = x.astype(np.float64)
+    low, high = wide <= lo, wide >= hi
+    inside = np.where(low | high | np.isnan(wide), 0.0, wide)
+    whole = np.where(inside >= 2.0**63, inside - 2.0**64, inside).astype(np.int64)
+    return np.where(low, np.int64(lo), np.where(high, np.uint64(hi).astype(np.int64), whole))
+
+
+abs_ = builder(Abs)
 exp, log, sqrt, erf = builder(Exp), builder(Log), builder(Sqrt), builder(Erf)
 sigmoid, tanh, cast, gelu = builder(Sigmoid), builder(Tanh), builder(Cast), builder(Gelu)
 hard_sigmoid, hard_swish, silu = builder(HardSigmoid), builder(HardSwish), builder(Silu)

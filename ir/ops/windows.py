@@ -31,7 +31,7 @@ def pooled(spatial: Sequence[Dim], window: Size2, op: Windowed) -> tuple[int, in
     for i in (0, 1):
         size = spatial[i]
         if isinstance(size, Sym):
-            expect(False, f"the image's height and width must be known, not {size}; give --dim {size.symbol}=...")
+            expect(False, f"the image's height and width must be known, not {size}")
         assert isinstance(size, int)
         expect(min(op.pads) >= 0, "pads are not negative")
         extent = (window[i] - 1) * op.dilations[i] + 1

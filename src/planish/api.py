@@ -81,8 +81,8 @@ def compile(
     original = reference or graph
     model = driver.Model(name or driver.identifier(graph.name), original, graph)
     driver.require_static(graph)
-    driver.lower(model, chosen)
     dataset = None if calibration is None else calibration.of(original)
+    driver.lower(model, Context(None if dataset is None else lambda: iter(dataset), chosen))
     with new_folder(folder) as working:
         artifact, report = driver.emit(model, chosen, working, Limits(ram, flash), dataset)
     return chosen.load(folder, artifact.graph, report["facts"])

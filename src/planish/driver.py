@@ -13,11 +13,11 @@ import numpy as np
 
 from .folder import PAGE, check_replaceable, new_folder, write_report
 from .ir.constant import Const
-from .ir.errors import InferenceError, UsageError
+from .ir.errors import UsageError
 from .ir.graph import Graph, Node
 from .ir.ops.quant import Quantize
 from .ir.text import load as load_text
-from .ir.types import Sym, static
+from .ir.types import sizes_to_give, symbols_in
 from .ir.verifier import verify
 from .page import render
 from .passes.base import Context
@@ -34,11 +34,9 @@ from .screen import Screen
 #: Both graphs of a compiled folder: the one that the artifact implements, and the model as it was imported.
 LOWERED, REFERENCE = "graphs/lowered.planish", "graphs/reference.planish"
 
-#: What runs unless --pipeline says otherwise. Where the target executes integers they are folded: models come
-#: quantized, too.
+#: What runs before the target's lowering, unless --pipeline says otherwise.
 FLOAT = "simplify,fuse"
 INT8 = "simplify,fuse,quantize{weights=int8}"
-FOLDED = ",fold-quantization,simplify,dead-channels"
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,12 @@ class Plan:
         if self.name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", self.name):
             raise UsageError(f"--name {self.name!r} is no C identifier", fix="letters, digits and _; no digit first")
 
-    def passes(self, target: Target) -> str:
+    @property
+    def passes(self) -> str:
         """The pipeline as text."""
         if self.pipeline is not None:
             return self.pipeline
-        return (INT8 if self.quantize else FLOAT) + (FOLDED if target.integer else "")
+        return INT8 if self.quantize else FLOAT
 
     @property
     def target_name(self) -> str:
@@ -116,10 +115,7 @@ def read_model(path: Path, dims: Mapping[str, int], binds: Mapping[str, Any], st
 
     notes: list[str] = []
     bind = {name: np.asarray(value) for name, value in binds.items()}
-    graph = load(path, dims=dims, bind=bind, notes=notes)
-    if static_batch and (symbol := batch_symbol(graph)):
-        notes = [f"the batch dimension {symbol} is taken as 1 (--dim {symbol}=... changes that)"]
-        graph = load(path, dims={**dims, symbol: 1}, bind=bind, notes=notes)
+    graph = load(path, dims=dims, bind=bind, notes=notes, static_batch=static_batch)
     return Model(identifier(path.stem), graph, graph, _source(path), notes=notes)
 
 
@@ -140,14 +136,6 @@ def _source(path: Path) -> dict[str, Any]:
         return {"file": path.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
 
 
-def batch_symbol(graph: Graph) -> str | None:
-    """The one symbol of the graph's inputs, where it is nothing but the first dimension of them; else None."""
-    symbols = {d for v in graph.inputs for d in v.type.shape if isinstance(d, Sym)}
-    batches = {v.type.shape[0] if v.type.shape else None for v in graph.inputs}
-    inner = [d for v in graph.inputs for d in v.type.shape[1:] if isinstance(d, Sym)]
-    return symbols.pop().symbol if len(symbols) == 1 and batches == symbols and not inner else None
-
-
 def identifier(text: str) -> str:
     """A C identifier made of a file's name: `my-model.v2` -> `my_model_v2`."""
     word = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()[:40]
@@ -163,12 +151,13 @@ def transform(model: Model, pipeline: str, context: Context, listeners: Sequence
 
 
 def require_static(graph: Graph) -> None:
-    """Raise UsageError when an input has a dimension that is not known: a backend needs ints."""
-    for value in graph.inputs:
-        try:
-            static(value.type.shape)
-        except InferenceError as error:
-            raise UsageError(f"input {value.name}: {error.what}", where=str(value.type), fix=error.fix) from None
+    """Raise UsageError when inputs have dimensions that are not known: a backend needs ints."""
+    shapes = [v.type.shape for v in graph.inputs]
+    if symbols := symbols_in(shapes):
+        where = ", ".join(f"{v.name}: {v.type}" for v in graph.inputs if symbols_in([v.type.shape]))
+        plural = len(symbols) > 1
+        what = f"dimension{'s' * plural} {', '.join(symbols)} {'are' if plural else 'is'} not known"
+        raise UsageError(what, where=f"inputs {where}", fix=sizes_to_give(shapes))
 
 
 def step_as_json(step: Step) -> dict[str, Any]:
@@ -189,10 +178,9 @@ def step_as_json(step: Step) -> dict[str, Any]:
 def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
     """Everything before the target writes: cheap checks first, then import, passes and lowering."""
     target = target_named(plan.target_name)
-    passes = plan.passes(target)
     for file in plan.plugins:
         load_passes(file)
-    parse_pipeline(passes)
+    parse_pipeline(plan.passes)
     with screen.working(f"reading {plan.model.name}"):
         model = read_model(plan.model, plan.dims, plan.binds, static_batch=True)
         require_static(model.graph)
@@ -201,14 +189,15 @@ def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
     listeners = _listeners(plan, screen)
     context = Context(None if calibration is None else lambda: iter(calibration), target)
     with screen.working(f"transforming {plan.model.name}"):
-        transform(model, passes, context, listeners)
-        lower(model, target, listeners)
+        transform(model, plan.passes, context, listeners)
+        lower(model, context, listeners)
     return model, target, calibration
 
 
-def lower(model: Model, target: Target, listeners: Sequence[Listener] = ()) -> None:
-    """Bring the model into the form that the target takes."""
-    transform(model, target.lowering, Context(target=target), listeners)
+def lower(model: Model, context: Context, listeners: Sequence[Listener] = ()) -> None:
+    """Bring the model into the form that the context's target takes."""
+    assert context.target is not None
+    transform(model, context.target.lowering, context, listeners)
 
 
 def _listeners(plan: Plan, screen: Screen) -> list[Listener]:

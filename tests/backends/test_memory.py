@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from planish.backends.memory import Space, check, plan
-from planish.backends.memory.offsets import Block, lower_bound, pack
+from planish.backends.memory import Space, check, offsets, plan
+from planish.backends.memory.offsets import Block, Span, heights, pack
 from planish.backends.memory.order import best_order
 from planish.backends.memory.storage import lower
 from planish.ir.errors import InvalidGraphError
@@ -130,34 +130,68 @@ def test_without_budget_the_order_is_valid_and_no_better(graph, model):
     assert rushed.peak == peak_of(list(rushed.steps), program)
 
 
-blocks = st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 3), min_size=1).map(Block), min_size=1, max_size=5)
+def block(by_step):
+    """A block from its height at each step."""
+    return Block([Span(t, t, height) for t, height in sorted(by_step.items())])
+
+
+def by_step(block):
+    return {t: span.height for span in block.spans for t in range(span.first, span.last + 1)}
+
+
+blocks = st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 3), min_size=1).map(block), min_size=1, max_size=5)
+
+
+def apart(blocks, offsets):
+    """Whether no two blocks overlap at any step."""
+    placed = [(by_step(b), x) for b, x in zip(blocks, offsets, strict=True)]
+    return all(
+        x + a[t] <= y or y + b[t] <= x for (a, x), (b, y) in itertools.combinations(placed, 2) for t in a.keys() & b
+    )
 
 
 def fits(blocks, size):
     """Whether some offsets work in an arena of this size, by trying them all."""
-    ranges = [range(size - max(b.heights.values()) + 1) for b in blocks]
-    return any(
-        all(
-            x + a.heights[t] <= y or y + b.heights[t] <= x
-            for (a, x), (b, y) in itertools.combinations(list(zip(blocks, offsets, strict=True)), 2)
-            for t in a.heights.keys() & b.heights.keys()
-        )
-        for offsets in itertools.product(*ranges)
-    )
+    ranges = [range(size - b.top + 1) for b in blocks]
+    return any(apart(blocks, offsets) for offsets in itertools.product(*ranges))
 
 
 @given(blocks)
 def test_offsets_are_optimal_against_brute_force(some):
     packing = pack(some)
     assert packing.optimal
-    assert packing.size >= lower_bound(some)
+    assert packing.size >= max(heights(some))
+    assert apart(some, packing.offsets)
     assert fits(some, packing.size)
     assert not fits(some, packing.size - 1)
 
 
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), min_size=1))
+def test_a_block_needs_the_most_of_what_it_was_extended_by(steps):
+    some, expected, now = Block(), {}, 0
+    for duration, height in steps:
+        some.extend(now, now + duration, height)
+        expected |= {t: max(height, expected.get(t, 0)) for t in range(now, now + duration + 1)}
+        now += duration
+    assert by_step(some) == expected
+    assert heights([some]) == list(expected.values())
+    assert all(a.last < b.first for a, b in itertools.pairwise(some.spans))
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 9), st.integers(1, 9), min_size=1).map(block), min_size=1, max_size=20))
+def test_where_too_many_blocks_meet_they_are_placed_in_order_of_time(some):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(offsets, "MEETINGS", -1)
+        packing = pack(some)
+    assert apart(some, packing.offsets)
+    assert packing.size == max(x + b.top for x, b in zip(packing.offsets, some, strict=True))
+    assert packing.size >= max(heights(some))
+    assert packing.optimal == (packing.size == max(heights(some)))
+
+
 def test_the_search_beats_the_greedy_orders():
     """An instance found by drawing many."""
-    some = [Block({2: 3, 3: 3}), Block({1: 3, 2: 3, 3: 3}), Block({0: 4}), Block({0: 3, 1: 3, 2: 3})]
+    some = [block({2: 3, 3: 3}), block({1: 3, 2: 3, 3: 3}), block({0: 4}), block({0: 3, 1: 3, 2: 3})]
     assert (pack(some, budget=0).size, pack(some).size) == (10, 9)
 
 

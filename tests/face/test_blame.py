@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import planish as api
+from planish.backends.lowering import INTEGERS
 from planish.debugging.blame import subject_of
 from planish.debugging.noise import layer_noise, matched_names
 from planish.debugging.sources import Request
-from planish.driver import FOLDED, INT8
+from planish.driver import INT8
 from planish.ir.builder import const_value
 from planish.ir.text import save
 from planish.registry import target_named
@@ -30,7 +31,7 @@ def reference(digits):
 
 @pytest.fixture(scope="module")
 def quantized(reference, digits):
-    return api.optimize(reference, INT8 + FOLDED, calibration=api.data(digits / "calib.npz"))
+    return api.optimize(reference, f"{INT8},{INTEGERS}", calibration=api.data(digits / "calib.npz"))
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,8 @@ def test_dead_channels_stay_for_comparison(reference, digits, tmp_path):
     request = Request(tmp_path / "model.planish", quantize="int8", calib=calib)
     tested = subject_of(request, None, calib, 3).tested
     whole, thin = (
-        api.optimize(graph, f"{INT8}{folded}", calibration=api.data(calib))
-        for folded in (FOLDED.removesuffix(",dead-channels"), FOLDED)
+        api.optimize(graph, f"{INT8},{folded}", calibration=api.data(calib))
+        for folded in (INTEGERS.removesuffix(",dead-channels"), INTEGERS)
     )
     assert matched_names(graph, tested) == matched_names(graph, whole)
     assert matched_names(graph, tested)[0] > matched_names(graph, thin)[0]

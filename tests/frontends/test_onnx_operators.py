@@ -12,6 +12,7 @@ from planish.frontends.onnx import load
 from planish.ir.errors import ModelError, UnsupportedError
 from planish.ir.evaluate import evaluate
 from planish.testing.draw import composite
+from tests.support.integers import check_integers, conv, dense
 from tests.support.operators import check, one_node, real, runtime, small
 
 ort = pytest.importorskip("onnxruntime")
@@ -319,8 +320,9 @@ def test_qlinear_conv(path, data, dtype, per_channel):
         "wz": np.zeros_like(scales, np.int8),
         **scalars(ys=np.float32(0.5), yz=dtype(100)), "b": integers(draw, (3,), np.int16).astype(np.int32),
     }  # fmt: skip
-    model = one_node("QLinearConv", {"x": x}, constants, pads=draw(st.sampled_from([None, [1, 0, 1, 2]])))
-    assume(check(path, model, {"x": x}, steps=1))
+    pads = draw(st.sampled_from([None, [1, 0, 1, 2]]))
+    model = one_node("QLinearConv", {"x": x}, constants, pads=pads)
+    assume(check_integers(path, model, {"x": x}, conv(x, constants, pads), w))
 
 
 @given(st.data(), st.sampled_from([np.uint8, np.int8]))
@@ -333,8 +335,8 @@ def test_qlinear_others(path, data, dtype):
     )
     w = integers(draw, (4, 3), np.int8)
     weights = {"w": w, **scalars(ws=np.float32(0.01), wz=np.int8(0))}
-    model = one_node("QLinearMatMul", {"x": x}, {**first, **weights, **result})
-    assume(check(path, model, {"x": x}, steps=1))
+    constants = {**first, **weights, **result}
+    assume(check_integers(path, one_node("QLinearMatMul", {"x": x}, constants), {"x": x}, dense(x, constants), w))
     for op in ("QLinearAdd", "QLinearMul"):
         constants = {**first, "z": z, **second, **result}
         assert check(path, one_node(op, {"x": x}, constants, domain="com.microsoft"), {"x": x}, steps=1)
@@ -350,8 +352,9 @@ def test_qlinear_others(path, data, dtype):
     average = one_node("QLinearGlobalAveragePool", {"x": image}, {**first, **result}, domain="com.microsoft")
     assert check(path, average, {"x": image}, steps=1)
     bias = {"b": integers(draw, (3,), np.int16).astype(np.int32)}
-    gemm = one_node("QGemm", {"x": x}, {**first, **weights, **bias, **result}, domain="com.microsoft")
-    assert check(path, gemm, {"x": x}, steps=1)
+    constants = {**first, **weights, **bias, **result}
+    gemm = one_node("QGemm", {"x": x}, constants, domain="com.microsoft")
+    assert check_integers(path, gemm, {"x": x}, dense(x, constants), w)
     scale = scalars(ys=np.float32(1 / 256), yz=dtype(np.iinfo(dtype).min))
     softmax = one_node("QLinearSoftmax", {"x": x}, {**first, **scale}, domain="com.microsoft", opset=13, axis=-1)
     assert check(path, softmax, {"x": x}, steps=1)

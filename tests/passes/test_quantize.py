@@ -258,7 +258,8 @@ def test_auto_takes_the_method_with_the_best_outputs() -> None:
     facts = Quantize().run(graph, context_of(graph)).facts
     measured = facts["calibration_sqnr_db"]
     assert set(measured) == set(METHODS)
-    assert measured[facts["calibration"]] == max(measured.values())
+    mean = {m: np.mean(list(levels.values())) for m, levels in measured.items()}
+    assert mean[facts["calibration"]] == max(mean.values())
     assert set(facts["input_ranges"]) == {"x"}
 
 

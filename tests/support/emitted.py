@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,9 @@ from planish.ir.evaluate import evaluate
 from planish.ir.graph import Graph
 from planish.ir.op import Instance
 from planish.ir.types import Array
+from planish.passes.base import Context
+from planish.passes.pipeline import run_pipeline
+from planish.registry import target_named
 from planish.runtime.target import Limits
 from planish.testing import kernels
 
@@ -48,3 +51,13 @@ def together(instances: Sequence[Instance]) -> tuple[Graph, list[Array]]:
     """One graph that holds many instances side by side, and its inputs: one program tests them all."""
     graph, inputs = kernels.together(instances)
     return graph, list(inputs.values())
+
+
+def run_for(target: str, graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs of one sample: lowered for the target and executed as it executes programs."""
+    chosen = target_named(target)
+    lowered = run_pipeline(graph, chosen.lowering, Context(target=chosen)).graph
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = chosen.emit(lowered, Path(folder), "model", Limits())
+        outputs = chosen.run(artifact, {name: array[None] for name, array in inputs.items()}).outputs
+    return {name: rows[0] for name, rows in outputs.items()}

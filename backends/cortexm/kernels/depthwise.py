@@ -160,7 +160,7 @@ class SmladDepthwise(Planes):
 
 RESCALE = """\
 /* zero + x * m / 2^32, rounded half up, as 8 bits. */
-static inline int32_t rescale8(int32_t x, int32_t m, int32_t zero)
+static inline int32_t @rescale8(int32_t x, int32_t m, int32_t zero)
 {
     int32_t q;
     __asm__("smmlar %0, %1, %2, %3\\n\\tssat %0, #8, %0" : "=r"(q) : "r"(x), "r"(m), "r"(zero));
@@ -170,7 +170,7 @@ static inline int32_t rescale8(int32_t x, int32_t m, int32_t zero)
 
 PAIR = """\
 /* Two halfwords as one word. */
-static inline int16x2_t pair(const int16_t *from)
+static inline int16x2_t @pair(const int16_t *from)
 {
     int16x2_t two;
     memcpy(&two, from, 4);

@@ -12,7 +12,7 @@ from ....ir.types import F32, I32, DType
 from ....runtime.target import Unsupported
 from ...group import Group
 from .. import scalars
-from ..code import Code, scalar
+from ..code import CTYPES, Code, scalar
 from .image import Image, sliding
 from .loops import dense_strides, index, nest, position, variables
 from .portable import Portable
@@ -60,6 +60,13 @@ class PortablePool2d(Portable):
         )  # fmt: skip
 
 
+def _added(term: str, dtype: DType) -> str:
+    """C: acc += term, an element of this dtype. Sums of wide integers wrap, as NumPy's do, by way of unsigned ones."""
+    if dtype.is_float or dtype.bits <= 16:
+        return f"acc += {term};\n"
+    return f"acc = ({CTYPES[dtype]})((uint{dtype.bits}_t)acc + (uint{dtype.bits}_t)({term}));\n"
+
+
 def _minus(code: Code, zero: int) -> str:
     return f" - {code.number(zero, I32)}" if zero else ""
 
@@ -82,7 +89,7 @@ class PortableReduce(Portable):
             start = lowest(code, dtype)
             step = f"const {scalar(dtype)} x = {element};\n" + maximum("acc", "x", dtype)
         else:
-            step = f"acc += {element}{_minus(code, getattr(op, 'input_zero', 0))};\n"
+            step = _added(f"{element}{_minus(code, getattr(op, 'input_zero', 0))}", x_value.type.dtype)
         if isinstance(op, ReduceMean):
             finish = f"acc /= {float(math.prod(shape[a] for a in op.axes))}f;\n"
         inner = nest([names[a] for a in op.axes], [shape[a] for a in op.axes], step)

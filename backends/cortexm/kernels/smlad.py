@@ -11,7 +11,7 @@ import numpy as np
 
 from ....ir.ops.conv import Conv2d
 from ....ir.ops.dense import Dense
-from ....ir.types import I8, NHWC, Array
+from ....ir.types import I8, I16, NHWC, Array
 from ....runtime.target import Unsupported
 from ...group import Group
 from ...kernel import Kernel
@@ -23,7 +23,7 @@ from .tile import ACCUMULATORS, LIMIT, SCALE_BITS, Tile, groups_of, halfwords, s
 
 EXPAND = """\
 /* Bytes y0..y3 as two words of two halfwords: y0 - 127, y2 - 127; 256 * y1 - (y0 - 127), 256 * y3 - (y2 - 127). */
-static inline void expand_word(uint32_t *low, uint32_t *high, const int8_t *from)
+static inline void @expand_word(uint32_t *low, uint32_t *high, const int8_t *from)
 {
     uint32_t y;
     memcpy(&y, from, 4);
@@ -33,37 +33,37 @@ static inline void expand_word(uint32_t *low, uint32_t *high, const int8_t *from
 """
 
 EXPAND_LANE = """\
-static inline void expand(uint32_t *to, const int8_t *from, int32_t words)
+static inline void @expand(uint32_t *to, const int8_t *from, int32_t words)
 {
     for (int32_t i = 0; i < words; ++i) {
-        expand_word(to + 8 * i, to + 8 * i + 4, from + 4 * i);
+        @expand_word(to + 8 * i, to + 8 * i + 4, from + 4 * i);
     }
 }
 """
 
 EXPAND_PIXELS = """\
 /* Four pixels of `bytes` bytes. */
-static inline void expand_pixels(uint32_t *to, const int8_t *from, int32_t bytes)
+static inline void @expand_pixels(uint32_t *to, const int8_t *from, int32_t bytes)
 {
     for (int32_t i = 0; i < bytes; i += 4) {
         for (int32_t lane = 0; lane < 4; ++lane) {
-            expand_word(to + 2 * i + lane, to + 2 * i + lane + 4, from + lane * bytes + i);
+            @expand_word(to + 2 * i + lane, to + 2 * i + lane + 4, from + lane * bytes + i);
         }
     }
 }
 """
 
 EXPAND_VECTOR = """\
-static inline void expand_vector(uint32_t *to, const int8_t *from, int32_t words)
+static inline void @expand_vector(uint32_t *to, const int8_t *from, int32_t words)
 {
     for (int32_t i = 0; i < words; ++i) {
-        expand_word(to + 2 * i, to + 2 * i + 1, from + 4 * i);
+        @expand_word(to + 2 * i, to + 2 * i + 1, from + 4 * i);
     }
 }
 """
 
 FILL = """\
-static inline void fill(uint32_t *to, uint32_t low, uint32_t high, int32_t words)
+static inline void @fill(uint32_t *to, uint32_t low, uint32_t high, int32_t words)
 {
     for (int32_t i = 0; i < words; ++i) {
         to[8 * i] = low;
@@ -83,7 +83,8 @@ class Smlad(Kernel):
     def accepts(self, group: Group) -> Unsupported | None:
         x, w, b = group.anchor.operands
         if x.type.dtype != I8 or w.type.dtype != I8:
-            return Unsupported(f"operands are {x.type.dtype} and {w.type.dtype}, not i8")
+            helps = "quantize the weights symmetrically" if w.type.dtype == I16 else ""
+            return Unsupported(f"operands are {x.type.dtype} and {w.type.dtype}, not i8", helps)
         if group.parameter(x) is None or group.constant(w) is None or group.constant(b) is None:
             return Unsupported("the input is, or weights or bias are not, constant")
         problem = self.shape_problem(group)

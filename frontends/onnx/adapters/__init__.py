@@ -5,8 +5,10 @@ To support another operator, write its function in the file where it belongs and
 
 from __future__ import annotations
 
+from ..constants import WORK, only_constants, or_by_reference
 from ..source import Adapter
 from . import arithmetic, attention, dims, layers, learning, linear, movement, pooling, quantized, reductions, resizing
+from .older import NEWER, older
 
 #: Operator domains, and the version taken where a model does not say.
 DOMAINS: dict[str, int] = {"": 1, "com.microsoft": 1, "ai.onnx.ml": 1}
@@ -22,3 +24,13 @@ ADAPTERS: dict[tuple[str, str], Adapter] = {
     **{("com.microsoft", name): adapter for name, adapter in quantized.MICROSOFT.items()},
     **{("ai.onnx.ml", name): adapter for name, adapter in learning.TABLE.items()},
 }  # fmt: skip
+
+
+def adapter_for(domain: str, op_type: str, version: int) -> Adapter | None:
+    """The adapter of an operator in a version of its domain; None where there is none."""
+    adapter = ADAPTERS.get((domain, op_type))
+    if domain != "":
+        return adapter
+    if op_type in WORK:
+        adapter = only_constants if adapter is None else or_by_reference(adapter)
+    return older(adapter) if adapter is not None and version < NEWER else adapter

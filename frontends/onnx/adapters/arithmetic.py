@@ -47,7 +47,7 @@ def neg(node: SourceNode) -> Value:
 
 def abs_(node: SourceNode) -> Value:
     x = node.value(0)
-    return x if x.type.dtype.kind == "uint" else e.maximum(x, negated(x))
+    return x if x.type.dtype.kind == "uint" else u.abs_(x)
 
 
 def reciprocal(node: SourceNode) -> Value:
@@ -64,11 +64,22 @@ def clip(node: SourceNode) -> Value:
     if node.opset < 11:
         return e.clip(x, lo=node.real("min", -math.inf), hi=node.real("max", math.inf))
     lo, hi = node.optional(1), node.optional(2)
-    if all(bound is None or bound.const is not None for bound in (lo, hi)):
-        ends = [math.nan if b is None or b.const is None else float(b.const.reshape(()).item()) for b in (lo, hi)]
-        return e.clip(x, lo=-math.inf if lo is None else ends[0], hi=math.inf if hi is None else ends[1])
+    for bound in (lo, hi):
+        if bound is not None and bound.type.shape not in ((), (1,)):
+            raise node.broken(f"a bound is a single number, not {bound.type}")
+    if all(bound is None or _is_real(bound) for bound in (lo, hi)):
+        ends = [None if array is None else float(array) for array in (node.number(1), node.number(2))]
+        return e.clip(x, lo=-math.inf if ends[0] is None else ends[0], hi=math.inf if ends[1] is None else ends[1])
     low = x if lo is None else e.maximum(x, lo)
     return low if hi is None else e.minimum(low, hi)
+
+
+def _is_real(bound: Value) -> bool:
+    """Whether a bound is a constant that an attribute, a float64, holds: not of all integers of 64 bits."""
+    if bound.const is None:
+        return False
+    value = bound.const.reshape(()).item()
+    return bool(bound.type.dtype.is_float or bound.type.dtype.number(float(value)) == value)
 
 
 def hard_sigmoid(node: SourceNode) -> Value:
@@ -182,6 +193,7 @@ TABLE: dict[str, Adapter] = {
     "CastLike": cast_like, "Mod": modulo, "Equal": binary(l.equal), "Less": binary(l.less),
     "LessOrEqual": binary(l.less_equal), "Greater": flipped(l.less), "GreaterOrEqual": flipped(l.less_equal),
     "Not": unary(l.not_), "And": binary(e.minimum), "Or": binary(e.maximum),
+    "Xor": lambda node: l.not_(l.equal(node.value(0), node.value(1))),
     "Where": lambda node: l.where(*(node.value(i) for i in range(3))),
     "Sigmoid": unary(u.sigmoid), "Tanh": unary(u.tanh), "HardSigmoid": hard_sigmoid,
     "HardSwish": unary(u.hard_swish), "Swish": swish,

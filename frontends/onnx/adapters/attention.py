@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from ....ir.builder import const_value
 from ....ir.graph import Value
 from ....ir.ops.attention import attention as attend
 from ....ir.ops.elementwise import add, minimum
@@ -62,12 +61,13 @@ def _mask(node: SourceNode, given: Value | None, q: Value, k: Value) -> Value | 
         raise node.unsupported(f"a mask of {given.type.dtype}")
     if not node.integer("is_causal", 0):
         return given
-    causal = np.tri(*node.static((q.type.shape[-2], k.type.shape[-2])), dtype=np.bool_)
-    if given is None:
-        return const_value(causal)
-    if given.type.dtype == BOOL:
-        return minimum(given, causal)
-    return add(given, np.where(causal, 0, -np.inf).astype(q.type.dtype.numpy))
+    rows, columns = node.static((q.type.shape[-2], k.type.shape[-2]))
+    if given is None or given.type.dtype == BOOL:
+        causal = node.made((rows, columns), BOOL, lambda: np.tri(rows, columns, dtype=np.bool_))
+        return causal if given is None else minimum(given, causal)
+    dtype = q.type.dtype
+    closed = node.made((rows, columns), dtype, lambda: np.triu(np.full((rows, columns), -np.inf, dtype.numpy), 1))
+    return add(given, closed)
 
 
 def _zero_where_closed(y: Value, mask: Value) -> Value:

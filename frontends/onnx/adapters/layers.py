@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ....ir.builder import Builder, const_value
+from ....ir.builder import Builder
 from ....ir.graph import Value
 from ....ir.ops.elementwise import add, mul
+from ....ir.ops.index import expand
 from ....ir.ops.norm import layer_norm, lrn
 from ....ir.ops.recurrent import Recurrent, Rnn, gru, lstm, rnn
 from ....ir.ops.shape import reshape
-from ....ir.types import Dim, count
+from ....ir.types import Shape, broadcast, symbols_in
 from ..source import Adapter, SourceNode
 
 
@@ -35,13 +36,21 @@ def _parameters(node: SourceNode, index: int, columns: tuple[int, ...], default:
     """Scale or shift as a vector over all normalized axes."""
     size, given = int(np.prod(columns)), node.optional(index)
     if given is None:
-        return const_value(np.full(size, default, node.value(0).type.dtype.numpy))
-    if given.const is not None and given.type.rank <= len(columns):
-        full = np.broadcast_to(given.const, columns)
-        return given if full.shape == (size,) == given.type.shape else const_value(full.reshape(-1).copy(), given.name)
+        return _full(node, size, default, node.value(0))
+    if given.type.shape == (size,) == columns:
+        return given
+    if (array := given.const) is not None and given.type.rank <= len(columns):
+        if broadcast(given.type.shape, columns) != columns:
+            raise node.broken(f"operand {index} is {given.type}, for columns of {list(columns)}")
+        return node.made((size,), given.type.dtype, lambda: np.broadcast_to(array, columns).reshape(-1).copy())
     if given.type.shape != columns:
         raise node.unsupported(f"operand {index} broadcasts over {list(columns)}")
     return given if len(columns) == 1 else reshape(given, shape=(size,))
+
+
+def _full(node: SourceNode, size: int, value: float, like: Value) -> Value:
+    """A vector of one number."""
+    return node.made((size,), like.type.dtype, lambda: np.full(size, value, like.type.dtype.numpy))
 
 
 def grouped(node: SourceNode, x: Value, groups: int) -> Value:
@@ -50,9 +59,9 @@ def grouped(node: SourceNode, x: Value, groups: int) -> Value:
     if groups < 1 or channels % groups:
         raise node.broken(f"{channels} channels in {groups} groups")
     size = math.prod((channels // groups, *pixels))
-    ones, zeros = (np.full(size, v, x.type.dtype.numpy) for v in (1, 0))
+    ones, zeros = _full(node, size, 1, x), _full(node, size, 0, x)
     rows = reshape(x, shape=(x.type.shape[0], groups, size))
-    y = layer_norm(rows, node.constant(ones), node.constant(zeros), epsilon=node.real("epsilon", 1e-5))
+    y = layer_norm(rows, ones, zeros, epsilon=node.real("epsilon", 1e-5))
     return reshape(y, shape=x.type.shape)
 
 
@@ -142,9 +151,12 @@ def _activated(node: SourceNode, op: type[Recurrent], directions: int) -> None:
         raise node.unsupported("clip and layout=1 are not supported", fix="export the model without them")
 
 
-def _zeros(node: SourceNode, shape: tuple[Dim, ...], like: Value) -> Value:
-    count(shape)
-    return node.constant(np.zeros(node.static(shape), like.type.dtype.numpy))
+def _zeros(node: SourceNode, shape: Shape, like: Value) -> Value:
+    """Zeros, also for a batch that is not known."""
+    if symbols_in([shape]):
+        return expand(np.zeros((), like.type.dtype.numpy), shape=shape)
+    known = node.static(shape)
+    return node.made(known, like.type.dtype, lambda: np.zeros(known, like.type.dtype.numpy))
 
 
 TABLE: dict[str, Adapter] = {

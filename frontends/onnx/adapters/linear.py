@@ -45,8 +45,9 @@ def transposed(value: Value, perm: Sequence[int]) -> Value:
     return moved(value, lambda a: a.transpose(perm), lambda v: transpose(v, perm=tuple(perm)))
 
 
-def zeros(size: int, like: Value) -> Value:
-    return const_value(np.zeros(size, like.type.dtype.numpy))
+def zeros(node: SourceNode, size: int, like: Value) -> Value:
+    """A vector, for instance of a bias that is not given."""
+    return node.made((size,), like.type.dtype, lambda: np.zeros(size, like.type.dtype.numpy))
 
 
 def as_image(x: Value) -> Value:
@@ -108,7 +109,7 @@ def convolve(node: SourceNode, x: Value, w: Value, b: Value | None) -> Value:
     extents = [(k - 1) * d + 1 for k, d in zip(window, dilations, strict=True)]
     automatic = node.text("auto_pad", "NOTSET").startswith("SAME")
     pads = pads_of(node, node.static(x.type.shape[2:]) if automatic else (1,) * rank, extents, strides)
-    b = zeros(node.known(w.type.shape[0]), w) if b is None else b
+    b = zeros(node, node.known(w.type.shape[0]), w) if b is None else b
     if rank == 1:
         x, w = as_image(x), as_image(w)
         strides, dilations, pads = [1, *strides], [1, *dilations], [0, pads[0], 0, pads[1]]
@@ -125,6 +126,8 @@ def conv(node: SourceNode) -> Value:
 def conv_transpose(node: SourceNode) -> Value:
     x, w, b = node.value(0), node.value(1), node.optional(2)
     rank, groups = spatial_rank(node, x), node.integer("group", 1)
+    if groups < 1:
+        raise node.broken(f"group is {groups}")
     if w.type.rank != x.type.rank:
         raise node.broken(f"weights {w.type} do not fit {x.type}")
     window, image = node.static(w.type.shape[2:]), node.static(x.type.shape[2:])
@@ -134,7 +137,7 @@ def conv_transpose(node: SourceNode) -> Value:
     more = list(node.integers("output_padding") or (0,) * rank)
     reach = [s * (n - 1) + d * (k - 1) + 1 for s, n, d, k in zip(strides, image, dilations, window, strict=True)]
     pads = _transposed_pads(node, image, strides, [a + b for a, b in zip(reach, more, strict=True)])
-    b = zeros(groups * node.known(w.type.shape[1]), w) if b is None else b
+    b = zeros(node, groups * node.known(w.type.shape[1]), w) if b is None else b
     if rank == 1:
         x, w, strides, dilations, more = as_image(x), as_image(w), [1, *strides], [1, *dilations], [0, *more]
         pads = [0, pads[0], 0, pads[1]]
@@ -164,7 +167,7 @@ def multiply(node: SourceNode, a: Value, b: Value) -> Value:
     if not a.type.rank or not b.type.rank:
         raise node.broken("scalars have no matrix product")
     if b.type.rank == 2 and stored(b):
-        return dense(a, transposed(b, (1, 0)), zeros(node.known(b.type.shape[1]), b))
+        return dense(a, transposed(b, (1, 0)), zeros(node, node.known(b.type.shape[1]), b))
     left = a if a.type.rank > 1 else reshape(a, shape=(1, *a.type.shape))
     right = b if b.type.rank > 1 else reshape(b, shape=(*b.type.shape, 1))
     y = matmul(left, right)
@@ -192,11 +195,11 @@ def general_product(node: SourceNode, a: Value, b: Value, c: Value | None) -> Va
     if not stored(b):
         y = matmul(a, transposed(b, (1, 0)) if flip else b)
         return y if c is None else add(y, c)
-    bias = zeros(int(outputs), b) if c is None else bias_vector(c, int(outputs))  # type: ignore[arg-type]
+    bias = zeros(node, int(outputs), b) if c is None else bias_vector(node, c, int(outputs))  # type: ignore[arg-type]
     weights = b if flip else transposed(b, (1, 0))
     if bias is not None:
         return dense(a, weights, bias)
-    return add(dense(a, weights, zeros(int(outputs), b)), c)  # type: ignore[arg-type]
+    return add(dense(a, weights, zeros(node, int(outputs), b)), c)  # type: ignore[arg-type]
 
 
 def mul_const(value: Value, factor: float) -> Value:
@@ -204,7 +207,7 @@ def mul_const(value: Value, factor: float) -> Value:
     return const_value(value.const * value.type.dtype.numpy.type(factor), value.name)
 
 
-def bias_vector(c: Value, outputs: int) -> Value | None:
+def bias_vector(node: SourceNode, c: Value, outputs: int) -> Value | None:
     """A stored bias that is the same for every row, as [outputs]; else None."""
     if c.type.shape == (outputs,) and stored(c):
         return c
@@ -212,7 +215,8 @@ def bias_vector(c: Value, outputs: int) -> Value | None:
         return None
     if c.const.size not in (1, outputs):
         return None
-    return const_value(np.broadcast_to(c.const.reshape(-1), (outputs,)).copy(), c.name)
+    vector = c.const.reshape(-1)
+    return node.made((outputs,), c.type.dtype, lambda: np.broadcast_to(vector, (outputs,)).copy())
 
 
 def gemm(node: SourceNode) -> Value:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from ....ir.errors import UnsupportedError
 from ....ir.graph import Value
 from ....ir.ops.index import expand as expand_
 from ....ir.ops.index import gather as gather_
@@ -16,8 +18,13 @@ from ....ir.ops.shape import pad as pad_
 from ....ir.ops.shape import reshape as reshape_
 from ....ir.ops.shape import slice_ as slice__
 from ....ir.ops.shape import transpose as transpose_
-from ....ir.types import Dim, Shape, Sym, broadcast, count
+from ....ir.types import Array, Dim, Shape, Sym, broadcast, count
 from ..source import Adapter, Parts, SourceNode
+
+#: Elements that may be picked by indices that are known: each of them is an attribute.
+MOST_PICKED = 2**20
+#: Parts that a sequence may have.
+MOST_PARTS = 2**12
 
 
 def reshaped(x: Value, shape: Shape) -> Value:
@@ -43,16 +50,18 @@ def reshape(node: SourceNode) -> Value:
 
 
 def _missing(node: SourceNode, have: list[Dim], rest: list[Dim]) -> Dim:
-    """The dimension d with product(have) = d * product(rest). Dimensions that stand on both sides cancel."""
-    for dim in list(rest):
-        if isinstance(dim, Sym) and dim in have:
-            have.remove(dim)
-            rest.remove(dim)
-    total, known = count(tuple(have)), count(tuple(rest))
-    factor = total.factor if isinstance(total, Sym) else total
-    if isinstance(known, Sym) or not known or factor % known:
-        raise node.broken(f"{list(node.value(0).type.shape)} has no shape {rest} with one dimension left free")
-    return Sym(total.symbol, factor // known) if isinstance(total, Sym) else factor // known
+    """The dimension d with product(have) = d * product(rest). Symbols that stand on both sides cancel."""
+    symbols = [d.symbol for d in have if isinstance(d, Sym)]
+    for dim in rest:
+        if isinstance(dim, Sym):
+            if dim.symbol not in symbols:
+                raise node.unknown(f"dimension {dim} must be known: it is none of {node.value(0).type}")
+            symbols.remove(dim.symbol)
+    total, known = (math.prod(d.factor if isinstance(d, Sym) else d for d in dims) for dims in (have, rest))
+    if not known or total % known:
+        what = f"{list(node.value(0).type.shape)} has no shape {rest} with one dimension left free"
+        raise node.unknown(what) if symbols and known else node.broken(what)
+    return count((total // known, *map(Sym, symbols)))
 
 
 def flatten(node: SourceNode) -> Value:
@@ -100,6 +109,8 @@ def split(node: SourceNode) -> list[Value]:
     axis = node.axis(node.integer("axis", 0), x.type.rank)
     sizes = node.ints_of("split", 1)
     size, parts = node.known(x.type.shape[axis]), node.integer("num_outputs", len(node.proto.output))
+    if parts != len(node.proto.output):
+        raise node.broken(f"num_outputs is {parts}, {len(node.proto.output)} outputs are named")
     if sizes is None:
         each = -(-size // parts)
         sizes = tuple(max(0, min(each, size - i * each)) for i in range(parts))
@@ -114,10 +125,19 @@ def taken(x: Value, axis: int, indices: range) -> Value:
     if indices == range(x.type.shape[axis]):  # type: ignore[arg-type]
         return x
     if indices.step < 0:
-        return gather_(x, axis=axis, indices=tuple(indices))
+        return picked(x, axis, indices)
     starts, stops, steps = [0] * x.type.rank, list(x.type.shape), [1] * x.type.rank
     starts[axis], stops[axis], steps[axis] = indices.start, max(indices.start, indices.stop), indices.step
     return slice__(x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
+
+
+def picked(x: Value, axis: int, indices: Sequence[int] | Array) -> Value:
+    """The elements of x at these indices of an axis, which are attributes: not too many."""
+    if len(indices) > MOST_PICKED:
+        raise UnsupportedError(
+            f"{len(indices)} elements of {x.type} are picked one by one", fix=f"at most {MOST_PICKED} can be"
+        )
+    return gather_(x, axis=axis, indices=tuple(map(int, indices)))
 
 
 def slice_(node: SourceNode) -> Value:
@@ -125,7 +145,7 @@ def slice_(node: SourceNode) -> Value:
     if node.opset < 10:
         starts, ends, axes, steps = node.integers("starts"), node.integers("ends"), node.integers("axes"), None
     else:
-        starts, ends, axes, steps = node.ints(1), node.dims(2), node.ints(3), node.ints(4)  # type: ignore[assignment]
+        starts, ends, axes, steps = node.dims(1), node.dims(2), node.ints(3), node.ints(4)  # type: ignore[assignment]
     if starts is None or ends is None:
         raise node.broken("starts and ends are missing")
     axes = axes or tuple(range(len(starts)))
@@ -135,14 +155,21 @@ def slice_(node: SourceNode) -> Value:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis = node.axis(axis, x.type.rank)
         size: Dim = x.type.shape[axis]
-        everything = start == 0 and step == 1 and (end == size or (isinstance(end, int) and end >= 2**31 - 1))
+        everything = start == 0 and step == 1 and _reaches(end, size)
         if everything:
             continue
-        if isinstance(size, Sym) or isinstance(end, Sym):
-            symbol = size if isinstance(size, Sym) else end
-            raise node.unsupported(f"dimension {symbol} must be known to be sliced", fix=f"give --dim {symbol}=...")
-        x = taken(x, axis, positions(start, end, step, size))
+        for dim in (size, start, end):
+            if isinstance(dim, Sym):
+                raise node.unknown(f"dimension {dim} must be known to be sliced")
+        x = taken(x, axis, positions(start, end, step, size))  # type: ignore[arg-type]
     return x
+
+
+def _reaches(end: Dim, size: Dim) -> bool:
+    """Whether a slice that ends there takes all that is left of an axis, whatever its size is."""
+    if isinstance(end, Sym) and isinstance(size, Sym) and end.symbol == size.symbol:
+        return end.factor >= size.factor
+    return end == size or (isinstance(end, int) and end >= 2**31 - 1)
 
 
 def positions(start: int, end: int, step: int, size: int) -> range:
@@ -162,8 +189,8 @@ def pad(node: SourceNode) -> Value:
         axes: tuple[int, ...] | None = None
     else:
         pads, axes = node.ints(1), node.ints(3)
-        constant = node.array(2)
-        value = 0 if constant is None else constant.reshape(()).item()
+        constant = node.number(2)
+        value = 0 if constant is None else constant.item()
     axes = tuple(node.axis(a, rank) for a in (range(rank) if axes is None else axes))
     if pads is None or len(pads) != 2 * len(axes):
         raise node.broken(f"{pads} are no pads for {len(axes)} axes")
@@ -191,10 +218,10 @@ def _mirrored(node: SourceNode, x: Value, before: Sequence[int], after: Sequence
     for axis, (left, right) in enumerate(zip(before, after, strict=True)):
         if left or right:
             size = node.known(x.type.shape[axis])
-            if left + right > 2**20 or size < 1:
-                raise node.unsupported(f"padding of {left} and {right} elements is too much")
+            if left + size + right > MOST_PICKED or size < 1:
+                raise node.unsupported(f"padding of {size} elements by {left} and {right} is too much")
             indices = np.pad(np.arange(size), (left, right), mode=mode)  # type: ignore[call-overload]
-            x = gather_(x, axis=axis, indices=tuple(indices.tolist()))
+            x = picked(x, axis, indices)
     return x
 
 
@@ -203,13 +230,13 @@ def split_to_sequence(node: SourceNode) -> Parts:
     x, sizes = node.value(0), node.array(1)
     axis = node.axis(node.integer("axis", 0), x.type.rank)
     size, keep = node.known(x.type.shape[axis]), node.integer("keepdims", 1)
-    if sizes is None:
-        each = (1,) * size
-    elif sizes.ndim == 0:
-        n = int(sizes)
-        each = tuple(min(n, size - i) for i in range(0, size, n)) if n > 0 else ()
+    if sizes is None or sizes.ndim == 0:
+        n = 1 if sizes is None else int(sizes)
+        if n < 1 or size > n * MOST_PARTS:
+            raise node.unsupported(f"parts of {n} of a dimension of {size}", fix=f"at most {MOST_PARTS} can be made")
+        each = tuple(min(n, size - i) for i in range(0, size, n))
     else:
-        each = tuple(int(n) for n in sizes)
+        each = node.ints(1) or ()
     if sum(each) != size or min(each, default=0) < 0:
         raise node.broken(f"parts {list(each)} of a dimension of {size}")
     stops = np.cumsum(each).tolist()
@@ -238,9 +265,9 @@ def gather(node: SourceNode) -> Value:
     size = node.known(x.type.shape[axis])
     if indices.size and not (-size <= indices.min() and indices.max() < size):
         raise node.broken(f"indices {indices.min()}..{indices.max()} of a dimension of {size}")
-    flat = tuple(int(i) % size for i in indices.flat)
-    consecutive = bool(flat) and flat == tuple(range(flat[0], flat[0] + len(flat)))
-    y = taken(x, axis, range(flat[0], flat[0] + len(flat))) if consecutive else gather_(x, axis=axis, indices=flat)
+    flat = indices.reshape(-1).astype(np.int64) % max(size, 1)
+    consecutive = flat.size > 0 and bool(np.all(np.diff(flat) == 1))
+    y = taken(x, axis, range(int(flat[0]), int(flat[0]) + flat.size)) if consecutive else picked(x, axis, flat)
     return reshaped(y, (*x.type.shape[:axis], *indices.shape, *x.type.shape[axis + 1 :]))
 
 
@@ -269,18 +296,17 @@ def expand(node: SourceNode) -> Value:
 
 def tile(node: SourceNode) -> Value:
     """Each axis that repeats gets one before it, which is expanded and then joined to it."""
-    x, repeats = node.value(0), node.array(1)
-    if repeats is None or repeats.shape != (x.type.rank,) or np.any(repeats < 0):
+    x, repeats = node.value(0), node.dims(1)
+    if repeats is None or len(repeats) != x.type.rank or any(isinstance(r, int) and r < 0 for r in repeats):
         raise node.broken(f"repeats {repeats} of {x.type}")
     split: list[Dim] = []
     wide: list[Dim] = []
     whole: list[Dim] = []
-    for dim, times in zip(x.type.shape, map(int, repeats), strict=True):
+    for dim, times in zip(x.type.shape, repeats, strict=True):
         if times == 1:
             split, wide, whole = [*split, dim], [*wide, dim], [*whole, dim]
         else:
-            size = node.known(dim)
-            split, wide, whole = [*split, 1, size], [*wide, times, size], [*whole, times * size]
+            split, wide, whole = [*split, 1, dim], [*wide, times, dim], [*whole, count((times, dim))]
     count(tuple(wide))
     repeated = reshaped(x, tuple(split))
     if split != wide:

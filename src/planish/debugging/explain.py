@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from ..driver import FLOAT, FOLDED
+from ..backends.lowering import INTEGERS
+from ..driver import FLOAT
 from ..ir.errors import UsageError
 from ..ir.graph import Graph, Node
 from ..ir.pattern import Mismatch, match
@@ -63,8 +64,8 @@ def near_misses(graph: Graph, rule: Rule) -> Iterator[NearMiss]:
 
 
 def passes_before(cls: type[Pass]) -> Pipeline:
-    """What runs before a pass by default."""
-    passes = parse_pipeline(FLOAT + FOLDED).passes
+    """What runs before a pass by default, a device's integers included."""
+    passes = parse_pipeline(f"{FLOAT},{INTEGERS}").passes
     places = [i for i, p in enumerate(passes) if type(p) is cls]
     return Pipeline(passes[: places[0]] if places else ())
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..driver import FLOAT, FOLDED
+from ..backends.lowering import INTEGERS
+from ..driver import FLOAT
 from ..folder import FORMAT, check_replaceable, new_folder, write_report
 from ..ir.text import print_graph, save
 from ..passes.pipeline import parse_pipeline
@@ -30,7 +31,7 @@ def reduce_model(request: Request, data: str, check: str, budget: Budget, out: P
     check_replaceable(out)
     passes = request.passes()
     if passes is None:
-        passes = parse_pipeline("" if isinstance(chosen, Command) else FLOAT + FOLDED)
+        passes = parse_pipeline("" if isinstance(chosen, Command) else f"{FLOAT},{INTEGERS}")
     graph = request.graph()
     dataset = read(request.calib or data).of(graph)
     with screen.working(f"reducing {request.model.name}"):

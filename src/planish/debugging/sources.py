@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..driver import FOLDED, INT8, LOWERED, read_model, require_static
+from ..backends.lowering import INTEGERS
+from ..driver import INT8, LOWERED, read_model, require_static
 from ..folder import read_report
 from ..ir.errors import UsageError
 from ..ir.graph import Graph, Node, Value
@@ -39,7 +40,7 @@ class Request:
         """The pipeline, with the user's own passes known; None where none was asked for."""
         for file in self.plugins:
             load_passes(file)
-        text = self.pipeline if self.pipeline is not None else INT8 + FOLDED if self.quantize else None
+        text = self.pipeline if self.pipeline is not None else f"{INT8},{INTEGERS}" if self.quantize else None
         return None if text is None else parse_pipeline(text)
 
     def graph(self) -> Graph:

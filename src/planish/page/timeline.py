@@ -21,15 +21,14 @@ def timelines(report: Mapping[str, Any]) -> dict[str, Any] | None:
     if not rows or not arena or len(rows) > MOST:
         return None
     steps = 1 + max(row["last"] for row in rows)
-    tops = [
-        max((r["offset"] + r["bytes"] for r in rows if r["first"] <= t <= r["last"]), default=0) for t in range(steps)
-    ]
-    peak = max(range(steps), key=lambda t: (tops[t], -t))
-    values = [_value(row, report) for row in rows]
+    highest = max(rows, key=lambda row: (row["offset"] + row["bytes"], -row["first"]))
+    peak = highest["first"]
+    kinds = {node["layer"]: node["kind"] for node in report.get("graph") or [] if node["layer"] is not None}
+    values = [_value(row, report, kinds) for row in rows]
     return {
         "sizes": {name: _drawn(values, steps, arena, peak, *size) for name, size in _SIZES.items()},
         "peak": peak,
-        "peak_bytes": tops[peak],
+        "peak_bytes": highest["offset"] + highest["bytes"],
         "peak_name": _name(peak, report),
         "values": [v for v in values if v["first"] <= peak <= v["last"]],
     }
@@ -40,12 +39,11 @@ def _name(step: int, report: Mapping[str, Any]) -> str:
     return short_source(layers[step]["source"], layers[step]["name"]) if step < len(layers) else f"step {step}"
 
 
-def _value(row: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+def _value(row: Mapping[str, Any], report: Mapping[str, Any], kinds: Mapping[int, str]) -> dict[str, Any]:
     scratch = row["value"] == "scratch"
     what = (
         f"scratch of {_name(row['first'], report)}" if scratch else f"{row['value']} from {_name(row['first'], report)}"
     )
-    kinds = {node["layer"]: node["kind"] for node in report.get("graph") or [] if node["layer"] is not None}
     span = f"step {row['first']}" if row["first"] == row["last"] else f"steps {row['first']} to {row['last']}"
     return {
         **{key: row[key] for key in ("first", "last", "offset", "bytes")},

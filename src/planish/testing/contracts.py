@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ir.equality import difference
 from ..ir.errors import PlanishError, VerificationError
-from ..ir.evaluate import evaluate, evaluate_by_name, evaluate_node
+from ..ir.evaluate import evaluate, evaluate_by_name, evaluate_node, symbol_sizes
 from ..ir.exact import Undefined
 from ..ir.graph import Graph, Node, Value
 from ..ir.precision import exact_twin
@@ -175,8 +175,10 @@ def _values(graph: Graph, sample: Sample) -> dict[str, tuple[TensorType, Array]]
 
 def _compared(steps: int, seen: Mapping[str, tuple[TensorType, Array]], after: Graph, sample: Sample) -> Failure | None:
     live: dict[Value, Array] = {v: sample[v.name] for v in after.inputs}
+    sizes = symbol_sizes((v.type.shape for v in live), (x.shape for x in live.values()))
     for node in after.nodes:
-        for value, array in zip(node.results, evaluate_node(node, [live[v] for v in node.operands]), strict=True):
+        results = evaluate_node(node, [live[v] for v in node.operands], sizes)
+        for value, array in zip(node.results, results, strict=True):
             live[value] = array
             type, expected = seen.get(value.name, (None, array))
             if type is None or type != value.type.bare:

@@ -1,0 +1,70 @@
+"""What a target's lowering makes of quantized graphs: integers on every device, quantize and dequantize in ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planish import api
+from planish.driver import Model, input_ranges, lower
+from planish.ir.graph import Graph, graph_input
+from planish.ir.ops.conv import conv2d
+from planish.ir.ops.elementwise import relu
+from planish.ir.types import F32, Array, TensorType
+from planish.judging import is_integer
+from planish.passes.base import Context
+from planish.passes.pipeline import run_pipeline
+from planish.registry import target_named
+
+DEVICES = ("c", "cortex-m0", "cortex-m4", "cortex-m55", "tvm", "npu:64")
+
+
+@pytest.fixture(scope="module")
+def quantized() -> Graph:
+    """A convolution with pairs of quantize and dequantize around it, as `quantize` leaves it."""
+    random = np.random.default_rng(0)
+    x = graph_input("x", TensorType((1, 3, 6, 6), F32))
+    w, b = (random.normal(size=s).astype(np.float32) for s in ((4, 3, 3, 3), (4,)))
+    graph = Graph([x], [relu(conv2d(x, w, b, pads=(1, 1, 1, 1)))], ["y"])
+    samples = [{"x": random.normal(size=(1, 3, 6, 6)).astype(np.float32)} for _ in range(4)]
+
+    def calibration() -> Iterator[dict[str, Array]]:
+        return iter(samples)
+
+    return run_pipeline(graph, "simplify,fuse,quantize{calibration=minmax}", Context(calibration)).graph
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_devices_execute_integers_whatever_the_pipeline_was(quantized: Graph, name: str) -> None:
+    target = target_named(name)
+    model = Model("net", quantized, quantized)
+    lower(model, Context(target=target))
+    assert not is_integer(quantized)
+    assert is_integer(model.graph)
+    assert all(target.supports(node) is None for node in model.graph.nodes)
+    # Again, it finds nothing left to fold: what was folded before is as good.
+    (again,) = (
+        s for s in run_pipeline(model.graph, target.lowering, Context(target=target)).steps
+        if s.applied.name == "fold-quantization"
+    )  # fmt: skip
+    assert not again.changes
+
+
+def test_onnx_keeps_pairs(quantized: Graph) -> None:
+    model = Model("net", quantized, quantized)
+    lower(model, Context(target=target_named("onnx")))
+    assert {n.op.name for n in model.graph.nodes} >= {"quantize", "dequantize", "conv2d"}
+
+
+def test_from_python_a_quantized_graph_becomes_an_exact_program(
+    quantized: Graph, tmp_path: Path, require_tool: Any
+) -> None:
+    require_tool("cc")
+    api.compile(quantized, target="c", out=tmp_path / "out")
+    verdict = api.verify(tmp_path / "out", samples=3)
+    assert verdict.exact
+    assert input_ranges(quantized)["x"][0] < -1
