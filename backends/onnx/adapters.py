@@ -252,8 +252,9 @@ def dequantize(site: Site, op: Dequantize, x: Operand, scale: Operand, zero: Ope
 
 
 def reshape(site: Site, op: Reshape, x: Operand) -> Operand:
-    x = x if x.made_of is None else x.made_of
-    return x if op.shape == x.type.shape else reshaped.spare(site, x, op.shape)
+    while x.made_of is not None:
+        x = x.made_of
+    return x if op.shape == x.type.shape else reshaped.image(site, x, op.shape)
 
 
 def transpose(site: Site, op: Transpose, x: Operand) -> Operand:
