@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-#: What a device needs of a quantized model, its own or an imported one: integers instead of quantize and dequantize.
-INTEGERS = "fold-quantization,simplify,dead-channels"
+#: What a device needs of a quantized model, its own or an imported one: integers instead of quantize and dequantize,
+#: and floats where there is no integer form.
+INTEGERS = "fold-quantization,dequantize-constants,simplify,dead-channels"
 #: The lowering of every target that executes integers; target `onnx` writes quantize and dequantize as they are.
 DEVICE = f"{INTEGERS},decompose,layout{{to=nhwc}},simplify,group"

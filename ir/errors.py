@@ -65,5 +65,12 @@ class InferenceError(PlanishError):
     """
 
 
+class DTypeError(InferenceError):
+    """An op was given element types that it does not accept, whatever the shapes.
+
+    A file is to blame only where ONNX's operator does not accept them either.
+    """
+
+
 class InvalidGraphError(PlanishError):
     """The verifier found a graph that breaks the rules of the IR; the pass that made it is named."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from .arithmetic import fixed_point
 from .builder import const_value
 from .graph import Value, apply
 from .op import Bounds, Op
-from .types import Array, DType, Quant, TensorType
+from .types import I8, I16, Array, DType, Quant, TensorType
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,34 @@ class QuantizedOperand:
     @property
     def per_tensor(self) -> bool:
         return self.scale.size == 1 and self.zero.size == 1
+
+
+def symmetric(x: QuantizedOperand) -> QuantizedOperand | Refusal:
+    """The same constant with zero point 0 and positive scales: the integers less their zero points, in 8 bits or 16.
+
+    Exact. An operand that is no constant is itself, where its zero point is 0 already. Scales that are 0, as those of
+    channels without weights, become the largest one.
+    """
+    assert x.value is not None
+    if not np.any(x.zero) and np.all(x.scale > 0):
+        return replace(x, scale=squeezed(x.scale), zero=np.array(0))
+    if x.value.const is None:
+        return Refusal("weights that are computed have a zero point; symmetric ones are needed")
+    centred = (x.value.const.astype(np.int64) - x.zero) * np.sign(x.scale).astype(np.int64)
+    dtype = next((d for d in (I8, I16) if d.min <= centred.min(initial=0) and centred.max(initial=0) <= d.max), None)
+    if dtype is None:
+        return Refusal("the weights less their zero point do not fit 16 bits")
+    scale = np.where(x.scale == 0, np.abs(x.scale).max() or 1.0, np.abs(x.scale))
+    return replace(x, value=const_value(centred.astype(dtype.numpy)), scale=squeezed(scale), zero=np.array(0))
+
+
+def squeezed(array: Array) -> Array:
+    """The smallest array that broadcasts to this one: axes along which nothing changes have size 1; [] if none does."""
+    for axis in range(array.ndim):
+        first = array.take([0], axis)
+        if np.all(array == first):
+            array = first
+    return array.reshape(()) if array.size == 1 else array
 
 
 #: Times it, every integer but 0 is beyond 16 bits, and saturates: so it does times anything larger.
@@ -129,10 +157,10 @@ def moved(op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult)
     """
     values = []
     for operand in operands:
-        if operand.value is not None and operand.per_tensor:
-            values.append(result.requantized(operand))
-        elif operand.real is not None:
+        if operand.real is not None:
             values.append(const_value(result.of_reals(operand.real)))
+        elif operand.value is not None and operand.per_tensor:
+            values.append(result.requantized(operand))
         else:
             return Refusal("an operand is not quantized per tensor")
     value = apply(op, *values).result

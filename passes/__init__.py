@@ -7,6 +7,7 @@ from ..ir.extensions import extensions
 from .base import Pass
 from .dead_channels import DeadChannels
 from .decompose import Decompose
+from .dequantize_constants import DequantizeConstants
 from .fold_quantization import FoldQuantization
 from .fuse import Fuse
 from .group import Group
@@ -15,7 +16,7 @@ from .quantize import Quantize
 from .simplify import Simplify
 
 PASSES: tuple[type[Pass], ...] = (
-    Simplify, Fuse, Quantize, FoldQuantization, DeadChannels, Layout, Decompose, Group,
+    Simplify, Fuse, Quantize, FoldQuantization, DequantizeConstants, DeadChannels, Layout, Decompose, Group,
 )  # fmt: skip
 
 _registry: dict[str, type[Pass]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..ir.composite import body_of
 from ..ir.graph import Graph, Node
 from ..ir.rewrite import replace_value, rewrite
 from ..runtime.contracts import REASSOCIATING, Contract
@@ -24,6 +25,14 @@ class Decompose(Pass):
     def run(self, graph: Graph, context: Context) -> Changes:
         every = [n for n in graph.nodes if n.op.is_composite]
         return decompose(graph, every if context.target is None else context.target.decomposes(graph))
+
+
+def has_products(node: Node) -> bool:
+    """Whether it is a composite made of layers or matrix products, which have integer forms of their own."""
+    if not node.op.is_composite:
+        return False
+    inside = body_of(node.op, [v.type for v in node.operands]).nodes
+    return any(n.op.weights or n.op.symmetric for n in inside)
 
 
 def decompose(graph: Graph, nodes: list[Node]) -> Changes:

@@ -12,29 +12,44 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..ir import arithmetic
-from ..ir.arithmetic import fixed_point
-from ..ir.builder import const_value
+from ..ir.builder import Builder, const_value
 from ..ir.constant import Const
 from ..ir.graph import Graph, Node, Value, graph_input
 from ..ir.op import Draw
+from ..ir.ops.conv import conv2d
+from ..ir.ops.dense import dense
 from ..ir.ops.elementwise import add, clip, relu
 from ..ir.ops.quant import Dequantize, Quantize, dequantize, quantize, rescale
-from ..ir.ops.shape import transpose
 from ..ir.ops.unary import sigmoid
-from ..ir.pattern import const
-from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
-from ..ir.rewrite import Matched, NoMatch, Rule, no_match
-from ..ir.types import DTYPES, F32, I8, Array, DType, Quant, TensorType
+from ..ir.pattern import const, only_use
+from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal, squeezed
+from ..ir.rewrite import Matched, NoMatch, Rule, no_match, rewrite
+from ..ir.types import F32, I8, I32, Array, Quant, TensorType
 from ..runtime.contracts import Contract, within
-from .base import Changes, Context, RulePass
+from .base import Changes, Context, Pass
+from .decompose import decompose, has_products
+from .fuse import LayerRule, along, channel_axis
+from .integer_types import (
+    ClampedInside,
+    HoistShift,
+    MergeShift,
+    QuantizeShifted,
+    SignedDequantize,
+    SignedQuantize,
+    WholeBytes,
+    drawn,
+    moved,
+    scaled,
+)
 
 
 def operand_of(value: Value) -> QuantizedOperand:
     """A float value as its user sees it: integers, where it is dequantized; a constant; or neither."""
     seen = _integers(value)
-    if seen is not None:
-        return seen
-    return QuantizedOperand(value.type, None, np.array(1.0), np.array(0), value.const)
+    if seen is None or (seen.value is not None and seen.value.type.dtype.bits > 16):  # wider than ops take
+        real = value.const if seen is None else seen.real
+        return QuantizedOperand(value.type, None, np.array(1.0), np.array(0), real)
+    return seen
 
 
 def _integers(value: Value) -> QuantizedOperand | None:
@@ -46,7 +61,9 @@ def _integers(value: Value) -> QuantizedOperand | None:
         x, scale, zero = node.operands
         if scale.const is None or zero.const is None:
             return None
-        wide_scale, wide_zero = scale.const.astype(np.float64), zero.const.astype(np.int64)
+        wide_scale, wide_zero = squeezed(scale.const.astype(np.float64)), squeezed(zero.const.astype(np.int64))
+        if x.const is None and not np.all(wide_scale > 0):
+            return None
         real = None if x.const is None else (x.const.astype(np.int64) - wide_zero) * wide_scale
         return QuantizedOperand(value.type, x, wide_scale, wide_zero, real)
     if not node.op.keeps_scale:
@@ -75,32 +92,7 @@ def _moved_constant(node: Node, x: QuantizedOperand) -> QuantizedOperand:
     data, scale, zero, real = (
         node.op.ref(np.broadcast_to(np.asarray(part), integers.shape)) for part in (integers, x.scale, x.zero, x.real)
     )
-    return QuantizedOperand(node.result.type, const_value(np.array(data)), _squeezed(scale), _squeezed(zero), real)
-
-
-def _squeezed(array: Array) -> Array:
-    """The smallest array that broadcasts to this one: axes along which nothing changes have size 1; [] if none does."""
-    for axis in range(array.ndim):
-        first = array.take([0], axis)
-        if np.all(array == first):
-            array = first
-    return array.reshape(()) if array.size == 1 else array
-
-
-def _drawn(draw: Draw, dtype: DType = I8) -> Value:
-    """Integers, as an input."""
-    return graph_input("x", TensorType(draw.shape(1, 4, 3), dtype))
-
-
-def _moved(draw: Draw, x: Value) -> Value:
-    """Its axes the other way round, or nothing below zero: what keeps a scale."""
-    value: Value = transpose(x, perm=tuple(reversed(range(x.type.rank)))) if draw.boolean() else relu(x)
-    return value
-
-
-def _scaled(draw: Draw) -> tuple[Array, Array]:
-    """A scale and a zero point of int8."""
-    return np.array(draw.choice([0.25, 0.1, 0.02]), np.float32), np.array(draw.integer(-8, 8), np.int8)
+    return QuantizedOperand(node.result.type, const_value(np.array(data)), squeezed(scale), squeezed(zero), real)
 
 
 class FoldCluster(Rule):
@@ -113,23 +105,41 @@ class FoldCluster(Rule):
         node = x.producer
         if node is None or node.graph is None or isinstance(node.op, Const):
             return no_match("it quantizes an input or a constant")
-        if scale.size != 1 or zero.size != 1:
-            return no_match("the result is quantized per channel")
+        if reason := _unlike(scale, zero):
+            return no_match(reason)
         result = result_of(m.quantize)
         seen = _integers(x)
+        if seen is not None and seen.real is not None:
+            return const_value(result.of_reals(seen.real))
         if seen is not None and seen.per_tensor:
             return result.requantized(seen)
         if node.graph.only_user(x) is not m.quantize.node:
             return no_match(f"the float result of {node.op.name} has other uses")
         out = node.op.quantized([operand_of(v) for v in node.operands], result)
-        return no_match(out.reason) if isinstance(out, Refusal) else out
+        if isinstance(out, Refusal):
+            return no_match("an operand has a scale that is not positive" if _any_flipped(node) else out.reason)
+        return out
 
     def examples(self, draw: Draw) -> Value:
         """An activation, a movement, a sum, or nothing but two scales."""
-        x = dequantize(_drawn(draw), *_scaled(draw))
-        between = draw.choice([relu, sigmoid, lambda v: add(v, v), lambda v: _moved(draw, v), lambda v: v])
-        value: Value = quantize(between(x), *_scaled(draw))
+        x = dequantize(drawn(draw), *scaled(draw))
+        between = draw.choice([relu, sigmoid, lambda v: add(v, v), lambda v: moved(draw, v), lambda v: v])
+        value: Value = quantize(between(x), *scaled(draw))
         return value
+
+
+def _unlike(scale: Array, zero: Array) -> str:
+    """Why integers of this scale and zero point are not what ops give; "" where they are."""
+    if scale.size != 1 or zero.size != 1:
+        return "the result is quantized per channel"
+    return "" if np.all(scale > 0) else "the result has a scale that is not positive"
+
+
+def _any_flipped(node: Node) -> bool:
+    """Whether an activation that the node takes is dequantized by a scale that is not positive."""
+    sources = [v.producer for v in node.operands]
+    pairs = [n for n in sources if n is not None and isinstance(n.op, Dequantize) and n.operands[0].const is None]
+    return any(n.operands[1].const is not None and not np.all(n.operands[1].const > 0) for n in pairs)
 
 
 def result_of(q: Matched) -> QuantizedResult:
@@ -147,8 +157,8 @@ class NarrowClip(Rule):
         return quantize(clip(x), const(scale), const(zero))
 
     def rewrite(self, m: Any, x: Value, scale: Array, zero: Array) -> Value | NoMatch:
-        if scale.size != 1 or zero.size != 1:
-            return no_match("the result is quantized per channel")
+        if reason := _unlike(scale, zero):
+            return no_match(reason)
         ends = np.array([m.clip.lo, m.clip.hi], x.type.dtype.numpy)
         lo, hi = arithmetic.quantize(ends, scale.reshape(()), zero.reshape(()), m.quantize.lo, m.quantize.hi)
         return m.quantize.like(x, scale, zero, lo=int(min(lo, hi)), hi=int(hi))
@@ -164,8 +174,8 @@ class HoistQuantize(Rule):
         node = x.producer
         if node is None or not node.op.keeps_scale or not node.operands:
             return no_match("no data movement comes before")
-        if scale.size != 1 or zero.size != 1:
-            return no_match("the result is quantized per channel")
+        if reason := _unlike(scale, zero):
+            return no_match(reason)
         if node.graph is None or node.graph.only_user(x) is not m.quantize.node:
             return no_match(f"the float result of {node.op.name} has other uses")
         result = result_of(m.quantize)
@@ -183,7 +193,7 @@ class HoistQuantize(Rule):
     def examples(self, draw: Draw) -> Value:
         """A movement between a float input and its integers."""
         x = graph_input("x", TensorType(draw.shape(1, 4, 3), F32))
-        value: Value = quantize(_moved(draw, x), *_scaled(draw))
+        value: Value = quantize(moved(draw, x), *scaled(draw))
         return value
 
 
@@ -197,134 +207,87 @@ class QuantizeConstant(Rule):
         return const_value(m.quantize.op.ref(x, scale, zero).astype(m.quantize.dtype.numpy))
 
 
-def signed(dtype: DType) -> DType:
-    """The signed integers of the same width."""
-    return DTYPES[f"i{dtype.bits}"]
+class StoredBias(LayerRule):
+    """A stored number per output channel that is added to a layer of dequantized weights is part of its bias."""
+
+    def pattern(self, x: Any, w: Any, b: Any, c: Any) -> Any:
+        return add(only_use(self.layer(x, w, b, as_="layer")), c, as_="sum")
+
+    def rewrite(self, m: Any, x: Value, w: Value, b: Value, c: Value) -> Value | NoMatch:
+        if m.layer.dtype.is_integer or _integers(w) is None:
+            return no_match("the weights are not dequantized")
+        parts, result = [operand_of(v).real for v in (b, c)], m.layer.value.type
+        if parts[0] is None or parts[1] is None:
+            return no_match("the bias, or what is added to it, is computed")
+        more = along(channel_axis(m.layer), parts[1].astype(result.dtype.numpy), result)
+        if more is None or m.sum.value.type.shape != result.shape:
+            return no_match("what is added is not one number per output channel")
+        return m.layer.like(x, w, (parts[0] + more).astype(result.dtype.numpy))
+
+    def examples(self, draw: Draw) -> Value:
+        """Integers of one image or row."""
+        c = dequantize(draw.array((1,), I32, -99, 99), np.float32(0.1), np.int32(0))
+        value: Value = add(_stored_layer(draw, self.layer), c)
+        return value
 
 
-def shifted(x: Value, offset: int, dtype: DType) -> Value:
-    """The integers plus an offset, in another dtype, as a rescale by one; the offset fits the dtypes."""
-    one = [v.reshape((1,) * min(x.type.rank, 1)) for v in fixed_point(1.0)]  # broadcasts to a scalar, too
-    value: Value = rescale(x, *one, zero=offset, lo=dtype.min, hi=dtype.max, dtype=dtype)
+class IntegerSum(LayerRule):
+    """A layer of integers whose result stays float is an integer sum, dequantized."""
+
+    def pattern(self, x: Any, w: Any, b: Any) -> Any:
+        return self.layer(x, w, b, as_="layer")
+
+    def rewrite(self, m: Any, x: Value, w: Value, b: Value) -> Value | NoMatch:
+        if m.layer.dtype.is_integer:
+            return no_match("the layer computes integers")
+        out = m.layer.op.dequantized([operand_of(v) for v in (x, w, b)])
+        return no_match(out.reason) if isinstance(out, Refusal) else out
+
+    def examples(self, draw: Draw) -> Value:
+        """Integers of one image or row."""
+        return _stored_layer(draw, self.layer)
+
+
+def _stored_layer(draw: Draw, layer: Builder[Any]) -> Value:
+    """A layer of dequantized integers."""
+    inputs, outputs = draw.integer(1, 3), draw.integer(1, 3)
+    after = (2, 2) if layer is conv2d else ()
+    x = dequantize(graph_input("x", TensorType((1, inputs, *after), I8)), *scaled(draw))
+    w = draw.array((outputs, inputs, *(1,) * len(after)), I8)
+    scale = np.array([draw.choice([0.5, 0.03]) for _ in range(outputs)], np.float32).reshape(-1, *(1,) * (w.ndim - 1))
+    value: Value = layer(x, dequantize(w, scale, np.zeros(scale.shape, np.int8)), draw.array((outputs,), F32))
     return value
 
 
-class SignedQuantize(Rule):
-    """Unsigned results are computed signed: uint8 is int8 with the zero point less 128."""
-
-    def pattern(self, x: Any, scale: Any, zero: Any) -> Any:
-        return quantize(x, const(scale), const(zero))
-
-    def rewrite(self, m: Any, x: Value, scale: Array, zero: Array) -> Value | NoMatch:
-        if m.quantize.dtype.kind != "uint":
-            return no_match("the result is signed")
-        offset, dtype = 1 << (m.quantize.dtype.bits - 1), signed(m.quantize.dtype)
-        twin = m.quantize.like(
-            x, scale, _less(zero, offset, dtype), dtype=dtype, lo=m.quantize.lo - offset, hi=m.quantize.hi - offset
-        )
-        return shifted(twin, offset, m.quantize.dtype)
-
-
-class SignedDequantize(Rule):
-    """Unsigned integers are read as signed ones: uint8 is int8 with the zero point less 128."""
-
-    def pattern(self, x: Any, scale: Any, zero: Any) -> Any:
-        return dequantize(x, const(scale), const(zero))
-
-    def rewrite(self, m: Any, x: Value, scale: Array, zero: Array) -> Value | NoMatch:
-        if x.type.dtype.kind != "uint" or x.type.dtype.bits > 16:
-            return no_match("the integers are signed")
-        offset, dtype = 1 << (x.type.dtype.bits - 1), signed(x.type.dtype)
-        twin = shifted(x, -offset, dtype) if x.const is None else const_value(_less(x.const, offset, dtype))
-        return m.dequantize.like(twin, scale, _less(zero, offset, dtype))
-
-
-def _less(array: Array, offset: int, dtype: DType) -> Array:
-    return (array.astype(np.int64) - offset).astype(dtype.numpy)
-
-
-def is_one(multiplier: Array, shift: Array) -> bool:
-    """Whether a rescale multiplies by one: it shifts the zero point and clamps, no more."""
-    return all(np.array_equal(a.ravel(), b) for a, b in zip((multiplier, shift), fixed_point(1.0), strict=True))
-
-
-class MergeShift(Rule):
-    """A rescale by one after another rescale is part of it; signed to unsigned and back again is nothing."""
-
-    def pattern(self, x: Any, m1: Any, k1: Any, m2: Any, k2: Any) -> Any:
-        return rescale(rescale(x, const(m1), const(k1), as_="inner"), const(m2), const(k2), as_="outer")
-
-    def rewrite(self, m: Any, x: Value, m1: Array, k1: Array, m2: Array, k2: Array) -> Value | NoMatch:
-        inner, outer = m.inner.op, m.outer.op
-        if not is_one(m2, k2):
-            return no_match("the scale changes")
-        if not is_one(m1, k1) and m.inner.node.graph.only_user(m.inner.value) is not m.outer.node:
-            return no_match("the first rescale has other uses")
-        offset = outer.zero - outer.input_zero
-        lo, hi = (int(np.clip(end + offset, outer.lo, outer.hi)) for end in (inner.lo, inner.hi))
-        zero, dtype = inner.zero + offset, outer.dtype
-        whole = lo <= x.type.dtype.min and hi >= x.type.dtype.max and dtype == x.type.dtype
-        if is_one(m1, k1) and zero == inner.input_zero and whole:
-            return x
-        return m.inner.like(x, m1, k1, zero=zero, lo=lo, hi=hi, dtype=dtype)
-
-    def examples(self, draw: Draw) -> Value:
-        """Any rescale to int8, and one by one."""
-        factor = draw.choice([1.0, 0.3])
-        inner = rescale(_drawn(draw), *fixed_point(factor), input_zero=draw.integer(-8, 8), zero=draw.integer(-8, 8))
-        return shifted(inner, *draw.choice([(128, DTYPES["u8"]), (0, I8), (-5, I8)]))
-
-
-class HoistShift(Rule):
-    """Unsigned integers that are only moved or compared are made signed before that."""
-
-    def pattern(self, x: Any, multiplier: Any, shift: Any) -> Any:
-        return rescale(x, const(multiplier), const(shift))
-
-    def rewrite(self, m: Any, x: Value, multiplier: Array, shift: Array) -> Value | NoMatch:
-        node, wanted, offset = x.producer, m.rescale.op.dtype, m.rescale.zero - m.rescale.input_zero
-        if x.type.dtype.kind != "uint" or wanted != signed(x.type.dtype) or offset != wanted.min:
-            return no_match("it does not make unsigned integers signed")
-        if not is_one(multiplier, shift):
-            return no_match("the scale changes")
-        if node is None or not node.op.keeps_scale or node.graph is None or node.graph.only_user(x) is None:
-            return no_match("no data movement comes before, or it has other uses")
-        result = QuantizedResult(x.type, wanted, 1.0, offset, m.rescale.lo, m.rescale.hi)
-        operands = [
-            QuantizedOperand(v.type, shifted(v, offset, wanted), np.array(1.0), np.array(offset)) for v in node.operands
-        ]
-        out = node.op.quantized(operands, result)
-        return no_match(out.reason) if isinstance(out, Refusal) else bare(out)
-
-    def examples(self, draw: Draw) -> Value:
-        """Bytes that are moved."""
-        return shifted(_moved(draw, _drawn(draw, DTYPES["u8"])), -128, I8)
-
-
-def bare(value: Value) -> Value:
-    """The value without an annotation that was only a means."""
-    value.type = value.type.bare
-    return value
+LAYERS = (conv2d, dense)
+CLUSTERS: tuple[Rule, ...] = (
+    WholeBytes(), SignedQuantize(), SignedDequantize(), MergeShift(), HoistShift(), QuantizeShifted(),
+    ClampedInside(quantize), ClampedInside(rescale), QuantizeConstant(), NarrowClip(),
+    *(StoredBias(layer) for layer in LAYERS), FoldCluster(), HoistQuantize(),
+)  # fmt: skip
+#: After the clusters: what they take has a result of integers, which is better.
+SUMS: tuple[Rule, ...] = tuple(IntegerSum(layer) for layer in LAYERS)
 
 
 @dataclass(frozen=True)
-class FoldQuantization(RulePass):
+class FoldQuantization(Pass):
     """Turn dequantize -> op -> quantize into integer ops; what cannot be proven or has no integer form stays float.
 
     Takes the clusters that `quantize` makes and those of imported QDQ and QOperator models. Weights are symmetric
-    afterwards, integers signed; public inputs and outputs keep their dtypes. NaNs aside, every node that is rewritten
-    gives the float cluster's integers within one step.
+    afterwards (of 16 bits, where 8 do not hold them less their zero point), integers signed; public inputs and outputs
+    keep their dtypes. Layers of integers whose results stay float are integer sums, dequantized. NaNs aside, every node
+    that is rewritten gives the float cluster's integers within one step, and floats up to rounding.
     """
 
     contract: ClassVar[Contract] = within(1)
-    rules: ClassVar[tuple[Rule, ...]] = (
-        SignedQuantize(), SignedDequantize(), MergeShift(), HoistShift(),
-        QuantizeConstant(), NarrowClip(), FoldCluster(), HoistQuantize(),
-    )  # fmt: skip
+    rules: ClassVar[tuple[Rule, ...]] = (*CLUSTERS, *SUMS)
 
     def run(self, graph: Graph, context: Context) -> Changes:
-        changes = super().run(graph, context)
-        changes.refused = dict(_left(graph))
+        changes = decompose(graph, [n for n in graph.nodes if has_products(n) and any(map(_integers, n.operands))])
+        changes.add(rewrite(graph, CLUSTERS))
+        left = dict(_left(graph))
+        changes.applied.update(rewrite(graph, SUMS).applied)
+        changes.refused = {**dict(_not_summed(graph)), **left}
         changes.count("annotated types", _annotate(graph))
         for (op, place), reason in changes.refused.items():
             if not any(note.endswith(f"(at {place})") for note in context.notes):  # quantize has said so
@@ -342,6 +305,18 @@ def _left(graph: Graph) -> Iterator[tuple[tuple[str, str], str]]:
             yield (producer.op.name, str(producer.loc or node.loc)), outcome.reason
 
 
+def _not_summed(graph: Graph) -> Iterator[tuple[tuple[str, str], str]]:
+    """Layers of dequantized integers that are still float, with the reason."""
+    for node in graph.nodes:
+        if not node.op.weights or not node.result.type.dtype.is_float:
+            continue
+        operands = [operand_of(v) for v in node.operands]
+        if not operands[0].is_integer or not all(operands[i].is_integer for i in node.op.weights):
+            continue
+        if isinstance(outcome := node.op.dequantized(operands), Refusal):
+            yield (node.op.name, str(node.loc)), outcome.reason
+
+
 def _annotate(graph: Graph) -> int:
     """Write what the integers at the borders mean into their types, where quantize and dequantize nodes say it.
 
@@ -353,7 +328,9 @@ def _annotate(graph: Graph) -> int:
             continue
         integers = node.results[0] if isinstance(node.op, Quantize) else node.operands[0]
         scale, zero = (v.const for v in node.operands[1:])
-        if scale is not None and zero is not None and scale.size == zero.size == 1 and integers.type.quant is None:
+        if scale is None or zero is None or integers.type.quant is not None:
+            continue
+        if scale.size == zero.size == 1 and scale.item() > 0:
             integers.type = integers.type.with_quant(Quant.of(scale.item(), zero.item()))
             annotated += 1
     return annotated

@@ -17,10 +17,9 @@ import numpy as np
 
 from ..ir import arithmetic
 from ..ir.builder import const_value
-from ..ir.composite import body_of
 from ..ir.errors import UsageError
 from ..ir.evaluate import evaluate
-from ..ir.graph import Graph, Node, Value, graph_input
+from ..ir.graph import Graph, Value, graph_input
 from ..ir.op import Op
 from ..ir.ops.quant import Dequantize, dequantize, quantize
 from ..ir.ops.quant import Quantize as QuantizeOp
@@ -29,7 +28,7 @@ from ..runtime.contracts import APPROXIMATE, Contract
 from .apart import apart, served_db
 from .base import Changes, Context, Pass
 from .calibration import LEAST_DB, METHODS, Method, Statistics, calibrate, decibel, samples
-from .decompose import decompose
+from .decompose import decompose, has_products
 from .parallel import split_layer
 from .quantization_plan import Plan, Unit, activation_quants, units
 
@@ -50,9 +49,9 @@ class Quantize(Pass):
     was seen: mse, percentile or minmax; auto takes the one with the best SQNR of the outputs on calibration samples.
     exclude: names of values, source nodes or ops that stay float. io: float, or int8 to make the graph's inputs and
     outputs integers. Where parts of a value are so unlike that one scale would leave less than 20 dB of one of them,
-    layers are computed in parts, or stay float; of what a softmax reads, what is masked does not count. Outputs of which
-    less than 20 dB are left are remarked. Where int32 could overflow, the weights' scales of those channels are enlarged
-    until it cannot; a bias between the steps of its products moves to the nearest one.
+    layers are computed in parts, or stay float; of what a softmax reads, what is masked does not count. Outputs of
+    which less than 20 dB are left are remarked. Where int32 could overflow, the weights' scales of those channels are
+    enlarged until it cannot; a bias between the steps of its products moves to the nearest one.
     Raises UsageError without calibration data, for data that is not finite, and for models that are quantized already.
     """
 
@@ -68,7 +67,7 @@ class Quantize(Pass):
         if any(isinstance(n.op, QuantizeOp | Dequantize) for n in graph.nodes):
             raise UsageError("the model is quantized already", fix="leave quantize out of the pipeline")
         _check_names(self.exclude, graph)
-        decompose(graph, [n for n in graph.nodes if n.op.is_composite and _has_products(n)])
+        decompose(graph, [n for n in graph.nodes if has_products(n)])
         wanted = dict.fromkeys(v for v in graph.inputs if v.type.dtype.is_float)
         wanted.update(dict.fromkeys(v for u in units(graph) for v in (*u.activations, u.result)))
         statistics = calibrate(graph, context, wanted)
@@ -137,12 +136,6 @@ class Quantize(Pass):
             return f"only f32 is quantized, this is {unit.result.type.dtype}"
         infinite = [v.name or "?" for v in (*unit.activations, unit.result) if v not in statistics]
         return f"%{infinite[0]} is infinite in places" if infinite else None
-
-
-def _has_products(node: Node) -> bool:
-    """Whether a composite is made of layers or matrix products, which have integer forms of their own."""
-    inside = body_of(node.op, [v.type for v in node.operands]).nodes
-    return any(n.op.weights or n.op.symmetric for n in inside)
 
 
 def _split(graph: Graph, statistics: dict[Value, Statistics], method: Method) -> int:
@@ -316,8 +309,8 @@ def _integer_borders(graph: Graph, quants: Mapping[Value, Quant]) -> None:
             graph.replace(value, reals)
     for k, value in enumerate(graph.outputs):
         if (maker := value.producer) is not None and isinstance(maker.op, Dequantize):
-            graph.outputs[k] = maker.operands[0]
+            graph.set_output(k, maker.operands[0])
             graph.prune_from([maker])
         elif value in quants:
             graph.adopt(integers := _quantized(value, quants[value]))
-            graph.outputs[k] = integers
+            graph.set_output(k, integers)

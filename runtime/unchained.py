@@ -19,8 +19,9 @@ from .interpreter import run
 
 @dataclass(frozen=True)
 class Cut:
-    """A graph whose quantized values come in as inputs `given`, and go out as outputs `made`."""
+    """A graph whose quantized values come in as inputs `given`, and go out as outputs `made`; and the whole one."""
 
+    whole: Graph
     graph: Graph
     given: tuple[str, ...]
     made: tuple[str, ...]
@@ -52,7 +53,7 @@ def unchained(graph: Graph, names: Sequence[str]) -> Cut:
     results = [node.result for node in _steps(twin)]
     twin.outputs = [*(v for v, _ in kept), *results]
     twin.output_names = [*(n for _, n in kept), *made]
-    return Cut(twin, tuple(names), tuple(made))
+    return Cut(graph, twin, tuple(names), tuple(made))
 
 
 def _steps(graph: Graph) -> list[Node]:

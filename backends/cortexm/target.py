@@ -15,6 +15,8 @@ from ...ir.errors import DoesNotFitError, UnsupportedError
 from ...ir.graph import Graph, Node
 from ...ir.types import Array
 from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
+from ...runtime.unchained import Cut
+from ..cutting import cut_program
 from ..kernel import Choice, Kernel, choose, unfit
 from ..lowering import DEVICE
 from ..memory import Plan, plan
@@ -117,6 +119,9 @@ class CTarget(Target):
             flash_bytes=done.flash_bytes,
             layers=done.layers or {},
         )
+
+    def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
+        return cut_program(self, artifact, out)
 
     def _plan(self, graph: Graph) -> Plan:
         """In which order nodes are executed, and where their values lie."""

@@ -12,7 +12,9 @@ from ...ir.errors import DoesNotFitError, ModelError
 from ...ir.graph import Graph, Node
 from ...ir.types import Array
 from ...runtime.target import Artifact, Execution, Limits, Need, Target, Unsupported
+from ...runtime.unchained import Cut
 from ..cortexm.target import HOST, CTarget
+from ..cutting import cut_program
 from ..lowering import DEVICE
 from . import executor, figures, functional, host, simulator
 from .assembly import disassemble
@@ -74,6 +76,9 @@ class NpuTarget(Target):
     def _description(self) -> Path:
         text = self.name.removeprefix(PREFIX).partition("@")[0]
         return FOLDER / f"npu{text}.toml" if text.isdecimal() else Path(text)
+
+    def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
+        return cut_program(self, artifact, out)
 
     def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:
         return Artifact(self.name, path, graph, figures.layers(facts["layers"]), dict(facts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,18 @@ from ...ir.op import Op
 from ...ir.ops.conv import Conv2d
 from ...ir.ops.conv_transpose import ConvTranspose2d
 from ...ir.ops.dense import Dense, Matmul
-from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
+from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.fused import Fused
 from ...ir.ops.index import Expand, Gather
 from ...ir.ops.norm import BatchNorm
 from ...ir.ops.pool import AvgPool2d, MaxPool2d, SumPool2d
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from ...ir.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from ...ir.ops.resize import ResizeLinear, ResizeNearest
 from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax, Softmax
-from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
-from ...ir.types import I32, NCHW, NHWC, Sym, TensorType
+from ...ir.ops.unary import Abs, Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
+from ...ir.types import BOOL, I32, NCHW, NHWC, Array, Sym, TensorType, static
 from . import layers, reshaped
 from .layers import same
 from .site import Operand, RefusedError, Site, TooOldError, element_type
@@ -98,8 +98,16 @@ def conv2d(site: Site, op: Conv2d, x: Operand, w: Operand, b: Operand) -> Operan
 
 
 def conv_transpose2d(site: Site, op: ConvTranspose2d, x: Operand, w: Operand, b: Operand) -> Operand:
+    bias = None if is_zero(b) else b
+    signal = reshaped.along(op, x, w.type.shape[2:]) if op.output_pads[0] == 0 else None
+    if w.const is not None and signal is not None:
+        kernel, width = site.array("kernel", np.array(w.const[:, :, 0], order="C")), [w.const.shape[3]]
+        more = [op.output_pads[1]] if op.output_pads[1] else None
+        return reshaped.windowed(
+            site, "ConvTranspose", op, signal, kernel, bias, kernel_shape=width, group=op.groups, output_padding=more
+        )
     return site.emit(
-        "ConvTranspose", x, w, None if is_zero(b) else b,
+        "ConvTranspose", x, w, bias,
         kernel_shape=list(w.type.shape[2:]), strides=list(op.strides), pads=list(op.pads),
         dilations=list(op.dilations), group=op.groups,
         output_padding=None if op.output_pads == (0, 0) else list(op.output_pads),
@@ -128,6 +136,11 @@ def batch_norm(site: Site, op: BatchNorm, *operands: Operand) -> Operand:
 def softmax(site: Site, op: Softmax, x: Operand) -> Operand:
     # Not -1: before opset 13 the axis splits the shape in two, which along the last one is the same.
     return site.emit("Softmax", x, axis=x.type.rank - 1)
+
+
+def extremum(kind: str, logical: str) -> Adapter:
+    """Of truth values ONNX has other operators."""
+    return lambda site, op, a, b: site.emit(logical if a.type.dtype == BOOL else kind, a, b)
 
 
 # ---- windows and reductions
@@ -167,17 +180,22 @@ def reduction(kind: str, since: int) -> Adapter:
 
 
 def clip(site: Site, op: Clip, x: Operand) -> Operand:
-    if (op.lo, op.hi) == (0, math.inf):
+    if (op.lo, op.hi) == (0, math.inf) and x.type.dtype.kind != "uint":
         return site.emit("Relu", x)
+    if clip_ends(op, x.type.dtype) == (None, None):
+        return site.emit("Identity", x)
     if site.opset < CLIP:
         return site.emit("Clip", x, min=float(op.lo), max=float(op.hi))
     return site.emit("Clip", x, *bounds(site, op, x.type))
 
 
 def bounds(site: Site, op: Clip | Quantize, type: TensorType) -> list[Operand | None]:
-    """The ends of a Clip; an infinite one is left out."""
-    ends = {"min": op.lo, "max": op.hi}
-    return [None if math.isinf(v) else site.array(k, np.array(type.dtype.number(v))) for k, v in ends.items()]
+    """The ends of a Clip; one that is infinitely far away is left out."""
+    lo, hi = (np.array(type.dtype.number(v)) for v in (op.lo, op.hi))
+    return [
+        None if op.lo == -math.inf else site.array("min", lo),
+        None if op.hi == math.inf else site.array("max", hi),
+    ]
 
 
 def cast(site: Site, op: Cast, x: Operand) -> Operand:
@@ -187,41 +205,61 @@ def cast(site: Site, op: Cast, x: Operand) -> Operand:
 # ---- quantization
 
 
-def parameters(site: Site, x: Operand, scale: Operand, zero: Operand) -> tuple[Operand, Operand, int | None]:
-    """Scale and zero point as ONNX has them: scalars, or vectors along one axis, which is returned."""
+def parameters(site: Site, x: Operand, scale: Operand, zero: Operand) -> tuple[Operand, Operand, dict[str, Any]]:
+    """Scale and zero point as ONNX has them, and the attributes that say for which elements.
+
+    They are scalars, vectors along an axis, or there is one for every block of elements along an axis.
+    """
     if scale.const is None or zero.const is None:
         raise RefusedError("a scale or zero point is computed at run time", "fold the constants: simplify")
     scales, zeros = np.broadcast_arrays(scale.const, zero.const)
     shape = (1,) * (x.type.rank - scales.ndim) + scales.shape
     axes = [i for i, d in enumerate(shape) if d != 1]
+    given, where = {"scale": scales, "zero_point": zeros}, dict[str, Any]()
     if len(axes) > 1:
-        raise RefusedError("scales along more than one axis are not standard ONNX", "quantize per tensor or per axis")
-    flat = (-1,) if axes else ()
-    given = {"scale": scales, "zero_point": zeros}
-    a, b = (site.array(role, np.array(v.reshape(flat), order="C")) for role, v in given.items())
-    return a, b, axes[0] if axes else None
+        whole = {role: np.broadcast_to(v.reshape(shape), static(x.type.shape)) for role, v in given.items()}
+        where["axis"], where["block_size"] = _blocks(list(whole.values()))
+        given = {role: v.take(range(0, v.shape[where["axis"]], where["block_size"]), where["axis"])
+                 for role, v in whole.items()}  # fmt: skip
+    else:
+        given = {role: v.reshape((-1,) if axes else ()) for role, v in given.items()}
+        where["axis"] = axes[0] if axes else None
+    a, b = (site.array(role, np.array(v, order="C")) for role, v in given.items())
+    return a, b, where
+
+
+def _blocks(arrays: Sequence[Array]) -> tuple[int, int]:
+    """The axis along which equal slices of all the arrays lie in the largest blocks, and the size of these."""
+    sizes = []
+    for axis, length in enumerate(arrays[0].shape):
+        others = tuple(i for i in range(arrays[0].ndim) if i != axis)
+        changes = np.any([(np.diff(a, axis=axis) != 0).any(others) for a in arrays], 0)
+        sizes.append((math.gcd(length if not changes.any() else 0, *(np.flatnonzero(changes) + 1).tolist()), axis))
+    size, axis = max(sizes)
+    return axis, size
 
 
 def quantize(site: Site, op: Quantize, x: Operand, scale: Operand, zero: Operand) -> Operand:
-    scales, zeros, axis = parameters(site, x, scale, zero)
-    q = site.emit("QuantizeLinear", x, scales, zeros, axis=axis)
+    scales, zeros, where = parameters(site, x, scale, zero)
+    q = site.emit("QuantizeLinear", x, scales, zeros, **where)
     if (op.lo, op.hi) == (op.dtype.min, op.dtype.max):
         return q
     return site.emit("Clip", q, *bounds(site, op, q.type))
 
 
 def dequantize(site: Site, op: Dequantize, x: Operand, scale: Operand, zero: Operand) -> Operand:
-    scales, zeros, axis = parameters(site, x, scale, zero)
+    scales, zeros, where = parameters(site, x, scale, zero)
     unshifted = x.type.dtype == I32 and is_zero(zeros)  # of 32-bit integers ONNX allows no other zero point
-    return site.emit("DequantizeLinear", x, scales, None if unshifted else zeros, axis=axis)
+    return site.emit("DequantizeLinear", x, scales, None if unshifted else zeros, **where)
 
 
 # ---- movements
 
 
 def reshape(site: Site, op: Reshape, x: Operand) -> Operand:
-    x = x if x.made_of is None else x.made_of
-    return x if op.shape == x.type.shape else reshaped.spare(site, x, op.shape)
+    while x.made_of is not None:
+        x = x.made_of
+    return x if op.shape == x.type.shape else reshaped.image(site, x, op.shape)
 
 
 def transpose(site: Site, op: Transpose, x: Operand) -> Operand:
@@ -300,11 +338,12 @@ ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
     Softmax: softmax,
     MaxPool2d: pool("MaxPool"), AvgPool2d: pool("AveragePool"), SumPool2d: integers,
     ReduceMean: reduction("ReduceMean", REDUCE), ReduceMax: reduction("ReduceMax", REDUCE),
+    ReduceMin: reduction("ReduceMin", REDUCE),
     ReduceSum: reduction("ReduceSum", REDUCE_SUM),
     Add: same("Add"), Sub: same("Sub"), Mul: same("Mul"), Div: same("Div"), Pow: same("Pow"),
-    Minimum: same("Min"), Maximum: same("Max"), Clip: clip, Cast: cast,
+    Minimum: extremum("Min", "And"), Maximum: extremum("Max", "Or"), Clip: clip, Cast: cast,
     Exp: same("Exp"), Log: same("Log"), Sqrt: same("Sqrt"), Erf: same("Erf"), Sigmoid: same("Sigmoid"),
-    Tanh: same("Tanh"),
+    Tanh: same("Tanh"), Abs: same("Abs"),
     Quantize: quantize, Dequantize: dequantize,
     Rescale: integers, RescaleAdd: integers, Table: integers, IntegerSoftmax: integers,
     Reshape: reshape, Transpose: transpose, Concat: concat, Slice: slice_, Pad: pad, DepthToSpace: depth_to_space,

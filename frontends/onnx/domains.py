@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...ir.errors import ModelError, UnsupportedError
+from ...ir.graph import Value
 from .adapters import ADAPTERS, DOMAINS
 from .reader import shown
+from .source import SourceNode
 from .topology import AGAIN
 
 if TYPE_CHECKING:
@@ -85,6 +87,31 @@ class Opsets:
 def domain_of(entry: onnx.NodeProto | onnx.OperatorSetIdProto) -> str:
     """The domain; empty for ONNX's own, which has two names."""
     return "" if entry.domain == "ai.onnx" else entry.domain
+
+
+def element_types_fit(node: SourceNode) -> bool:
+    """Whether ONNX's own operator accepts the element types of the operands: each, and where it says so, all alike."""
+    import onnx
+    from onnx import helper
+
+    try:
+        schema = onnx.defs.get_schema(node.proto.op_type, node.opset, node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
+    chosen: dict[str, str] = {}
+    for i, operand in enumerate(node.operands):
+        formal = schema.inputs[min(i, len(schema.inputs) - 1)]
+        if not isinstance(operand, Value):
+            continue
+        spelled = helper.tensor_dtype_to_string(helper.np_dtype_to_tensor_dtype(operand.type.dtype.numpy))
+        text = f"tensor({spelled.removeprefix('TensorProto.').lower()})"
+        name = formal.type_str
+        if text not in allowed.get(name, {name}):
+            return False
+        if name in allowed and formal.is_homogeneous and chosen.setdefault(name, text) != text:
+            return False
+    return True
 
 
 def unknown(domain: str, op_type: str) -> str:

@@ -12,12 +12,12 @@ import numpy as np
 
 from ...ir.builder import const_value
 from ...ir.constant import Const
-from ...ir.errors import InferenceError, ModelError, PlanishError, UnsupportedError, UsageError
+from ...ir.errors import DTypeError, InferenceError, ModelError, PlanishError, UnsupportedError, UsageError
 from ...ir.graph import Graph, Loc, Node, Value, graph_input
 from ...ir.types import BOOL, Array, Dim, Shape, Sym, TensorType, sized, sizes_to_give, symbols_in, type_of
 from .adapters import KEPT, adapter_for
 from .constants import folded
-from .domains import Opsets, domain_of, unknown
+from .domains import Opsets, domain_of, element_types_fit, unknown
 from .partial import evaluated
 from .reader import Folders, shown
 from .source import Adapted, Adapter, Budget, Dims, Parts, SourceNode, Tensor, Unknown, UnknownSizeError
@@ -306,8 +306,10 @@ def _arrays(node: SourceNode, adapter: Adapter) -> list[Array]:
 def _refused(node: SourceNode, adapter: Adapter, error: InferenceError) -> UnsupportedError:
     """An op refused its operands: a dimension is merely unknown, or else the model is to blame, and ModelError raised.
 
-    Where planish asks for more than ONNX does, the adapter has refused already.
+    Where planish asks for more than ONNX does, the adapter has refused already; or it takes fewer element types.
     """
+    if isinstance(error, DTypeError) and element_types_fit(node):
+        return UnsupportedError(error.what, node.place, "cast to float32 before it")
     if error.fix or any(_accepts(node, adapter, size) for size in _sizes(node)):
         return UnknownSizeError(error.what, node.place)
     raise ModelError(error.what, node.place, "check the shapes and types that this node is given")

@@ -78,10 +78,11 @@ def array_from(tensor: onnx.TensorProto, folders: Folders, what: str) -> Array:
 def check_finite(array: Array, what: str) -> None:
     """Raise ModelError where a NaN or an infinity says that training diverged.
 
-    Allowed are a lone infinity, as the bound of a clip, and a mask: infinities of one sign among zeros.
+    Allowed are a single element, such as the bound of a clip or what is compared with, and a mask: infinities of one
+    sign among zeros.
     """
     finite = np.isfinite(array)
-    if finite.all():
+    if finite.all() or array.size == 1:
         return
     infinite = array[~finite]
     if not np.isnan(infinite).any() and not array[finite].any() and (infinite == infinite.flat[0]).all():

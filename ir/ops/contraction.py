@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..builder import const_value
 from ..graph import Value, apply
-from ..op import Bounds, Op, expect, same_dtype
-from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
+from ..op import Bounds, Op, expect_dtype, same_dtype
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow, symmetric
 from ..types import I32, Array, DType, Layout, TensorType, static
 
 INT32 = np.iinfo(np.int32)
@@ -19,9 +20,9 @@ def accumulated(x: TensorType, w: TensorType, b: TensorType | None = None) -> DT
     """Dtype of a sum of products: a float dtype stays, integers of up to 16 bits accumulate in i32."""
     if x.dtype.is_float:
         return same_dtype(x, w, *([b] if b is not None else []))
-    expect(x.dtype.is_integer and w.dtype.is_integer, f"no product of {x.dtype} and {w.dtype}")
-    expect(max(x.dtype.bits, w.dtype.bits) <= 16, "integer operands have at most 16 bits")
-    expect(b is None or b.dtype == I32, "the bias of an integer op is i32")
+    expect_dtype(x.dtype.is_integer and w.dtype.is_integer, f"no product of {x.dtype} and {w.dtype}")
+    expect_dtype(max(x.dtype.bits, w.dtype.bits) <= 16, "integer operands have at most 16 bits")
+    expect_dtype(b is None or b.dtype == I32, "the bias of an integer op is i32")
     return I32
 
 
@@ -56,39 +57,94 @@ def _times(w: Array, x: Array) -> Array:
     return np.where(w == 0, 0, product) if product.dtype.kind == "f" else product
 
 
+@dataclass(frozen=True)
+class _Products:
+    """An integer layer but for its bias: dequantized it is step * op(x, w) + bias; step, bias: [O], float64."""
+
+    op: Op
+    x: Value
+    w: Value
+    step: Array
+    bias: Array
+
+    @staticmethod
+    def of(op: Op, operands: Sequence[QuantizedOperand]) -> _Products | Refusal:
+        """Those of op(x, w, b), or why there are none."""
+        x, w, b = operands
+        if x.value is None or w.value is None:
+            return Refusal(f"the {'input is' if x.value is None else 'weights are'} not quantized")
+        if not x.per_tensor:
+            return Refusal("the input is quantized per channel")
+        if b.real is None:
+            return Refusal("the bias is not a constant")
+        weights = symmetric(w)
+        if isinstance(weights, Refusal):
+            return weights
+        outputs, rank = int(w.type.shape[0]), w.type.rank  # type: ignore[arg-type]
+        assert weights.value is not None
+        if weights.scale.size > 1 and weights.scale.shape != (outputs,) + (1,) * (rank - 1):
+            return Refusal("the weights have scales along another axis than that of the output channels")
+        step = float(x.scale.item()) * np.broadcast_to(weights.scale.reshape(-1), (outputs,))
+        integer = op.like(input_zero=int(x.zero.item()))
+        return _Products(integer, x.value, weights.value, step, b.real.astype(np.float64))
+
+    def summed(self, bias: Array) -> Value | Refusal:
+        """The 32-bit sum with an integer bias, proven not to overflow."""
+        # Not a number is not within 32 bits either.
+        if not np.all(np.abs(bias) <= INT32.max):
+            return Refusal("the bias does not fit 32 bits at the scale of the products", np.abs(bias) / INT32.max)
+        acc = apply(self.op, self.x, self.w, const_value(bias.astype(np.int32))).result
+        excess = overflow(acc).reshape(-1)
+        return acc if np.all(excess <= 1) else Refusal(NOT_PROVEN, np.broadcast_to(excess, bias.shape))
+
+    def per_channel(self, factor: Array, layout: Layout | None) -> Array:
+        """[O] such that it broadcasts to the sum; [] where all are equal."""
+        if np.all(factor == factor[0]):
+            return factor[0]
+        return layout.per_channel(factor) if layout is not None else factor
+
+
 def quantized_linear(
     op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult, layout: Layout | None
 ) -> Value | Refusal:
-    """Integer form of op(x, w, b): rescale(op(x, w, round(b / (sx * sw)))); weights symmetric, per channel or not."""
-    x, w, b = operands
-    if x.value is None or w.value is None:
-        return Refusal("input or weights are not quantized")
-    if not x.per_tensor:
-        return Refusal("the input is quantized per channel")
-    if np.any(w.zero != 0):
-        return Refusal("the weights have a zero point; symmetric weights are needed")
-    if b.real is None:
-        return Refusal("the bias is not a constant")
-    outputs = int(w.type.shape[0])  # type: ignore[arg-type]
-    scales = np.broadcast_to(w.scale, (outputs,) + (1,) * (w.type.rank - 1))
-    if w.scale.size not in (1, outputs):
-        return Refusal("the weights are quantized along another axis than the output channels")
-    step = float(x.scale.item()) * scales.reshape(outputs)
-    bias = np.rint(b.real.astype(np.float64) / step)
-    if np.any(np.abs(bias) > INT32.max):
-        return Refusal("the bias does not fit 32 bits at the scale of the products", np.abs(bias) / INT32.max)
-    # Off by more than half a step of the result, the sum would be off by more than one.
-    if np.any(np.abs(bias * step - b.real) > 0.5 * result.scale):
-        rounded = {2: (bias * step).astype(b.real.dtype)}
+    """Integer form of op(x, w, b): rescale(op(x, w, round(b / (sx * sw)))); weights per channel or not."""
+    products = _Products.of(op, operands)
+    if isinstance(products, Refusal):
+        return products
+    step, b = products.step, products.bias
+    with np.errstate(all="ignore"):
+        bias = np.rint(b / step)
+        # Off by more than half a step of the result, the sum would be off by more than one.
+        coarse = np.any(np.abs(bias * step - b) > 0.5 * result.scale) and np.all(np.abs(bias) <= INT32.max)
+    if coarse:
+        rounded = {2: (bias * step).astype(operands[2].type.dtype.numpy)}
         return Refusal("the scale of the products is too coarse for the bias", rounded=rounded)
-    acc = apply(op.like(input_zero=int(x.zero.item())), x.value, w.value, const_value(bias.astype(np.int32))).result
-    excess = overflow(acc).reshape(-1)
-    if np.any(excess > 1):
-        return Refusal(NOT_PROVEN, np.broadcast_to(excess, (outputs,)))
+    acc = products.summed(bias)
+    if isinstance(acc, Refusal):
+        return acc
     factor = step / result.scale
     if factor.max() >= 2.0**29:
         return Refusal("the output's scale is too small for the products")
-    if np.all(factor == factor[0]):
-        factor = factor[:1]
-        return result.rescaled(acc, factor.reshape(()))
-    return result.rescaled(acc, layout.per_channel(factor) if layout is not None else factor)
+    return result.rescaled(acc, products.per_channel(factor, layout))
+
+
+def dequantized_linear(op: Op, operands: Sequence[QuantizedOperand], layout: Layout | None) -> Value | Refusal:
+    """op(x, w, b) in floats, of an integer sum: dequantize(op(x, w, b / (sx * sw))).
+
+    A bias that lies between the steps of the sum is added to the floats.
+    """
+    from .elementwise import add
+    from .quant import dequantize
+
+    products = _Products.of(op, operands)
+    if isinstance(products, Refusal):
+        return products
+    step, b, dtype = products.step, products.bias, operands[2].type.dtype.numpy
+    with np.errstate(all="ignore"):
+        bias = np.rint(b / step)
+        inside = np.all((bias * step).astype(dtype) == b.astype(dtype)) and np.all(np.abs(bias) <= INT32.max)
+    acc = products.summed(bias if inside else np.zeros_like(bias))
+    if isinstance(acc, Refusal):
+        return acc
+    y: Value = dequantize(acc, products.per_channel(step, layout).astype(dtype), np.int32(0))
+    return y if inside else add(y, products.per_channel(b, layout).astype(dtype))

@@ -13,7 +13,7 @@ from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, op, traffic
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import F32, I8, I32, NCHW, Array, Layout, Sym, TensorType, static
-from .contraction import accumulated, contract, linear_bounds, quantized_linear
+from .contraction import accumulated, contract, dequantized_linear, linear_bounds, quantized_linear
 from .windows import Pads2, Size2, centred, pooled, to_layout, windows
 
 
@@ -83,6 +83,9 @@ class Conv2d(Op):
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_linear(self, operands, result, self.layout)
+
+    def dequantized(self, operands: Sequence[QuantizedOperand]) -> Value | Refusal:
+        return dequantized_linear(self, operands, self.layout)
 
     def permuted(
         self, perm: Perm, operands: Sequence[TensorType]

@@ -9,7 +9,7 @@ import numpy as np
 from ..builder import builder
 from ..composite import Composite
 from ..graph import Value
-from ..op import Cost, Draw, Instance, expect, op, traffic
+from ..op import Cost, Draw, Instance, expect, expect_dtype, op, traffic
 from ..types import F32, Array, TensorType, static
 from .conv import conv2d
 from .index import gather
@@ -33,7 +33,7 @@ class ConvTranspose2d(Composite):
 
     def definition(self, x: Value, w: Value, b: Value) -> Any:
         expect(x.type.rank == w.type.rank == 4, f"image and weights have rank 4, not {x.type} and {w.type}")
-        expect(x.type.dtype.is_float, f"transposed convolutions are of floats, not {x.type.dtype}")
+        expect_dtype(x.type.dtype.is_float, f"transposed convolutions are of floats, not {x.type.dtype}")
         expect(min(*self.strides, *self.dilations, self.groups) >= 1, "strides, dilations and groups are at least 1")
         inputs, _, *window = static(w.type.shape)
         expect(x.type.shape[1] == inputs and inputs % self.groups == 0, f"weights {w.type} do not fit {x.type}")

@@ -11,9 +11,9 @@ from ..builder import builder
 from ..channels import Channels, summed, tied
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, last_axis_permuted, op, traffic
-from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow, symmetric
 from ..types import F32, I8, I32, Array, Sym, TensorType, broadcast, static
-from .contraction import accumulated, contract, linear_bounds, quantized_linear
+from .contraction import accumulated, contract, dequantized_linear, linear_bounds, quantized_linear
 from .windows import centred
 
 
@@ -45,6 +45,9 @@ class Dense(Op):
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_linear(self, operands, result, None)
+
+    def dequantized(self, operands: Sequence[QuantizedOperand]) -> Value | Refusal:
+        return dequantized_linear(self, operands, None)
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         return last_axis_permuted(self, perm, 3)
@@ -93,11 +96,13 @@ class Matmul(Op):
         return Bounds(result, np.asarray(min(products) * terms), np.asarray(max(products) * terms))
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
-        a, b = operands
-        if a.value is None or b.value is None or not (a.per_tensor and b.per_tensor):
+        if any(v.value is None or not v.per_tensor for v in operands):
             return Refusal("an operand is not quantized per tensor")
+        a, b = (symmetric(v) if v.real is not None else v for v in operands)
+        if isinstance(a, Refusal) or isinstance(b, Refusal):
+            return a if isinstance(a, Refusal) else b  # type: ignore[return-value]
         if a.zero.item() or b.zero.item():
-            return Refusal("a product of two activations needs both symmetric (zero point 0)")
+            return Refusal("a product of two tensors needs both symmetric (zero point 0)")
         acc = matmul(a.value, b.value)
         if overflow(acc) > 1:
             return Refusal(NOT_PROVEN)

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..builder import builder, const_value
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op, same_dtype
+from ..op import Bounds, Draw, Instance, Op, Perm, expect_dtype, invert, op, same_dtype
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved, tabulated
-from ..types import F32, I32, Array, DType, TensorType, broadcast, dtype_of
+from ..types import BOOL, F32, I32, Array, DType, TensorType, broadcast, dtype_of
 
 
 class Elementwise(Op):
@@ -50,14 +50,23 @@ def _sum_bounds(type: TensorType, lo: tuple[Array, Array], hi: tuple[Array, Arra
     return bounds if type.dtype.min <= lowest and highest <= type.dtype.max else Bounds.top(type)
 
 
-def _arithmetic_examples(cls: type[Op], draw: Draw) -> Instance:
-    dtype, shape = draw.dtype(F32, I32), draw.shape()
+class Arithmetic(Elementwise):
+    """Base: operators of numbers, not of truth values."""
+
+    def infer(self, *operands: Any, **_: Any) -> TensorType:
+        expect_dtype(all(t.dtype.kind != "bool" for t in operands), f"{self.name} takes numbers, not truth values")
+        return super().infer(*operands)
+
+
+def _arithmetic_examples(cls: type[Op], draw: Draw, *more: DType) -> Instance:
+    dtype, shape = draw.dtype(F32, I32, *more), draw.shape()
     other = tuple(d if draw.boolean() else 1 for d in shape)
-    return Instance.of(cls(), draw.array(shape, dtype, -100, 100), draw.array(other, dtype, -100, 100))
+    ends = (-100, 100) if dtype != BOOL else ()
+    return Instance.of(cls(), draw.array(shape, dtype, *ends), draw.array(other, dtype, *ends))
 
 
 @op
-class Add(Elementwise):
+class Add(Arithmetic):
     """a + b. ONNX Add-14."""
 
     commutative: ClassVar[bool] = True
@@ -77,7 +86,7 @@ class Add(Elementwise):
 
 
 @op
-class Sub(Elementwise):
+class Sub(Arithmetic):
     """a - b. ONNX Sub-14."""
 
     def ref(self, a: Array, b: Array) -> Array:
@@ -152,7 +161,7 @@ def _in_8_bits(x: QuantizedOperand, largest_error: float) -> QuantizedOperand | 
 
 
 @op
-class Mul(Elementwise):
+class Mul(Arithmetic):
     """a * b. ONNX Mul-14."""
 
     commutative: ClassVar[bool] = True
@@ -169,7 +178,7 @@ class Mul(Elementwise):
 
 
 @op
-class Div(Elementwise):
+class Div(Arithmetic):
     """a / b; integers truncate toward zero. Division of an integer by zero has no meaning. ONNX Div-14."""
 
     def ref(self, a: Array, b: Array) -> Array:
@@ -192,7 +201,7 @@ class Div(Elementwise):
 
 @op
 class Minimum(Elementwise):
-    """The smaller of a and b; NaN where either is. ONNX Min-13."""
+    """The smaller of a and b; NaN where either is; of truth values whether both hold. ONNX Min-13, And-7."""
 
     ulps: ClassVar[float] = 0
     selects: ClassVar[bool] = True
@@ -209,12 +218,12 @@ class Minimum(Elementwise):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return _arithmetic_examples(Minimum, draw)
+        return _arithmetic_examples(Minimum, draw, BOOL)
 
 
 @op
 class Maximum(Elementwise):
-    """The larger of a and b; NaN where either is. ONNX Max-13."""
+    """The larger of a and b; NaN where either is; of truth values whether one holds. ONNX Max-13, Or-7."""
 
     ulps: ClassVar[float] = 0
     selects: ClassVar[bool] = True
@@ -231,7 +240,7 @@ class Maximum(Elementwise):
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        return _arithmetic_examples(Maximum, draw)
+        return _arithmetic_examples(Maximum, draw, BOOL)
 
 
 @op
@@ -241,7 +250,7 @@ class Pow(Elementwise):
     ulps: ClassVar[float] = 4
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        expect(a.dtype.is_float, f"pow takes floats, not {a}")
+        expect_dtype(a.dtype.is_float, f"pow takes floats, not {a}")
         return super().infer(a, b)
 
     def ref(self, a: Array, b: Array) -> Array:
@@ -274,7 +283,7 @@ def _corner_bounds(result: TensorType, function: Any, a: Bounds, b: Bounds) -> B
 
 
 @op
-class Clip(Elementwise):
+class Clip(Arithmetic):
     """min(max(x, lo), hi); NaN stays NaN. Relu is clip with lo=0, Relu6 has hi=6 as well. ONNX Clip-13, Relu-14."""
 
     lo: float = -math.inf

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..builder import builder
 from ..channels import Kept
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, invert, op
 from ..types import F32, I8, I32, I64, Array, Shape, Sym, TensorType, broadcast, static
 from .shape import resized_shape
 
@@ -27,10 +27,8 @@ class Gather(Op):
         size = x.shape[self.axis]
         if isinstance(size, Sym):
             expect(False, f"dimension {size} must be known to be gathered")
-        expect(
-            all(0 <= i < size for i in self.indices),  # type: ignore[operator]
-            f"indices {min(self.indices, default=0)}..{max(self.indices, default=0)} of axis {self.axis} of {x}",
-        )
+        low, high = min(self.indices, default=0), max(self.indices, default=-1)
+        expect(low >= 0 and high < size, f"indices {low}..{high} of axis {self.axis} of {x}")  # type: ignore[operator]
         return x.with_shape((*x.shape[: self.axis], len(self.indices), *x.shape[self.axis + 1 :]))
 
     def ref(self, x: Array) -> Array:
@@ -94,7 +92,7 @@ class Take(Op):
 
     def infer(self, x: TensorType, indices: TensorType) -> TensorType:
         expect(0 <= self.axis < x.rank, f"{x} has no axis {self.axis}")
-        expect(indices.dtype in (I32, I64), f"indices are i32 or i64, not {indices}")
+        expect_dtype(indices.dtype in (I32, I64), f"indices are i32 or i64, not {indices}")
         return x.with_shape((*x.shape[: self.axis], *indices.shape, *x.shape[self.axis + 1 :]))
 
     def ref(self, x: Array, indices: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, expect, op, same_dtype
+from ..op import Bounds, Draw, Instance, Op, expect_dtype, op, same_dtype
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import BOOL, F32, I32, Array, TensorType, broadcast
 from .elementwise import Elementwise
@@ -82,7 +82,7 @@ class Not(Elementwise):
     ulps: ClassVar[float] = 0
 
     def infer(self, x: TensorType) -> TensorType:
-        expect(x.dtype == BOOL, f"not takes bool, not {x}")
+        expect_dtype(x.dtype == BOOL, f"not takes bool, not {x}")
         return x
 
     def ref(self, x: Array) -> Array:
@@ -106,7 +106,7 @@ class Where(Elementwise):
     ulps: ClassVar[float] = 0
 
     def infer(self, condition: TensorType, a: TensorType, b: TensorType) -> TensorType:
-        expect(condition.dtype == BOOL, f"the condition is bool, not {condition}")
+        expect_dtype(condition.dtype == BOOL, f"the condition is bool, not {condition}")
         return TensorType(broadcast(condition.shape, a.shape, b.shape), same_dtype(a, b))
 
     def ref(self, condition: Array, a: Array, b: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from ..builder import builder, number
 from ..channels import Channels, tied
 from ..graph import Value
-from ..op import Draw, Instance, Op, Perm, expect, gamma, last_axis_permuted, op, same_dtype
+from ..op import Draw, Instance, Op, Perm, expect, expect_dtype, gamma, last_axis_permuted, op, same_dtype
 from ..types import F32, NCHW, NHWC, Array, Layout, TensorType
 from .elementwise import add, div, mul, sub
 from .reduce import reduce_mean
@@ -30,6 +30,7 @@ class BatchNorm(Op):
     def infer(
         self, x: TensorType, scale: TensorType, shift: TensorType, mean: TensorType, var: TensorType
     ) -> TensorType:
+        expect_dtype(x.dtype.is_float, f"batch_norm takes floats, not {x}")
         expect(x.rank >= 2, f"batch_norm takes rank 2 or more, not {x}")
         channels = x.shape[1 if self.layout is NCHW else -1]
         for t in (scale, shift, mean, var):
@@ -81,7 +82,8 @@ class LayerNorm(Op):
     epsilon: float = 1e-5
 
     def infer(self, x: TensorType, scale: TensorType, shift: TensorType) -> TensorType:
-        expect(x.rank >= 1 and x.dtype.is_float, f"layer_norm takes floats of rank 1 or more, not {x}")
+        expect_dtype(x.dtype.is_float, f"layer_norm takes floats, not {x}")
+        expect(x.rank >= 1, f"layer_norm takes rank 1 or more, not {x}")
         for t in (scale, shift):
             expect(t.shape == x.shape[-1:], f"parameters are {list(x.shape[-1:])}, not {t}")
         same_dtype(x, scale, shift)
@@ -143,7 +145,8 @@ class Lrn(Op):
     bias: float = 1.0
 
     def infer(self, x: TensorType) -> TensorType:
-        expect(x.rank == 4 and x.dtype.is_float and self.size >= 1, f"lrn takes images of floats, not {x}")
+        expect_dtype(x.dtype.is_float, f"lrn takes floats, not {x}")
+        expect(x.rank == 4 and self.size >= 1, f"lrn takes images, not {x}")
         return x
 
     def ref(self, x: Array) -> Array:

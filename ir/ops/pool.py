@@ -10,7 +10,7 @@ import numpy as np
 from ..builder import builder
 from ..channels import Channels, tied
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op, rounding_error
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, NCHW, U8, Array, Layout, TensorType
 from .windows import Pads2, Size2, centred, from_nhwc, pooled, to_layout, windows
@@ -89,7 +89,7 @@ class AvgPool2d(Pooling):
     layout: Layout = NCHW
 
     def infer(self, x: TensorType) -> TensorType:
-        expect(x.dtype.is_float, "avg_pool2d takes floats; integers use sum_pool2d and rescale")
+        expect_dtype(x.dtype.is_float, "avg_pool2d takes floats; integers use sum_pool2d and rescale")
         return _pooled_type(self, x, x)
 
     def ref(self, x: Array) -> Array:
@@ -143,7 +143,9 @@ class SumPool2d(Pooling):
     layout: Layout = NCHW
 
     def infer(self, x: TensorType) -> TensorType:
-        expect(x.dtype.is_integer and x.dtype.bits <= 16, f"sum_pool2d takes integers of up to 16 bits, not {x.dtype}")
+        expect_dtype(
+            x.dtype.is_integer and x.dtype.bits <= 16, f"sum_pool2d takes integers of up to 16 bits, not {x.dtype}"
+        )
         return _pooled_type(self, x, x.with_dtype(I32))
 
     def ref(self, x: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import arithmetic
 from ..builder import builder
 from ..channels import Channels, tied_in_order
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op
 from ..types import F32, I8, I16, I32, U8, Array, DType, TensorType, broadcast
 from .elementwise import elementwise_permuted
 
@@ -40,9 +40,9 @@ class Quantize(QuantOp):
     hi: int = 127
 
     def infer(self, x: TensorType, scale: TensorType, zero: TensorType) -> TensorType:
-        expect(x.dtype.is_float and scale.dtype.is_float, "quantize takes floats")
+        expect_dtype(x.dtype.is_float and scale.dtype.is_float, "quantize takes floats")
         expect(zero.dtype == self.dtype, f"the zero point is {zero.dtype}, the result {self.dtype}")
-        expect(self.dtype.is_integer and self.dtype.bits <= 16, f"cannot quantize to {self.dtype}")
+        expect_dtype(self.dtype.is_integer and self.dtype.bits <= 16, f"cannot quantize to {self.dtype}")
         expect(
             self.dtype.min <= self.lo <= self.hi <= self.dtype.max,
             f"clamp [{self.lo}, {self.hi}] is not in {self.dtype}",
@@ -74,9 +74,10 @@ class Dequantize(QuantOp):
 
     def infer(self, x: TensorType, scale: TensorType, zero: TensorType) -> TensorType:
         expect(
-            x.dtype.is_integer and zero.dtype == x.dtype, "dequantize takes integers and a zero point of their dtype"
+            x.dtype.is_integer and x.dtype.bits <= 32 and zero.dtype == x.dtype,
+            "dequantize takes integers of up to 32 bits and a zero point of their dtype",
         )
-        expect(scale.dtype.is_float, "the scale is a float")
+        expect_dtype(scale.dtype.is_float, "the scale is a float")
         _fits(x, scale, zero)
         return TensorType(x.shape, scale.dtype)
 
@@ -117,6 +118,8 @@ class Rescale(QuantOp):
             self.dtype.min <= self.lo <= self.hi <= self.dtype.max,
             f"clamp [{self.lo}, {self.hi}] is not in {self.dtype}",
         )
+        for zero, dtype in ((self.input_zero, x.dtype), (self.zero, self.dtype)):
+            expect(dtype.min <= zero <= dtype.max, f"the zero point {zero} is not in {dtype}")
         _fits(x, multiplier, shift)
         return TensorType(x.shape, self.dtype)
 
@@ -163,6 +166,10 @@ class RescaleAdd(QuantOp):
         expect(
             0 <= self.shift <= 23 and max(abs(self.a_multiplier), abs(self.b_multiplier)) <= 32767,
             "factors out of range",
+        )
+        expect(
+            self.dtype.min <= self.lo <= self.hi <= self.dtype.max,
+            f"clamp [{self.lo}, {self.hi}] is not in {self.dtype}",
         )
         return TensorType(broadcast(a.shape, b.shape), self.dtype)
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..builder import builder
 from ..channels import Channels, tied
 from ..graph import Value
-from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, op, rounding_error, traffic
+from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, expect_dtype, op, rounding_error, traffic
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, NCHW, U8, Array, Layout, TensorType
 from .windows import Size2, centred, from_nhwc, to_layout
@@ -184,7 +184,7 @@ class ResizeLinear(Resizing):
 
     def infer(self, x: TensorType) -> TensorType:
         integer = x.dtype.is_integer and x.dtype.bits <= 8
-        expect(integer or x.dtype.is_float, f"resize_linear takes floats and integers of 8 bits, not {x.dtype}")
+        expect_dtype(integer or x.dtype.is_float, f"resize_linear takes floats and integers of 8 bits, not {x.dtype}")
         return _resized(self, x).with_dtype(I32 if integer else x.dtype)
 
     def ref(self, x: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, gamma, last_axis_permuted, op
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, gamma, last_axis_permuted, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import F32, I8, I32, Array, Quant, TensorType
 
@@ -30,7 +30,8 @@ class Softmax(Op):
     ulps: ClassVar[float] = 4  # of the exponential
 
     def infer(self, x: TensorType) -> TensorType:
-        expect(x.dtype.is_float and x.rank >= 1, "softmax takes floats of rank 1 or more")
+        expect_dtype(x.dtype.is_float, f"softmax takes floats, not {x}")
+        expect(x.rank >= 1, f"softmax takes rank 1 or more, not {x}")
         return x
 
     def ref(self, x: Array) -> Array:

@@ -12,11 +12,11 @@ from .driver import LOWERED, REFERENCE, read_model
 from .folder import new_file, read_report
 from .ir.errors import UsageError
 from .ir.text import load
+from .measuring import taken
 from .registry import target_named
 from .runtime.data import read
 from .runtime.interpreter import run_batch
 from .screen import Screen, counted
-from .verification import taken
 
 
 def run_model(

@@ -9,30 +9,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .driver import LOWERED, REFERENCE
 from .folder import PAGE, VERDICT, new_file, read_report
-from .ir import arithmetic
 from .ir.errors import UsageError, VerificationError
-from .ir.graph import Graph, Value
+from .ir.graph import Graph
 from .ir.text import load
 from .ir.types import Array
 from .judging import Difference, first_difference, judge_layers, same_bytes
+from .measuring import by_output, finite, levels, measured, reals, taken, worst
 from .page import render
 from .registry import target_named
 from .report import jsonable, show_layers
 from .runtime.data import Data, Dataset, read, uniform
 from .runtime.interpreter import run_batch
-from .runtime.oracle import sqnr_db
 from .runtime.target import Artifact, Customary, Execution
-from .screen import Screen, counted, error_as_json
+from .screen import Column, Screen, counted, error_as_json
 
 Outputs = Mapping[str, Array]
 
@@ -47,9 +43,10 @@ class Verdict:
     """What `verify` found. Fractions are 0..1; None where there is nothing to measure.
 
     exact: every byte of every output is the interpreter's. passed: exact, or for float arithmetic within the tolerance.
-    accuracy: the artifact's top-1; accuracy_float: the float model's on the same samples; agreement of the two's top-1.
-    sqnr_db: signal-to-noise ratio of the outputs against the float model's (None where they are equal). instructions
-    and cycles are per inference. Where layers are floats between integers (QDQ) they are judged one by one:
+    accuracy: the artifact's top-1; accuracy_float: the float model's on the same samples; agreement of the two's top-1;
+    sqnr_db: signal-to-noise ratio against the float model (None where they are equal). agreement and sqnr_db are those
+    of the worst output; `outputs` has them of each. instructions and cycles are per inference. Where layers are floats
+    between integers (QDQ) they are judged one by one:
     layer_steps: the largest difference of one, given the same inputs, in quantization steps (1 passes);
     agreement_interpreter: of the artifact's top-1 with the interpreter's. by_default: figures of the artifact as its
     users run it, where that is another way (`Target.customary`), with remarks; they do not decide whether it passed.
@@ -64,6 +61,7 @@ class Verdict:
     accuracy_float: float | None
     agreement: float | None
     sqnr_db: float | None
+    outputs: dict[str, dict[str, Any]]
     instructions: int | None
     cycles: int | None
     arena_bytes: int | None
@@ -133,7 +131,8 @@ def verify_build(build: Path, data: str | Data | None = None, samples: int | Non
         exact=all(same_bytes(expected[name], execution.outputs[name]) for name in expected),
         samples=len(executed),
         **measured(lowered, executed.labels, execution.outputs, float_outputs),
-        sqnr_db=noise_ratio(lowered, execution.outputs, float_outputs),
+        sqnr_db=finite(worst(levels(lowered, execution.outputs, float_outputs))),
+        outputs=by_output(lowered, execution.outputs, float_outputs),
         instructions=execution.instructions,
         cycles=execution.cycles,
         arena_bytes=report["arena_bytes"],
@@ -196,64 +195,8 @@ def _by_default(
         "exact": all(same_bytes(expected[name], found.outputs[name]) for name in expected),
         "accuracy": figures["accuracy"],
         "agreement_interpreter": figures["agreement"],
-        "sqnr_db": noise_ratio(lowered, found.outputs, reals(lowered, expected)),
+        "sqnr_db": finite(worst(levels(lowered, found.outputs, reals(lowered, expected)))),
     }
-
-
-# ---- measuring
-
-
-def taken(graph: Graph, arrays: Outputs) -> dict[str, Array]:
-    """Samples of the source model as the lowered graph takes them: quantized where its inputs are integers."""
-    return {v.name: _quantized(v, np.asarray(arrays[v.name])) for v in graph.inputs}
-
-
-def _quantized(value: Value, array: Array) -> Array:
-    dtype, quant = value.type.dtype, value.type.quant
-    if not dtype.is_integer or array.dtype.kind != "f" or quant is None:
-        return array
-    integers = arithmetic.quantize(
-        array, np.array(quant.scale[0], np.float32), np.array(quant.zero[0]), dtype.min, dtype.max
-    )
-    return integers.astype(dtype.numpy)
-
-
-def reals(graph: Graph, outputs: Outputs) -> dict[str, Array]:
-    """Outputs as real numbers in double precision: integers with an annotation are dequantized."""
-    result = {}
-    for name, value in zip(graph.output_names, graph.outputs, strict=True):
-        wide, quant = outputs[name].astype(np.float64), value.type.quant
-        result[name] = (wide - quant.zero[0]) * quant.scale[0] if quant and value.type.dtype.is_integer else wide
-    return result
-
-
-def measured(graph: Graph, labels: Array | None, outputs: Outputs, float_outputs: Outputs) -> dict[str, float | None]:
-    """Top-1 accuracy of both and their agreement, where the first output is a vector of scores per sample."""
-    name = graph.output_names[0]
-    guesses, float_guesses = (_top1(found[name]) for found in (outputs, float_outputs))
-    reconstructs = graph.outputs[0].type.shape in [v.type.shape for v in graph.inputs]  # an autoencoder has no classes
-    if guesses is None or float_guesses is None or reconstructs:
-        return {"accuracy": None, "accuracy_float": None, "agreement": None}
-    rates = (
-        float(np.mean(guess == labels)) if labels is not None and guess.shape == labels.shape else None
-        for guess in (guesses, float_guesses)
-    )
-    accuracy, accuracy_float = rates
-    agreement = float(np.mean(guesses == float_guesses))
-    return {"accuracy": accuracy, "accuracy_float": accuracy_float, "agreement": agreement}
-
-
-def _top1(scores: Array) -> Array | None:
-    """`[samples, batch]` classes for `[samples, batch, classes]` scores; None for other shapes."""
-    return scores.argmax(-1) if scores.ndim == 3 and scores.shape[-1] > 1 else None
-
-
-def noise_ratio(graph: Graph, outputs: Outputs, float_outputs: Outputs) -> float | None:
-    """SQNR in dB over all outputs, the float model's being the signal; None where there is no noise."""
-    found = reals(graph, outputs)
-    signal, result = (np.concatenate([outs[name].ravel() for name in found]) for outs in (float_outputs, found))
-    ratio = sqnr_db(signal, result)
-    return ratio if math.isfinite(ratio) else None
 
 
 def _layers(artifact: Artifact, execution: Execution) -> list[dict[str, Any]]:
@@ -264,6 +207,8 @@ def _layers(artifact: Artifact, execution: Execution) -> list[dict[str, Any]]:
 
 
 # ---- showing
+
+OUTPUTS = (Column("output"), Column("agreement of top-1", number=True), Column("SQNR dB", number=True))
 
 
 def show_verdict(screen: Screen, verdict: Verdict) -> None:
@@ -278,6 +223,9 @@ def show_verdict(screen: Screen, verdict: Verdict) -> None:
     screen.say(f"artifact for {verdict.target} against the interpreter: {word}, {ran}")
     for line in _figures(verdict):
         screen.say(f"  {line}")
+    if len(verdict.outputs) > 1:
+        rows = [[name, _percent(f["agreement"]), _decibel(f["sqnr_db"])] for name, f in verdict.outputs.items()]
+        screen.table(OUTPUTS, rows)
     if verdict.interpreted is not None:
         found = verdict.interpreted
         screen.say(
@@ -314,12 +262,13 @@ def _closeness(verdict: Verdict) -> str:
 
 
 def _figures(verdict: Verdict) -> list[str]:
+    worst_of = " (the worst output)" if len(verdict.outputs) > 1 else ""
     rates = [
         ("accuracy", _percent(verdict.accuracy)),
         ("float model", _percent(verdict.accuracy_float)),
         ("agreement of top-1", _percent(verdict.agreement)),
         ("with the interpreter", _percent(verdict.agreement_interpreter)),
-        ("SQNR", "" if verdict.sqnr_db is None else f"{verdict.sqnr_db:.1f} dB"),
+        ("SQNR", "" if verdict.sqnr_db is None else f"{verdict.sqnr_db:.1f} dB{worst_of}"),
     ]
     sizes = [
         (label, f"{value:,}{unit}")
@@ -337,3 +286,8 @@ def _figures(verdict: Verdict) -> list[str]:
 
 def _percent(fraction: float | None) -> str:
     return "" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def _decibel(value: float | None) -> str:
+    """A level of an output; None is no noise at all."""
+    return "equal" if value is None else f"{value:.1f}"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import planish as api
+from planish.backends.lowering import INTEGERS
 from planish.debugging.blame import subject_of
 from planish.debugging.noise import layer_noise, matched_names
 from planish.debugging.sources import Request
-from planish.backends.lowering import INTEGERS
 from planish.driver import INT8
 from planish.ir.builder import const_value
 from planish.ir.text import save

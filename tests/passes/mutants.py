@@ -8,11 +8,12 @@ from unittest import mock
 
 import numpy as np
 
+from planish.ir.builder import const_value
 from planish.ir.graph import Node, apply
 from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import add, clip, mul, sub
-from planish.ir.ops.quant import Rescale, RescaleAdd
+from planish.ir.ops.quant import Dequantize, Rescale, RescaleAdd
 from planish.ir.ops.shape import Concat, pad, reshape, slice_, transpose
 from planish.ir.pattern import const, only_use
 from planish.ir.rewrite import Rule, no_match
@@ -20,6 +21,7 @@ from planish.ir.types import NHWC
 from planish.passes import channels, fuse, layout, padding
 from planish.passes import dead_channels as dead
 from planish.passes.base import Changes, Pass, RulePass
+from planish.passes.dequantize_constants import DequantizeConstants
 from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.group import Group
 from planish.passes.quantize import Quantize
@@ -265,6 +267,19 @@ class ZeroPointOff(FoldQuantization):
         return changes
 
 
+@dataclass(frozen=True)
+class OneScaleForAll(DequantizeConstants):
+    """Forgets that channels have scales of their own."""
+
+    def run(self, graph, context):
+        for node in list(graph.nodes):
+            if isinstance(node.op, Dequantize) and all(v.const is not None for v in node.operands):
+                scale = node.operands[1].const
+                graph.adopt(same := const_value(np.full_like(scale, scale.flat[0])), before=node)
+                graph.set_operand(node, 1, same)
+        return super().run(graph, context)
+
+
 class _IgnoresPadding(dead._Round):
     def share(self, node, ties, which):
         return super().share(_with(node, pads=(0, 0, 0, 0)), ties, which)
@@ -366,6 +381,7 @@ MUTANTS = {
     "group": [GroupLosesClips()],
     "quantize": [SilentQuantize(calibration="minmax")],
     "fold-quantization": [ZeroPointOff()],
+    "dequantize-constants": [OneScaleForAll()],
     "dead-channels": [
         WrongChannels(round=wrong)
         for wrong in (_IgnoresPadding, _IgnoresInputZero, _IntoTheNextBias, _OneBranchIsEnough, _ForgetsOffsets)

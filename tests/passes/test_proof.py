@@ -22,6 +22,7 @@ from planish.ir.verifier import verify
 from planish.passes import PASSES, pass_named
 from planish.passes.dead_channels import DeadChannels
 from planish.passes.decompose import Decompose
+from planish.passes.dequantize_constants import DequantizeConstants
 from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.fuse import Fuse
 from planish.passes.group import Group
@@ -66,7 +67,7 @@ PROVEN = 500
 
 CHECKED = [
     Simplify(), Fuse(), Layout(), Layout("nchw"), Decompose(), Group(), Quantize(calibration="minmax"),
-    FoldQuantization(), DeadChannels(),
+    FoldQuantization(), DequantizeConstants(), DeadChannels(),
 ]  # fmt: skip
 #: Composite ops in the midst of networks.
 COMPOSITES = graphs_with([of_op(op) for op in BUILT_IN if op.definition is not Op.definition])
@@ -76,6 +77,7 @@ COMPOSITES = graphs_with([of_op(op) for op in BUILT_IN if op.definition is not O
 DRAWN = {
     Layout("nchw"): graphs(4, 4).map(lambda g: run_pipeline(g, "layout").graph),
     Decompose(): COMPOSITES,
+    DequantizeConstants(): quantized_graphs(folded=False),
     DeadChannels(): graphs_with_dead_channels(),
 }
 

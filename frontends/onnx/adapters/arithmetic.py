@@ -47,7 +47,7 @@ def neg(node: SourceNode) -> Value:
 
 def abs_(node: SourceNode) -> Value:
     x = node.value(0)
-    return x if x.type.dtype.kind == "uint" else e.maximum(x, negated(x))
+    return x if x.type.dtype.kind == "uint" else u.abs_(x)
 
 
 def reciprocal(node: SourceNode) -> Value:
@@ -193,6 +193,7 @@ TABLE: dict[str, Adapter] = {
     "CastLike": cast_like, "Mod": modulo, "Equal": binary(l.equal), "Less": binary(l.less),
     "LessOrEqual": binary(l.less_equal), "Greater": flipped(l.less), "GreaterOrEqual": flipped(l.less_equal),
     "Not": unary(l.not_), "And": binary(e.minimum), "Or": binary(e.maximum),
+    "Xor": lambda node: l.not_(l.equal(node.value(0), node.value(1))),
     "Where": lambda node: l.where(*(node.value(i) for i in range(3))),
     "Sigmoid": unary(u.sigmoid), "Tanh": unary(u.tanh), "HardSigmoid": hard_sigmoid,
     "HardSwish": unary(u.hard_swish), "Swish": swish,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ....ir.builder import const_value
 from ....ir.graph import Value
 from ....ir.ops.elementwise import add, mul
 from ....ir.ops.pool import avg_pool2d
@@ -26,36 +27,75 @@ KEPT = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def parameters(node: SourceNode, x: Value, scale: int, zero: int, axis: int, default: DType) -> tuple[Array, Array]:
-    """Scale and zero point from operands `scale` and `zero`, so shaped that they broadcast to x along `axis`."""
-    scales, zeros = node.array(scale), node.array(zero)
+    """Scale and zero point from operands `scale` and `zero`, so shaped that they broadcast to x.
+
+    One for all, one for each index of `axis`, or with `block_size` one for so many of them, given for all other axes.
+    """
+    scales, zeros, block = node.array(scale), node.array(zero), node.integer("block_size", 0)
     if scales is None:
         raise node.broken(f"operand {scale}, the scale, is missing")
-    if not (np.isfinite(scales).all() and (scales > 0).all()):
-        raise node.broken("a scale is not positive", fix="calibrate the quantized model again")
+    if not np.isfinite(scales).all():
+        raise node.broken("a scale is no number", fix="calibrate the quantized model again")
     zeros = np.zeros(scales.shape, default.numpy) if zeros is None else zeros
     if zeros.shape != scales.shape and zeros.size != 1:
         raise node.broken(f"scales {list(scales.shape)} and zero points {list(zeros.shape)} differ in shape")
     zeros = np.broadcast_to(zeros.reshape(()) if zeros.size == 1 else zeros, scales.shape)
     if scales.size == 1:
         return scales.reshape(()).copy(), zeros.reshape(()).copy()
-    if scales.ndim != 1:
-        raise node.unsupported("blocked quantization is not supported", fix="quantize per tensor or per axis")
     axis = node.axis(axis, x.type.rank)
-    if x.type.shape[axis] != scales.size:
-        raise node.broken(f"{scales.size} scales for axis {axis} of {x.type}")
+    if block:
+        return _unblocked(node, x, scales, axis, block), _unblocked(node, x, zeros, axis, block)
+    if scales.ndim == x.type.rank and all(d in (1, e) for d, e in zip(scales.shape, x.type.shape, strict=True)):
+        return scales.copy(), zeros.copy()  # not standard, but where each belongs is plain: [C,1,1,1]
+    if max(scales.shape) != scales.size or x.type.shape[axis] != scales.size:
+        raise node.broken(f"scales {list(scales.shape)} do not fit axis {axis} of {x.type}")
     shape = [-1 if i == axis else 1 for i in range(x.type.rank)]
     return scales.reshape(shape).copy(), zeros.reshape(shape).copy()
+
+
+def _unblocked(node: SourceNode, x: Value, scales: Array, axis: int, block: int) -> Array:
+    """A number for each element of x, from one for every `block` along `axis`; the last block may be smaller."""
+    shape = node.static(x.type.shape)
+    wanted = tuple(-(-d // block) if i == axis else d for i, d in enumerate(shape))
+    if block < 0 or scales.shape != wanted:
+        raise node.broken(f"scales {list(scales.shape)} for blocks of {block} along axis {axis} of {x.type}")
+    return np.asarray(scales.repeat(min(block, shape[axis]), axis).take(range(shape[axis]), axis))
 
 
 def real(node: SourceNode, x: int, scale: int, zero: int, axis: int = 1) -> Value:
     """Operand x, dequantized."""
     value = node.value(x)
-    return dequantize(value, *parameters(node, value, scale, zero, axis, value.type.dtype))
+    scales, zeros = parameters(node, value, scale, zero, axis, value.type.dtype)
+    if value.const is not None and not np.all(scales > 0):
+        return dequantize(*turned(value, scales, zeros))
+    return dequantize(value, scales, zeros)
+
+
+def turned(x: Value, scales: Array, zeros: Array) -> tuple[Value, Array, Array]:
+    """Constant integers with positive scales, as integer arithmetic needs them, where their dtype holds the negatives.
+
+    ONNX allows any scale. Weights of which every slice has its largest element at an end of the range have negative
+    ones where that element is positive. With scale 0 every element is 0.
+    """
+    assert x.const is not None
+    dtype, wide = x.type.dtype, x.const.astype(np.int64)
+    turn = np.broadcast_to(scales < 0, wide.shape)
+    negatives = np.where(turn, 2 * zeros.astype(np.int64) - wide, wide)
+    axes = tuple(i for i in range(wide.ndim) if scales.ndim == 0 or scales.shape[i] == 1)
+    beyond = (negatives < dtype.min) | (negatives > dtype.max)
+    fits = ~beyond.any(axis=axes, keepdims=True).reshape(scales.shape)
+    nothing = np.broadcast_to(scales == 0, wide.shape)
+    integers = np.where(np.broadcast_to(fits, wide.shape), negatives, wide)
+    integers = np.where(nothing, zeros.astype(np.int64), integers)
+    positive = np.where(scales == 0, np.ones_like(scales), np.where(fits, np.abs(scales), scales))
+    return const_value(integers.astype(dtype.numpy), x.name), positive, zeros
 
 
 def integer(node: SourceNode, x: Value, scale: int, zero: int, axis: int = 1, default: DType = U8) -> Value:
     """X, quantized with the parameters in these operands; the dtype is the zero point's."""
     scales, zeros = parameters(node, x, scale, zero, axis, default)
+    if not np.all(scales > 0):
+        raise node.unsupported("quantization with a scale that is not positive", fix="calibrate the model again")
     dtype = dtype_of(zeros)
     if not dtype.is_integer or dtype.bits > 16:
         raise node.unsupported(f"quantization to {dtype} is not supported", fix="use 8-bit integers")
@@ -68,8 +108,6 @@ def integer(node: SourceNode, x: Value, scale: int, zero: int, axis: int = 1, de
 def quantize_linear(node: SourceNode) -> Value:
     wanted = node.integer("output_dtype", 0)
     default = dtype_from(wanted, f"the result of {node.name!r}") if wanted else U8
-    if node.integer("block_size", 0):
-        raise node.unsupported("blocked quantization is not supported", fix="quantize per tensor or per axis")
     if node.integer("precision", 0) not in (0, 1):  # the division is in float32
         raise node.unsupported("only a float32 division is supported")
     node.ignore("saturate")
@@ -77,8 +115,6 @@ def quantize_linear(node: SourceNode) -> Value:
 
 
 def dequantize_linear(node: SourceNode) -> Value:
-    if node.integer("block_size", 0):
-        raise node.unsupported("blocked quantization is not supported", fix="quantize per tensor or per axis")
     if node.integer("output_dtype", 0) not in (0, 1):
         raise node.unsupported("only float32 results are supported")
     return real(node, 0, 1, 2, node.integer("axis", 1))

@@ -66,7 +66,10 @@ def _sizes(node: SourceNode) -> tuple[Sizes, list[float]]:
             raise node.broken(f"{scales.size} scales for axes {list(axes)}, beside sizes or not for each")
         spread = np.ones(x.type.rank, np.float32)
         spread[list(axes)] = scales.reshape(-1)
-        return _by_scales(node, x, spread)
+        sizes_made = _by_scales(node, x, spread)
+        if node.text("coordinate_transformation_mode", "") == "align_corners":
+            _require_whole(node, x, spread)
+        return sizes_made
     sizes = node.dims(3)
     if sizes is None or len(sizes) != len(axes):
         raise node.broken("neither scales nor sizes fit the operand")
@@ -77,6 +80,20 @@ def _sizes(node: SourceNode) -> tuple[Sizes, list[float]]:
             made[axis] = node.known(size)
             factors[axis] = float(np.float32(node.known(size)) / np.float32(max(1, node.known(have))))
     return made, factors
+
+
+def _require_whole(node: SourceNode, x: Value, scales: Array) -> None:
+    """Raise UnsupportedError where the sizes of the result are no products of size and scale.
+
+    Where corners are aligned, the specification's text divides by the former, its own test by the latter.
+    """
+    for scale, dim in zip(scales, x.type.shape, strict=True):
+        if scale != 1 and not (scale * np.float32(node.known(dim))).is_integer():
+            raise node.unsupported(
+                f"align_corners with a scale of {scale}, which makes {scale * node.known(dim):g} of {dim} pixels: "
+                "ONNX does not say which of two places are meant",
+                fix="give sizes instead of scales",
+            )
 
 
 def _by_scales(node: SourceNode, x: Value, scales: Array) -> tuple[Sizes, list[float]]:

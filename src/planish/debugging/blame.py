@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..folder import read_report
 from ..ir.errors import UsageError
 from ..ir.graph import Graph
 from ..ir.text import load
+from ..measuring import levels, taken, worst
 from ..passes.base import Pass, option_text
 from ..passes.dead_channels import DeadChannels
 from ..passes.pipeline import Pipeline, parse_pipeline, run_pipeline
@@ -23,7 +25,7 @@ from ..report import jsonable
 from ..runtime.data import Dataset, read
 from ..runtime.interpreter import run_batch
 from ..screen import Column, Screen, counted, error_as_json
-from ..verification import Verdict, noise_ratio, taken, verify_build
+from ..verification import Verdict, verify_build
 from .noise import Layer, layer_noise, matched_names
 from .sources import Request, open_graph
 
@@ -52,11 +54,16 @@ class Subject:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """What leaving layers in floats brings: the outputs' SQNR in dB, and how much that is more than before."""
+    """What leaving layers in floats brings: each output's SQNR in dB; and how much more that of the worst is then."""
 
     names: tuple[str, ...]
-    sqnr_db: float
+    outputs_db: dict[str, float]
     gain_db: float
+
+    @property
+    def sqnr_db(self) -> float:
+        """Of the worst output."""
+        return worst(self.outputs_db)
 
 
 @dataclass(frozen=True)
@@ -65,20 +72,29 @@ class Blame:
 
     layers: list[Layer]
     matched: tuple[int, int]
-    sqnr_db: float
+    outputs_db: dict[str, float]
     bad_below_db: float
     exclusions: list[Exclusion]
+
+    @property
+    def sqnr_db(self) -> float:
+        """Of the worst output."""
+        return worst(self.outputs_db)
 
     @property
     def first_bad(self) -> Layer | None:
         return next((layer for layer in self.layers if layer.sqnr_db < self.bad_below_db), None)
 
+    def worst_for(self, output: str) -> list[Layer]:
+        """Layers that add noise of their own, those first that harm an output most; and none that does not reach it."""
+        reach = [x for x in self.layers if math.isfinite(x.own_sqnr_db) and math.isfinite(x.effect_on(output))]
+        return sorted(reach, key=lambda x: (x.effect_on(output), x.own_sqnr_db))
+
     @property
     def worst(self) -> list[Layer]:
-        """Layers that add noise of their own, those first that harm the outputs most."""
-        return sorted(
-            (x for x in self.layers if math.isfinite(x.own_sqnr_db)), key=lambda x: (x.effect_db, x.own_sqnr_db)
-        )
+        """Layers that add noise of their own, those first that harm any output most."""
+        noisy = [x for x in self.layers if math.isfinite(x.own_sqnr_db)]
+        return sorted(noisy, key=lambda x: (x.effect_db, x.own_sqnr_db))
 
     @property
     def suggestion(self) -> Exclusion | None:
@@ -159,30 +175,35 @@ def excluding(passes: Pipeline, names: Sequence[str]) -> list[Pass]:
 def blame(subject: Subject, bad_below_db: float = BAD_DB, tries: int = TRIES) -> Blame:
     """Compare layer by layer; then leave out the layers that lose most, one more each time, and measure."""
     layers = layer_noise(subject.reference, subject.tested, subject.dataset)
-    before = output_sqnr(subject, subject.tested)
+    before = output_levels(subject, subject.tested)
     found = Blame(layers, matched_names(subject.reference, subject.tested), before, bad_below_db, [])
     if subject.rebuild is None:
         return found
     names = candidates(found)[:tries]
     for count in range(1, len(names) + 1):
-        after = output_sqnr(subject, subject.rebuild(names[:count]))
-        gain = after - before if math.isfinite(before) else 0.0
+        after = output_levels(subject, subject.rebuild(names[:count]))
+        gain = worst(after) - worst(before) if math.isfinite(worst(before)) else 0.0
         found.exclusions.append(Exclusion(tuple(names[:count]), after, gain))
     return found
 
 
 def candidates(found: Blame) -> list[str]:
-    """Source names of quantized layers that compute something, those that lose most first."""
-    nodes = [x.node for x in found.worst if x.max_steps is not None and x.node is not None]
+    """Source names of quantized layers that compute something: of each output that which harms it most, and so on.
+
+    Of the outputs that are bad, where some are.
+    """
+    bad = [name for name, db in found.outputs_db.items() if db < found.bad_below_db]
+    outputs = sorted(bad or found.outputs_db, key=lambda name: found.outputs_db[name])
+    turns = zip_longest(*(found.worst_for(output) for output in outputs))
+    layers = [x for turn in turns for x in turn if x is not None and x.max_steps is not None and x.node is not None]
+    nodes = [x.node for x in layers if x.node is not None]
     return list(dict.fromkeys(n.loc.names[0] for n in nodes if n.loc and not n.op.moves_data))
 
 
-def output_sqnr(subject: Subject, graph: Graph) -> float:
-    """SQNR of all outputs in dB, infinite where they are equal."""
+def output_levels(subject: Subject, graph: Graph) -> dict[str, float]:
+    """SQNR of each output in dB, infinite where it is equal."""
     arrays = subject.dataset.arrays
-    outputs = run_batch(graph, taken(graph, arrays))
-    ratio = noise_ratio(graph, outputs, run_batch(subject.reference, arrays))
-    return math.inf if ratio is None else ratio
+    return levels(graph, run_batch(graph, taken(graph, arrays)), run_batch(subject.reference, arrays))
 
 
 # ---- the command
@@ -225,12 +246,16 @@ def _as_json(found: Blame, subject: Subject, verdict: Verdict | None) -> dict[st
         "data": subject.dataset.source,
         "samples": len(subject.dataset),
         "sqnr_db": found.sqnr_db,
+        "outputs": {name: {"sqnr_db": db} for name, db in found.outputs_db.items()},
         "layers": [_layer_as_json(layer) for layer in found.layers],
         "matched": {"layers": found.matched[0], "of": found.matched[1]},
         "bad_below_db": found.bad_below_db,
         "first_bad": None if first is None else first.name,
         "worst": [layer.name for layer in found.worst],
-        "exclusions": [{**dataclasses.asdict(e), "option": excluded(e.names)} for e in found.exclusions],
+        "worst_by_output": {name: [x.name for x in found.worst_for(name)] for name in found.outputs_db},
+        "exclusions": [
+            {**dataclasses.asdict(e), "sqnr_db": e.sqnr_db, "option": excluded(e.names)} for e in found.exclusions
+        ],
         "suggestion": None if suggestion is None else excluded(suggestion.names),
         "artifact": None if verdict is None else _artifact_as_json(verdict),
         "notes": list(subject.notes),
@@ -254,6 +279,7 @@ def _layer_as_json(layer: Layer) -> dict[str, Any]:
         "sqnr_db": layer.sqnr_db,
         "own_sqnr_db": layer.own_sqnr_db,
         "effect_db": layer.effect_db,
+        "effects_db": layer.effects_db,
         "max_error": layer.max_error,
         "max_steps": layer.max_steps,
         "own_max_steps": layer.own_max_steps,
@@ -277,17 +303,18 @@ COLUMNS = (
 def _show(screen: Screen, found: Blame, subject: Subject) -> None:
     for note in subject.notes:
         screen.note(note)
-    worst = {id(layer): f"loses most: {rank}" for rank, layer in enumerate(found.worst[:TRIES], 1)}
+    ranks = _ranks(found)
     rows = []
     for layer in found.layers:
         mark = "first bad" if layer is found.first_bad else ""
-        marks = ", ".join(filter(None, [mark, worst.get(id(layer), "")]))
+        marks = ", ".join(filter(None, [mark, *ranks.get(id(layer), ())]))
         steps = [None if x is None else f"{x:.1f}" for x in (layer.max_steps, layer.own_max_steps)]
         levels = [decibel(x) for x in (layer.sqnr_db, layer.own_sqnr_db, layer.effect_db)]
         rows.append([layer.source, layer.op, str(layer.type.bare), *levels, f"{layer.max_error:.3g}", *steps, marks])
     screen.table(COLUMNS, rows)
     samples = counted(len(subject.dataset), "sample")
-    screen.say(f"outputs: {sqnr(found.sqnr_db)} on {samples} of {subject.dataset.source}")
+    for name, db in found.outputs_db.items():
+        screen.say(f"output {name}: {sqnr(db)} on {samples} of {subject.dataset.source}")
     screen.say(f"matched by name: {found.matched[0]} of the reference's {counted(found.matched[1], 'value')}")
     first = found.first_bad
     screen.say(
@@ -296,11 +323,23 @@ def _show(screen: Screen, found: Blame, subject: Subject) -> None:
         else f"first below {found.bad_below_db:g} dB: {first.source}"
     )
     for e in found.exclusions:
-        screen.say(f"  {excluded(e.names)}: {sqnr(e.sqnr_db)}, {e.gain_db:+.1f} dB")
+        several = len(e.outputs_db) > 1
+        each = [f"{name} {sqnr(db)}" if several else sqnr(db) for name, db in e.outputs_db.items()]
+        screen.say(f"  {excluded(e.names)}: {', '.join(each)}, {'the worst ' * several}{e.gain_db:+.1f} dB")
     if found.suggestion is not None:
         screen.say(f"suggestion: {excluded(found.suggestion.names)}")
     elif found.exclusions:
         screen.say(f"leaving these in floats gains less than {WORTH_DB:g} dB: not worth it")
+
+
+def _ranks(found: Blame) -> dict[int, list[str]]:
+    """By the id of a layer for which outputs, and in which place, it is among those that lose most."""
+    ranks: dict[int, list[str]] = {}
+    for name in found.outputs_db:
+        of = f" of {name}" if len(found.outputs_db) > 1 else ""
+        for rank, layer in enumerate(found.worst_for(name)[:TRIES], 1):
+            ranks.setdefault(id(layer), []).append(f"loses most{of}: {rank}")
+    return ranks
 
 
 def decibel(value: float) -> str:

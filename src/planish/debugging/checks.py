@@ -6,7 +6,6 @@ import shlex
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +14,13 @@ import numpy as np
 from ..ir.errors import PlanishError, UsageError, VerificationError
 from ..ir.graph import Graph
 from ..ir.text import save
+from ..ir.types import Array
+from ..measuring import levels, reals, taken, worst
 from ..passes.base import Context, Pass
 from ..passes.pipeline import Pipeline, run_pipeline
 from ..passes.validation import Validation
 from ..runtime.data import Dataset
 from ..runtime.interpreter import run_batch
-from ..verification import noise_ratio, reals, taken
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Contract(Check):
 
 @dataclass(frozen=True)
 class Worse(Check):
-    """A figure of the graph after the passes, against the graph before, is below a limit."""
+    """A figure of the worst output after the passes, against the graph before, is below a limit."""
 
     may_start_late = False
     text: str
@@ -115,17 +115,17 @@ class Worse(Check):
         before = reals(trial.graph, run_batch(trial.graph, arrays))
         found = run_batch(after, taken(after, arrays))
         if self.figure == "sqnr":
-            ratio = noise_ratio(after, found, before)
-            value, said = (np.inf, "equal") if ratio is None else (ratio, f"{ratio:.1f} dB")
+            value = worst(levels(after, found, before))
+            said = "equal" if value == np.inf else f"{value:.1f} dB"
         else:
-            value = _agreement(list(before.values()), list(found.values()))
+            value = min(_agreement(before[name], found[name]) for name in after.output_names)
             said = f"{value:.3f}"
         return Failure(self.figure, "", "", f"{self.figure} is {said}") if value < self.limit else None
 
 
-def _agreement(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> float:
-    """How often the largest element along the last axis of the first output is the same one, 0..1."""
-    a, b = (x[0] if x[0].ndim > 1 else x[0][:, None] for x in (before, after))
+def _agreement(before: Array, after: Array) -> float:
+    """How often the largest element along the last axis is the same one, 0..1."""
+    a, b = (x if x.ndim > 1 else x[:, None] for x in (before, after))
     return float(np.mean(a.argmax(-1) == b.argmax(-1))) if a.shape == b.shape else 0.0
 
 

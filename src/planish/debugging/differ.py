@@ -16,6 +16,7 @@ from ..ir.equality import op_difference
 from ..ir.errors import UsageError
 from ..ir.graph import Graph, Node, Value
 from ..ir.types import Array
+from ..measuring import reals, taken
 from ..passes.pipeline import run_pipeline
 from ..report import jsonable
 from ..runtime.cost import totals
@@ -23,7 +24,6 @@ from ..runtime.data import Dataset, read
 from ..runtime.interpreter import run_batch
 from ..runtime.oracle import sqnr_db
 from ..screen import Column, Screen, counted
-from ..verification import reals, taken
 from .blame import sqnr
 from .sources import Request, open_graph
 

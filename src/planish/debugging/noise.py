@@ -4,7 +4,7 @@ Layers are values that both graphs name alike; passes keep the names of what the
 
 - as it is: the noise that has come together up to here;
 - its own: with what comes before it exact, every operand being the reference's value in the layer's own integers;
-- its effect: what the outputs would be, were that the only noise there is.
+- its effects: what each output would be, were that the only noise there is.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ..ir.constant import Const
 from ..ir.evaluate import evaluate_node
 from ..ir.graph import Graph, Node, Value
 from ..ir.types import Array, Layout, TensorType
+from ..measuring import taken
 from ..runtime.oracle import sqnr_db
-from ..verification import taken
 from .sources import inlined
 
 #: Samples on which effects are measured: each layer wants a run of its own.
@@ -33,7 +33,7 @@ class Layer:
     """How far one value is from the reference's, over all samples.
 
     node: that computes it, of the transformed graph; None for an input. sqnr_db, own_sqnr_db: signal to noise, infinite
-    where nothing differs. effect_db: that of the outputs, with this layer's own noise alone. max_error is absolute;
+    where nothing differs. effects_db: that of each output, with this layer's own noise alone. max_error is absolute;
     steps are that in quantization steps, None for floats.
     """
 
@@ -42,7 +42,7 @@ class Layer:
     type: TensorType
     sqnr_db: float
     own_sqnr_db: float
-    effect_db: float
+    effects_db: dict[str, float]
     max_error: float
     max_steps: float | None
     own_max_steps: float | None
@@ -51,6 +51,15 @@ class Layer:
     def source(self) -> str:
         """Where it came from in the source model."""
         return str(self.node.loc) if self.node is not None and self.node.loc else self.name
+
+    @property
+    def effect_db(self) -> float:
+        """On the output that suffers most."""
+        return min(self.effects_db.values(), default=math.inf)
+
+    def effect_on(self, output: str) -> float:
+        """On one output; infinite where the noise does not reach it."""
+        return self.effects_db.get(output, math.inf)
 
     @property
     def op(self) -> str:
@@ -211,7 +220,8 @@ class _Seen:
         self.wanted: list[Array] = []
         self.noise: list[Array] = []
         self.own: list[Array] = []
-        self.signal = self.spread = 0.0
+        self.signal: dict[str, float] = {}
+        self.spread: dict[str, float] = {}
 
     def add(self, value: Value, array: Array, twin: Value, exact: Array) -> None:
         """A sample; the first one decides which layout the value has, where its shape leaves that open."""
@@ -232,11 +242,12 @@ class _Seen:
             return
         array = (exact[twin] + self.own[-1].reshape(exact[twin].shape)).astype(exact[twin].dtype)
         found = _propagated(reference, exact, twin, array)
-        outputs = [v for v in reference.outputs if v in exact]
-        for v, changed in zip(outputs, found, strict=True):
+        outputs = [(n, v) for n, v in zip(reference.output_names, reference.outputs, strict=True) if v in exact]
+        for (name, v), changed in zip(outputs, found, strict=True):
             before, after = _decoded(v, exact[v]), _decoded(v, changed)
-            self.signal += float(np.sum(np.square(before)))
-            self.spread += float(np.sum(np.square(after - before)))
+            known = np.isfinite(before) & np.isfinite(after)
+            self.signal[name] = self.signal.get(name, 0.0) + float(np.sum(np.square(before[known])))
+            self.spread[name] = self.spread.get(name, 0.0) + float(np.sum(np.square((after - before)[known])))
 
 
 def _layer(value: Value, name: str, seen: _Seen) -> Layer:
@@ -245,5 +256,8 @@ def _layer(value: Value, name: str, seen: _Seen) -> Layer:
     largest, own_largest = (float(np.max(np.abs(x), initial=0)) for x in (noise, own))
     steps, own_steps = (None if quant is None else x / quant.scale[0] for x in (largest, own_largest))
     noise_db, own_db = (sqnr_db(wanted, wanted + x) for x in (noise, own))
-    effect_db = 10 * math.log10(seen.signal / seen.spread) if seen.signal and seen.spread else math.inf
-    return Layer(name, value.producer, value.type, noise_db, own_db, effect_db, largest, steps, own_steps)
+    effects = {
+        output: 10 * math.log10(seen.signal[output] / spread) if seen.signal[output] and spread else math.inf
+        for output, spread in seen.spread.items()
+    }
+    return Layer(name, value.producer, value.type, noise_db, own_db, effects, largest, steps, own_steps)

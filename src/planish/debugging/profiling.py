@@ -9,10 +9,10 @@ from ..driver import LOWERED, REFERENCE
 from ..folder import read_report
 from ..ir.graph import NOWHERE
 from ..ir.text import load
+from ..measuring import taken
 from ..registry import target_named
 from ..runtime.data import read, uniform
 from ..screen import Column, Screen
-from ..verification import taken
 
 #: Width of the longest bar, in characters.
 BAR = 24

@@ -16,10 +16,10 @@ import numpy as np
 from ..ir.errors import PlanishError, UsageError
 from ..ir.graph import Graph
 from ..ir.verifier import verify
+from ..measuring import taken
 from ..passes.base import Pass
 from ..passes.pipeline import Pipeline
 from ..runtime.data import Dataset, uniform
-from ..verification import taken
 from . import shrink
 from .checks import Check, Failure, PassFailed, Trial, run_each
 from .noise import executed

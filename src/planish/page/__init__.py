@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..screen import counted, plain
 from .cycles import cycle_figures
-from .figures import COST_NAMES, cost_rows, headline, kernel_rows, pass_rows, percent
+from .figures import COST_NAMES, cost_rows, headline, kernel_rows, output_rows, pass_rows, percent
 from .graph import graph_drawings
 from .timeline import timelines
 
@@ -39,6 +39,7 @@ def render(report: Mapping[str, Any], verdict: Mapping[str, Any] | None = None) 
             rows=rows,
             cost_names=COST_NAMES,
             columns=[any(row["costs"][i][0] != "" for row in rows) for i in range(len(COST_NAMES))],
+            outputs=output_rows(report, verdict),
             kernels=kernel_rows(report),
             passes=pass_rows(report),
             drawings=graph_drawings(report),

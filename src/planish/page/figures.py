@@ -26,8 +26,8 @@ def headline(report: Report, verdict: Report | None) -> list[tuple[str, str, str
         (_time(report["facts"].get("total_microseconds")), "time", "per inference, the host's included"),
         (_bytes(found.get("stack_bytes")), "stack", "deepest"),
         (percent(found.get("accuracy")), "accuracy", _float_accuracy(found)),
-        (percent(found.get("agreement")), "agreement", "of top-1 with the float model"),
-        (_decibel(found.get("sqnr_db")), "SQNR", "against the float model"),
+        (percent(found.get("agreement")), "agreement", f"of top-1 with the float model{_worst(report)}"),
+        (_decibel(found.get("sqnr_db")), "SQNR", f"against the float model{_worst(report)}"),
     ]
     return [tile for tile in tiles if tile[0]]
 
@@ -38,6 +38,21 @@ def _optimal(report: Report) -> str:
 
 def _flash_remark(report: Report, found: Report) -> str:
     return "code and constants" if (found.get("flash_bytes") or 0) > (report.get("flash_bytes") or 0) else "constants"
+
+
+def _worst(report: Report) -> str:
+    return ", of the worst output" if len(report["outputs"]) > 1 else ""
+
+
+def output_rows(report: Report, verdict: Report | None) -> list[tuple[str, str, str, str]]:
+    """Of each output its name, type, and what was measured on it: SQNR and agreement of top-1."""
+    found = (verdict or {}).get("outputs") or {}
+    rows = []
+    for name, about in report["outputs"].items():
+        figures = found.get(name)
+        level = "" if figures is None else _decibel(figures["sqnr_db"]) or "equal"
+        rows.append((name, about["type"], level, "" if figures is None else percent(figures["agreement"])))
+    return rows
 
 
 def _float_accuracy(found: Report) -> str:
