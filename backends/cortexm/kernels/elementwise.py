@@ -53,7 +53,8 @@ class PortableBatchNorm(Portable):
     def emit(self, group: Group, code: Code) -> str:
         x, *parameters = group.anchor.operands
         scale, shift, mean, var = (group.array(v) for v in parameters)
-        factor = scale / np.sqrt(var + var.dtype.type(group.op.epsilon))
+        with np.errstate(all="ignore"):  # of a negative variance, as in `ref`
+            factor = scale / np.sqrt(var + var.dtype.type(group.op.epsilon))
         shape = group.shape(x)
         names = variables(shape)
         channel = names[1 if group.op.layout is NCHW else -1]
