@@ -185,14 +185,15 @@ class Graph:
         self.metadata: dict[str, str] = {}
         self._limits: Limits | None = None
         self.inputs: list[Value] = list(inputs)
-        self.outputs: list[Value] = []
+        self._outputs: list[Value] = []
+        self._places: dict[Value, list[int]] = {}  # of each value that is an output, among the outputs
         self.output_names: list[str] = list(output_names) or [v.name for v in outputs]
         self._first: Node | None = None
         self._last: Node | None = None
         self._count = 0
         for value in outputs:
             self.adopt(value)
-            self.outputs.append(value)
+        self.outputs = outputs
 
     # ---- reading
 
@@ -217,8 +218,22 @@ class Graph:
     def input_names(self) -> list[str]:
         return [v.name for v in self.inputs]
 
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return tuple(self._outputs)
+
+    @outputs.setter
+    def outputs(self, values: Sequence[Value]) -> None:
+        self._outputs, self._places = list(values), {}
+        for place, value in enumerate(self._outputs):
+            self._places.setdefault(value, []).append(place)
+
+    def set_output(self, place: int, value: Value) -> None:
+        """Let one of the outputs be another value."""
+        self.outputs = (*self._outputs[:place], value, *self._outputs[place + 1 :])
+
     def is_output(self, value: Value) -> bool:
-        return any(v is value for v in self.outputs)
+        return value in self._places
 
     def only_user(self, value: Value) -> Node | None:
         """The node that is the value's only use (one operand of it), else None; an output has no only user."""
@@ -319,7 +334,10 @@ class Graph:
         """Let every user and output of `old` use `new` instead. The output keeps its public name."""
         for node, index in list(old.uses):
             self.set_operand(node, index, new)
-        self.outputs = [new if v is old else v for v in self.outputs]
+        for place in self._places.get(old, ()):
+            self._outputs[place] = new
+        if places := self._places.pop(old, []):
+            self._places.setdefault(new, []).extend(places)
         if not new.name:
             new.name = old.name
 

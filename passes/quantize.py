@@ -309,8 +309,8 @@ def _integer_borders(graph: Graph, quants: Mapping[Value, Quant]) -> None:
             graph.replace(value, reals)
     for k, value in enumerate(graph.outputs):
         if (maker := value.producer) is not None and isinstance(maker.op, Dequantize):
-            graph.outputs[k] = maker.operands[0]
+            graph.set_output(k, maker.operands[0])
             graph.prune_from([maker])
         elif value in quants:
             graph.adopt(integers := _quantized(value, quants[value]))
-            graph.outputs[k] = integers
+            graph.set_output(k, integers)

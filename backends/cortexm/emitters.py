@@ -12,7 +12,7 @@ from ...ir.op import Op
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
+from ...ir.ops.unary import Abs, Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
 from ...ir.types import BOOL, F32, I32, I64, U64, Array, DType
 from .code import CTYPES, Code, scalar
 
@@ -324,6 +324,17 @@ def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> str:
     return f"({CTYPES[op.dtype]}){text}"
 
 
+def _abs(op: Abs, operands: Sequence[Scalar], code: Code) -> str:
+    (x,) = operands
+    if x.dtype.is_float:
+        code.header("math.h")
+        return f"fabsf({x.text})"
+    if x.dtype.kind == "uint":
+        return x.text
+    kind = f"uint{max(x.dtype.bits, 32)}_t"
+    return f"({CTYPES[x.dtype]})({x.text} < 0 ? 0u - ({kind}){x.text} : ({kind}){x.text})"  # the lowest wraps
+
+
 EMITTERS: Mapping[type[Op], Emitter] = {
     Add: wrapping("+"),
     Sub: wrapping("-"),
@@ -333,6 +344,7 @@ EMITTERS: Mapping[type[Op], Emitter] = {
     Maximum: extremum(greater=True),
     Pow: function("powf"),
     Clip: _clip,
+    Abs: _abs,
     Exp: function("expf"),
     Log: function("logf"),
     Sqrt: function("sqrtf"),

@@ -23,7 +23,7 @@ from ...ir.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from ...ir.ops.resize import ResizeLinear, ResizeNearest
 from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax, Softmax
-from ...ir.ops.unary import Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
+from ...ir.ops.unary import Abs, Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
 from ...ir.types import BOOL, I32, NCHW, NHWC, Array, Sym, TensorType, static
 from . import layers, reshaped
 from .layers import same
@@ -98,8 +98,16 @@ def conv2d(site: Site, op: Conv2d, x: Operand, w: Operand, b: Operand) -> Operan
 
 
 def conv_transpose2d(site: Site, op: ConvTranspose2d, x: Operand, w: Operand, b: Operand) -> Operand:
+    bias = None if is_zero(b) else b
+    signal = reshaped.along(op, x, w.type.shape[2:]) if op.output_pads[0] == 0 else None
+    if w.const is not None and signal is not None:
+        kernel, width = site.array("kernel", np.array(w.const[:, :, 0], order="C")), [w.const.shape[3]]
+        more = [op.output_pads[1]] if op.output_pads[1] else None
+        return reshaped.windowed(
+            site, "ConvTranspose", op, signal, kernel, bias, kernel_shape=width, group=op.groups, output_padding=more
+        )
     return site.emit(
-        "ConvTranspose", x, w, None if is_zero(b) else b,
+        "ConvTranspose", x, w, bias,
         kernel_shape=list(w.type.shape[2:]), strides=list(op.strides), pads=list(op.pads),
         dilations=list(op.dilations), group=op.groups,
         output_padding=None if op.output_pads == (0, 0) else list(op.output_pads),
@@ -249,8 +257,9 @@ def dequantize(site: Site, op: Dequantize, x: Operand, scale: Operand, zero: Ope
 
 
 def reshape(site: Site, op: Reshape, x: Operand) -> Operand:
-    x = x if x.made_of is None else x.made_of
-    return x if op.shape == x.type.shape else reshaped.spare(site, x, op.shape)
+    while x.made_of is not None:
+        x = x.made_of
+    return x if op.shape == x.type.shape else reshaped.image(site, x, op.shape)
 
 
 def transpose(site: Site, op: Transpose, x: Operand) -> Operand:
@@ -334,7 +343,7 @@ ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
     Add: same("Add"), Sub: same("Sub"), Mul: same("Mul"), Div: same("Div"), Pow: same("Pow"),
     Minimum: extremum("Min", "And"), Maximum: extremum("Max", "Or"), Clip: clip, Cast: cast,
     Exp: same("Exp"), Log: same("Log"), Sqrt: same("Sqrt"), Erf: same("Erf"), Sigmoid: same("Sigmoid"),
-    Tanh: same("Tanh"),
+    Tanh: same("Tanh"), Abs: same("Abs"),
     Quantize: quantize, Dequantize: dequantize,
     Rescale: integers, RescaleAdd: integers, Table: integers, IntegerSoftmax: integers,
     Reshape: reshape, Transpose: transpose, Concat: concat, Slice: slice_, Pad: pad, DepthToSpace: depth_to_space,

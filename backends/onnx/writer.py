@@ -16,6 +16,8 @@ from ...passes.parallel import Shares
 from . import pairs, reshaped
 from .adapters import ADAPTERS
 from .affine import Affine, affines
+from .forms import FINDERS, Form, forms
+from .padded import by_rule
 from .site import Operand, RefusedError, Site, constant, content, element_type, fill, shape_of, size_of
 from .splits import emit_split, splits
 
@@ -223,8 +225,18 @@ class _Writer:
 
     def body(self, graph: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """Write the nodes of a graph whose inputs are in `tensors`; its other values are entered."""
-        sums, shares = affines(graph), splits(graph)
-        absorbed = {affine.product for affine in sums.values()}
+        whole = {
+            form.root: form for form in forms(graph, (*FINDERS, by_rule), lambda form: form.fits(self.opset, _operand))
+        }
+        absorbed = {node for form in whole.values() for node in form.inside}
+        free = absorbed.isdisjoint
+        sums = {
+            n: a
+            for n, a in affines(graph).items()
+            if n not in whole and free((n, a.product)) and a.product not in whole
+        }
+        shares = splits(graph)
+        absorbed |= {affine.product for affine in sums.values()}
         for node in graph.nodes:
             if isinstance(node.op, Const):
                 tensors[node.result] = constant(node.op.data)
@@ -235,22 +247,22 @@ class _Writer:
             elif node in shares:
                 self.split(node, shares[node], tensors, public)
             else:
-                self.node(node, tensors, public, sums.get(node))
+                self.node(node, tensors, public, whole.get(node) or sums.get(node))
 
     def node(
         self,
         node: Node,
         tensors: dict[Value, Operand],
         public: Mapping[Value, str] | None = None,
-        affine: Affine | None = None,
+        form: Form | Affine | None = None,
     ) -> None:
-        """Write one node; raises RefusedError."""
+        """Write one node, or the form whose root it is; raises RefusedError."""
         if isinstance(node.op, Fused):
             self.inlined(node, node.op.body, tensors, public or {})
             return
         site = Site(self.opset, node.results[0].type)
-        if affine is not None:
-            results: tuple[Operand, ...] = (affine.emit(site, tensors[affine.x]),)
+        if form is not None:
+            results: tuple[Operand, ...] = (form.emit(site, *(tensors[v] for v in form.operands)),)
         elif type(node.op) not in ADAPTERS:
             raise RefusedError(f"{node.op.name} has no form in ONNX", "write it with other ops")
         elif self.rows and (reshaped.starts(node) or reshaped.follows(node, [tensors[v] for v in node.operands])):
@@ -306,7 +318,7 @@ class _Writer:
             result.tensor.name = own
         for role, part in site.roles:
             if all(part.tensor is not result.tensor for result in made.values()):
-                part.tensor.name = self.tensor_name(f"{own}_{role}")
+                part.tensor.name = self.tensor_name(f"{own}_{role}" if part.const is None else role)
             if part.const is not None:
                 self.arrays[part.tensor.name] = part.const
 

@@ -13,7 +13,7 @@ from ...ir.op import Op
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.unary import Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
+from ...ir.ops.unary import Abs, Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
 from ...ir.types import BOOL, I32, U64, Array, DType
 from . import tir as tirx
 from .code import Code, Expr, tir_type
@@ -315,6 +315,18 @@ def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> Expr:
     return cast(tir_type(op.dtype), x.expr)
 
 
+def _abs(op: Abs, operands: Sequence[Scalar], code: Code) -> Expr:
+    (x,) = operands
+    if x.dtype.is_float:
+        return call("fabsf", x.expr)
+    if x.dtype.kind == "uint":
+        return x.expr
+    unsigned = f"uint{x.dtype.bits}"
+    # As two's complement: TVM takes 0 minus what is unsigned for 0.
+    negative = cast(tir_type(x.dtype), cast(unsigned, tirx.bitwise_not(x.expr)) + tirx.const(1, unsigned))
+    return tirx.Select(x.expr < number(0, x.dtype), negative, x.expr)
+
+
 EMITTERS: Mapping[type[Op], Emitter] = {
     Add: wrapping(total),
     Sub: wrapping(difference),
@@ -324,6 +336,7 @@ EMITTERS: Mapping[type[Op], Emitter] = {
     Maximum: extremum(greater=True),
     Pow: function("powf"),
     Clip: _clip,
+    Abs: _abs,
     Exp: function("expf"),
     Log: function("logf"),
     Sqrt: _sqrt,

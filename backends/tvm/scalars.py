@@ -92,7 +92,7 @@ def operand(group: Group, code: Code, value: Value, at: Position) -> Scalar:
 def buffer(group: Group, code: Code, value: Value) -> Expr:
     """The buffer behind an operand, in a table or a parameter."""
     array = group.constant(value)
-    return code.table(array) if array is not None else code.x[group.parameters.index(group.top(value))]
+    return code.table(array) if array is not None else code.x[group.numbers[group.top(value)]]
 
 
 def refusal(group: Group) -> Unsupported | None:

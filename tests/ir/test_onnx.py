@@ -34,6 +34,11 @@ def node(kind, **attributes):
     return build
 
 
+def extremum(kind, logical):
+    """Of truth values ONNX has another operator."""
+    return lambda op, operands: node(logical if operands[0].dtype == np.bool_ else kind)(op, operands)
+
+
 def conv(op, operands):
     x, w, b = operands
     built = helper.make_node(
@@ -140,9 +145,10 @@ EQUIVALENTS = {
     "sub": node("Sub"),
     "mul": node("Mul"),
     "div": node("Div"),
-    "minimum": node("Min"),
-    "maximum": node("Max"),
+    "minimum": extremum("Min", "And"),
+    "maximum": extremum("Max", "Or"),
     "pow": node("Pow"),
+    "abs": node("Abs"),
     "exp": node("Exp"),
     "log": node("Log"),
     "sqrt": node("Sqrt"),

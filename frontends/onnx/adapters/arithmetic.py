@@ -47,7 +47,7 @@ def neg(node: SourceNode) -> Value:
 
 def abs_(node: SourceNode) -> Value:
     x = node.value(0)
-    return x if x.type.dtype.kind == "uint" else e.maximum(x, negated(x))
+    return x if x.type.dtype.kind == "uint" else u.abs_(x)
 
 
 def reciprocal(node: SourceNode) -> Value:

@@ -9,7 +9,7 @@ from ....ir.graph import Value
 from ....ir.ops.elementwise import sub
 from ....ir.ops.pool import avg_pool2d, max_pool2d
 from ....ir.ops.reduce import reduce_max, reduce_mean, reduce_sum
-from ....ir.ops.shape import reshape, transpose
+from ....ir.ops.shape import pad, reshape, transpose
 from ....ir.ops.softmax import softmax
 from ....ir.ops.unary import exp, log
 from ....ir.types import count
@@ -30,10 +30,12 @@ def pool(node: SourceNode, x: Value, build: Callable[..., Any], **attributes: An
     if node.integer("ceil_mode", 0) and node.text("auto_pad", "NOTSET") == "NOTSET":
         extra = [_ceil_pad(n, k, s, pads[i], pads[i + rank])
                  for i, (n, k, s) in enumerate(zip(sizes, extents, strides, strict=True))]  # fmt: skip
-        if any(extra) and attributes.get("count_pads"):
-            raise node.unsupported(
-                "ceil_mode with count_include_pad is not supported", fix="pad the image explicitly, or use floor mode"
-            )
+        if any(extra) and attributes.get("count_pads") and any(pads):
+            # The pads that are given count, those that ceil_mode needs do not: the former become part of the image.
+            x = pad(x, before=(0, 0, *pads[:rank]), after=(0, 0, *pads[rank:]))
+            pads, attributes = [0] * 2 * rank, {**attributes, "count_pads": False}
+        elif any(extra):
+            attributes = {name: value for name, value in attributes.items() if name != "count_pads"}
         pads = pads[:rank] + [p + more for p, more in zip(pads[rank:], extra, strict=True)]
     if any(p >= k for p, k in zip(pads, extents * 2, strict=True)):
         raise node.unsupported(

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 
 from ....ir.graph import Value
-from ....ir.ops.elementwise import add, div, maximum, mul, sub
+from ....ir.ops.elementwise import add, clip, div, maximum, mul, sub
 from ....ir.ops.reduce import reduce_max, reduce_mean, reduce_min, reduce_sum
-from ....ir.ops.unary import exp, log, sqrt
+from ....ir.ops.unary import abs_, exp, log, sqrt
+from ....ir.types import BF16
 from ..source import Adapter, SourceNode
-from .arithmetic import negated, number
+from .arithmetic import number
 from .movement import reshaped
 
 #: Takes a tensor, `axes` and `keepdims`.
 Reduce = Callable[..., Any]
+
+#: The largest bfloat16, which NumPy does not tell.
+BF16_MAX = float(2**128 - 2**120)
 
 
 def reduction(build: Reduce) -> Adapter:
@@ -58,8 +62,9 @@ def keepdims_of(node: SourceNode) -> bool:
 
 
 def log_sum_exp(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-    """Shifted by the largest element, so that no exponential overflows."""
-    largest = reduce_max(x, axes=axes)
+    """Shifted by the largest element, so that no exponential overflows; by a finite one, for infinities keep theirs."""
+    most = float(np.finfo(x.type.dtype.numpy).max) if x.type.dtype != BF16 else BF16_MAX
+    largest = clip(reduce_max(x, axes=axes), lo=-most, hi=most)
     kept: Value = add(log(reduce_sum(exp(sub(x, largest)), axes=axes)), largest)
     return reshaped(kept, tuple(d for i, d in enumerate(kept.type.shape) if keepdims or i not in axes))
 
@@ -71,12 +76,6 @@ def mean(x: Value, axes: tuple[int, ...], keepdims: bool) -> Any:
         total = reduce_sum(x, axes=axes, keepdims=keepdims)
         return div(total, number(x, math.prod(sizes)))
     return reduce_mean(x, axes=axes, keepdims=keepdims)
-
-
-def magnitude(x: Value) -> Any:
-    if x.type.dtype.kind == "uint":
-        return x
-    return maximum(x, negated(x))
 
 
 def length(x: Value, **where: Any) -> Any:
@@ -100,7 +99,7 @@ def lp_normalization(node: SourceNode) -> Value:
     axes = (node.axis(node.integer("axis", -1), x.type.rank),)
     if p not in (1, 2):
         raise node.broken(f"p is {p}")
-    norm = reduce_sum(magnitude(x), axes=axes) if p == 1 else length(x, axes=axes)
+    norm = reduce_sum(abs_(x), axes=axes) if p == 1 else length(x, axes=axes)
     smallest = float(np.finfo(x.type.dtype.numpy).tiny)
     return div(x, maximum(norm, number(x, smallest)))
 
@@ -111,7 +110,7 @@ TABLE: dict[str, Adapter] = {
     "ReduceMax": reduction(reduce_max),
     "ReduceProd": product_over,
     "ReduceMin": reduction(reduce_min),
-    "ReduceL1": composed(lambda x, **where: reduce_sum(magnitude(x), **where), wraps=True),
+    "ReduceL1": composed(lambda x, **where: reduce_sum(abs_(x), **where), wraps=True),
     "ReduceL2": composed(length),
     "ReduceSumSquare": composed(lambda x, **where: reduce_sum(mul(x, x), **where), wraps=True),
     "ReduceLogSum": composed(lambda x, **where: log(reduce_sum(x, **where))),

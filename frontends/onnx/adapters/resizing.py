@@ -82,8 +82,10 @@ def _sizes(node: SourceNode) -> tuple[Sizes, list[float]]:
 
 
 def _require_whole(node: SourceNode, x: Value, scales: Array) -> None:
-    """Where corners are aligned, the specification's text divides by the size of the result, its test by the unrounded
-    product of size and scale: where these differ, nobody can say what is meant."""
+    """Raise UnsupportedError where the sizes of the result are no products of size and scale.
+
+    Where corners are aligned, the specification's text divides by the former, its own test by the latter.
+    """
     for scale, dim in zip(scales, x.type.shape, strict=True):
         if scale != 1 and not (scale * np.float32(node.known(dim))).is_integer():
             raise node.unsupported(
