@@ -369,6 +369,14 @@ class Graph:
         copy.metadata = dict(self.metadata)
         return copy
 
+    def __copy__(self) -> Graph:
+        """Nodes belong to one graph: a copy has its own."""
+        return self.clone()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Graph:
+        """Node by node: the generic way recurses as deep as the graph is."""
+        return self.clone()
+
     def __repr__(self) -> str:
         return f"<graph {self.name}: {len(self.inputs)} inputs, {self._count} nodes, {len(self.outputs)} outputs>"
 
