@@ -69,6 +69,9 @@ class Loc:
     def __hash__(self) -> int:
         return hash(self.names)
 
+    def __reduce__(self) -> tuple[type[Loc], tuple[tuple[str, ...]]]:
+        return Loc, (self.names,)
+
     def __repr__(self) -> str:
         return f"Loc({self.names!r})"
 

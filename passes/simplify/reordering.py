@@ -144,13 +144,15 @@ class SliceBeforeReshape(Rule):
 def _serves_one(value: Value) -> bool:
     """Whether a value has one user, and is no output."""
     graph = value.producer.graph if value.producer is not None else None
-    return len(value.users) == 1 and not (graph is not None and graph.is_output(value))
+    first = next(iter(value.uses), (None, 0))[0]
+    alone = first is not None and all(user is first for user, _ in value.uses)
+    return alone and not (graph is not None and graph.is_output(value))
 
 
 def _meets_reshapes(value: Value) -> bool:
     """Whether all that use a value are reshapes: one more before them becomes one with them."""
     output = value.producer is not None and value.producer.graph is not None and value.producer.graph.is_output(value)
-    return bool(value.users) and not output and all(isinstance(user.op, Reshape) for user in value.users)
+    return bool(value.uses) and not output and all(isinstance(user.op, Reshape) for user, _ in value.uses)
 
 
 def _before(
