@@ -10,6 +10,7 @@ from typing import Any
 from ..ir.constant import Const
 from ..ir.graph import Node, Value
 from ..ir.ops.fused import Fused
+from ..ir.ops.recurrent import Recurrent
 from ..ir.types import Array, static
 from ..runtime.target import Unsupported
 
@@ -92,6 +93,13 @@ class Group:
     @cached_property
     def problem(self) -> Unsupported | None:
         """Why no kernel can take the group, whatever its ops."""
+        if isinstance(self.node.op, Recurrent):
+            return Unsupported(
+                f"recurrent layers are not compiled to code yet, such as this {self.node.op.name} of "
+                f"{self.node.operands[0].type.shape[0]} steps",
+                "compile for target onnx, which takes them, or export the model with the layer written out step by "
+                "step (in PyTorch: torch.nn.LSTMCell, GRUCell or RNNCell in a loop)",
+            )
         if len(self.node.results) != 1:
             return Unsupported(f"there is no kernel for {self.node.op.name}, or any op of several results")
         others = [n for n in self.epilogue if not n.op.elementwise]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from .evaluate import evaluate
 from .graph import Graph, graph_input
 from .op import Bounds, Cost, Op, traffic
@@ -21,9 +23,9 @@ class Composite(Op):
         return _one(evaluate(_body(self, operands), operands))
 
     def error(self, *operands: Any, **_: Any) -> Any:
-        from .precision import body_error
+        from .perturbation import reach
 
-        return _one(body_error(_body(self, operands), operands))
+        return _one(list(map(np.array, reach(_body(self, operands), operands))))
 
     def cost(self, *operands: Any, **_: Any) -> Cost:
         nodes = body_of(self, operands).nodes

@@ -15,7 +15,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
@@ -24,7 +26,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 import numpy as np
 
 from .errors import DTypeError, InferenceError
-from .types import EXACT, I32, Array, DType, Layout, Quant, Shape, Sym, TensorType, dtype_of, sized, symbols_in, type_of
+from .types import (
+    EXACT,
+    F16,
+    F64,
+    I32,
+    Array,
+    DType,
+    Layout,
+    Quant,
+    Shape,
+    Sym,
+    TensorType,
+    dtype_of,
+    sized,
+    symbols_in,
+    type_of,
+)
 
 if TYPE_CHECKING:
     from .channels import Channels, Kept
@@ -73,7 +91,7 @@ class Bounds:
 
     def over(self, axes: Sequence[int]) -> tuple[Array, Array]:
         """The lowest and the highest end along these axes, which keep length 1; the others as far as they are known."""
-        ends = [e.reshape(*(1,) * (self.type.rank - e.ndim), *e.shape) for e in (self.lo, self.hi)]
+        ends = [e.reshape((1,) * (self.type.rank - e.ndim) + e.shape) for e in (self.lo, self.hi)]
         if not all(e.size for e in ends):  # a tensor without elements
             return (np.zeros((1,) * self.type.rank, self.lo.dtype),) * 2
         return ends[0].min(axis=tuple(axes), keepdims=True), ends[1].max(axis=tuple(axes), keepdims=True)
@@ -379,10 +397,39 @@ def rounding_error(op: Op, operands: Sequence[Array], terms: int) -> Any:
     return tuple(map(scaled, upper, exact)) if isinstance(exact, tuple) else scaled(upper, exact)
 
 
+#: Sums of more terms are unlikely to meet the worst case, in which every rounding goes the same way.
+FEW_ROUNDINGS = 16
+_likely: ContextVar[bool] = ContextVar("likely", default=False)
+
+
+@contextmanager
+def likely_roundings() -> Iterator[None]:
+    """Inside, `Op.error` says by how much rounding is likely to move a result, not by how much it may at worst.
+
+    Roundings of a long sum are as good as independent, and add up as sqrt(n) does: N. J. Higham and T. Mary, A new
+    approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019.
+    """
+    token = _likely.set(True)
+    try:
+        yield
+    finally:
+        _likely.reset(token)
+
+
 def gamma(n: float, operands: Sequence[Array]) -> float:
-    """Higham's gamma_n: n * u / (1 - n * u), u the unit roundoff of the coarsest float operand; 0 without one."""
+    """Higham's gamma_n: n * u / (1 - n * u), u the unit roundoff of the coarsest float operand; 0 without one.
+
+    Under `likely_roundings` of more than FEW_ROUNDINGS no more than sqrt(n) count.
+    """
+    if _likely.get():
+        n = min(n, max(FEW_ROUNDINGS, math.sqrt(n)))
     u = max((2.0 ** -_PRECISION[d.name] for x in operands if (d := dtype_of(x)).is_float), default=0.0)
     return n * u / (1 - n * u)
+
+
+def smallest(x: Array) -> float:
+    """The smallest normal number of a float array's dtype: results below it may lose digits, or be flushed to 0."""
+    return 2.0**-14 if dtype_of(x) is F16 else 2.0**-1022 if dtype_of(x) is F64 else 2.0**-126
 
 
 #: Bits of the significand, the hidden one included.

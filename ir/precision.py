@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .constant import Const
-from .evaluate import evaluate
-from .graph import Graph, Node, Value, apply
+from .graph import Graph, Value, apply
 from .op import Op
 from .types import EXACT, F64, Array, DType, TensorType, converted, dtype_of
 
@@ -58,31 +56,6 @@ def scalar(array: Array) -> Any:
 def is_finite(array: Array) -> bool:
     """Whether all elements are numbers, neither NaN nor infinite; exact ones always are."""
     return dtype_of(array) is EXACT or bool(np.all(np.isfinite(array)))
-
-
-def body_error(body: Graph, operands: Sequence[Array]) -> tuple[Array, ...]:
-    """Largest rounding error of a body's outputs, one scalar each, for nodes that group others.
-
-    The errors of all nodes on their own inputs, summed (what follows a sum of products in a group is 1-Lipschitz:
-    additions and clips), or GRAPH_FACTOR times what the reference itself errs, whichever is larger.
-    """
-    own: list[float] = []
-
-    def listen(node: Node, results: tuple[Array, ...]) -> None:
-        seen.update(zip(node.results, results, strict=True))
-        if all(dtype_of(r).is_float for r in results):
-            arrays = [c if (c := v.const) is not None else seen[v] for v in node.operands]
-            own.append(max(float(np.max(e, initial=0)) for e in _each(node.op.error(*arrays))))
-
-    seen = dict(zip(body.inputs, operands, strict=True))
-    single = evaluate(body, operands, listen)
-    double = evaluate(float64_twin(body), [widened(x) for x in operands])
-    gaps = (float(np.max(np.abs(widened(s) - d), initial=0)) for s, d in zip(single, double, strict=True))
-    return tuple(np.array(max(sum(own), GRAPH_FACTOR * gap)) for gap in gaps)
-
-
-def _each(errors: Any) -> tuple[Array, ...]:
-    return errors if isinstance(errors, tuple) else (errors,)
 
 
 def _type(type: TensorType, dtype: DType) -> TensorType:

@@ -1,8 +1,9 @@
 """Whether two results agree: integers bit for bit, floats within what rounding explains. Never a guessed tolerance.
 
 One float node, given the same inputs, errs by at most `Op.error`: gamma_n * ref(|x|, |w|) and the declared ulps. Errors
-of whole float graphs are judged against a run in double precision: at most GRAPH_FACTOR times as far from it as the
-reference interpreter is itself.
+of whole float graphs are judged against a run in double precision: an executor may be GRAPH_FACTOR times as far from it
+as the reference interpreter is itself, or as far as roundings are found to take the graph (`ir/perturbation.py`).
+Infinities, and what is no number, must be what the interpreter says they are, where rounding cannot decide it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..ir.evaluate import evaluate_by_name
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
 from ..ir.ops.elementwise import Clip
+from ..ir.perturbation import largest_number, reach
 from ..ir.precision import GRAPH_FACTOR, float64_twin, widened
 from ..ir.types import F32, Array, dtype_of, type_of
 from .interpreter import checked
@@ -62,7 +64,7 @@ def compare(reference: Array, actual: Array, tolerance: Array | float = 0.0) -> 
         equal = (expected == got) | ((expected != expected) & (got != got))
         error = np.where(equal, 0, np.abs(got - expected)).astype(np.float64)
         error[np.isnan(error)] = np.inf  # NaN against a number
-        beyond = ~(error <= tolerance)
+    beyond = differs(reference, actual, tolerance)
     where = tuple(int(i) for i in np.unravel_index(int(np.argmax(beyond)), beyond.shape)) if beyond.any() else None
     return Comparison(
         exact=bool(equal.all()),
@@ -74,6 +76,15 @@ def compare(reference: Array, actual: Array, tolerance: Array | float = 0.0) -> 
         expected=float(expected[where]) if where is not None else 0.0,
         actual=float(got[where]) if where is not None else 0.0,
     )
+
+
+def differs(reference: Array, actual: Array, tolerance: Array | float = 0.0) -> Array:
+    """Elementwise: further apart than the tolerance. NaN equals NaN alone; a tolerance of NaN allows anything."""
+    expected, got = _wide(reference), _wide(actual)
+    with np.errstate(all="ignore"):
+        same = (expected == got) | ((expected != expected) & (got != got))
+        near = (np.abs(got - expected) <= tolerance) & ((expected != expected) == (got != got))
+    return np.asarray(~(same | near | np.isnan(tolerance)), np.bool_)
 
 
 def sqnr_db(reference: Array, actual: Array) -> float:
@@ -103,12 +114,62 @@ def node_tolerance(op: Op, operands: Sequence[Array]) -> tuple[Array, ...]:
     return tuple(np.where(np.asarray(e) > 0, e + tiny, 0.0) for e in errors)
 
 
-def graph_tolerance(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, tuple[Array, float]]:
+Tolerance = tuple[Array, Array | float]
+"""The result that is right, and how far from it an executor may be: one number, or one for each element."""
+
+
+def graph_tolerance(graph: Graph, inputs: Mapping[str, Array], measure: bool = True) -> dict[str, Tolerance]:
     """Per output: the double-precision result, and how far from it an executor of the float graph may be.
 
-    That is GRAPH_FACTOR times the largest error of the float32 interpreter on these inputs; and, because it may have
-    been exact by luck, at least as many unit roundoffs of the largest output and of what was added up for it.
+    That is GRAPH_FACTOR times the largest error of the float32 interpreter on these inputs; because it may have been
+    exact by luck, at least as many unit roundoffs of the largest output and of what was added up for it; and, where
+    that is more, as far as roundings are found to take the graph: `measure`, which takes several evaluations.
     """
+    return {name: found.tolerance() for name, found in _judged(graph, inputs, measure).items()}
+
+
+@dataclass
+class _Judged:
+    """One output of one sample: in double precision, as the interpreter has it, and how far executors may be."""
+
+    exact: Array
+    single: Array
+    room: float = 0.0
+
+    @property
+    def size(self) -> float:
+        """The largest element that is finite."""
+        return _largest(np.abs(self.exact), self.regular())
+
+    def regular(self, room: float = 0.0) -> Array:
+        """Elements that are finite, and stay so when moved by this."""
+        with np.errstate(all="ignore"):
+            inside = np.abs(self.exact) + room < largest_number(dtype_of(self.single))
+        return np.asarray(np.isfinite(widened(self.single)) & inside, np.bool_)
+
+    def tolerance(self) -> Tolerance:
+        """Infinities and NaN stand in the reference where they are certain.
+
+        The tolerance is infinite where rounding decides whether a number overflows, NaN (anything is allowed) where
+        float32 overflowed on the way to what double precision has.
+        """
+        if not dtype_of(self.exact).is_float:
+            return self.exact, 0.0
+        regular = self.regular(self.room)
+        if regular.all():
+            return self.exact, self.room
+        single, exact = widened(self.single), self.exact
+        finite = np.isfinite(single) & np.isfinite(exact)
+        with np.errstate(all="ignore"):
+            beyond = (np.sign(exact) == np.sign(single)) & (
+                np.abs(exact) - self.room > largest_number(dtype_of(self.single))
+            )
+        certain = (np.isnan(single) & np.isnan(exact)) | (np.isinf(single) & (beyond | (exact == single)))
+        tolerance = np.select([regular, finite, certain], [self.room, math.inf, 0.0], math.nan)
+        return np.where(finite, exact, single), tolerance
+
+
+def _judged(graph: Graph, inputs: Mapping[str, Array], measure: bool) -> dict[str, _Judged]:
     arrays = checked(graph, inputs)
     single = evaluate_by_name(graph, arrays)
     twin = float64_twin(graph)
@@ -120,21 +181,21 @@ def graph_tolerance(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, tupl
         seen.update((v, r) for v, r in zip(node.results, results, strict=True) if v in needed)
 
     double = evaluate_by_name(twin, {v.name: seen[v] for v in twin.inputs}, keep)
+    far = reach(graph, [arrays[v.name] for v in graph.inputs]) if measure else [0.0] * len(graph.outputs)
     unit = float(np.finfo(F32.numpy).eps) / 2
-    result: dict[str, tuple[Array, float]] = {}
-    for name, exact in double.items():
-        if not dtype_of(exact).is_float:
-            result[name] = exact, 0.0
-            continue
-        own = compare(exact, single[name]).max_error  # nothing where both are infinite, or no number
-        size = max(
-            [
-                float(np.max(np.abs(exact), initial=0, where=np.isfinite(exact))),
-                *(_summed(node, seen) for node in makers[name]),
-            ]
-        )
-        result[name] = exact, GRAPH_FACTOR * max(own, unit * size)
+    result: dict[str, _Judged] = {}
+    for (name, exact), away in zip(double.items(), far, strict=True):
+        found = result[name] = _Judged(exact, single[name])
+        if dtype_of(exact).is_float:
+            with np.errstate(all="ignore"):
+                own = _largest(np.abs(widened(single[name]) - exact), found.regular())
+            size = max([found.size, *(_summed(node, seen) for node in makers[name])])
+            found.room = max(GRAPH_FACTOR * max(own, unit * size), away)
     return result
+
+
+def _largest(array: Array, where: Array) -> float:
+    return float(np.max(array, initial=0, where=where))
 
 
 def _makers(output: Value) -> list[Node]:
@@ -165,20 +226,22 @@ def _summed(node: Node, seen: Mapping[Value, Array]) -> float:
     return max((s for s in sizes if math.isfinite(s)), default=0.0)
 
 
-def batch_tolerance(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, tuple[Array, float]]]:
+def batch_tolerance(
+    graph: Graph, samples: Sequence[Mapping[str, Array]], measure: bool = True
+) -> list[dict[str, Tolerance]]:
     """`graph_tolerance` of each sample, with the interpreter's worst error over all of them.
 
     On one sample it may have been precise by luck; so errors, relative to the largest element of the output, are those
     of the sample where it was least so.
     """
-    each = [graph_tolerance(graph, sample) for sample in samples]
+    each = [_judged(graph, sample, measure) for sample in samples]
     for name in graph.output_names:
-        sizes = [float(np.max(np.abs(row[name][0]), initial=0)) for row in each]
-        finite = [0 < size < math.inf for size in sizes]
-        worst = max((row[name][1] / size for row, size, ok in zip(each, sizes, finite, strict=True) if ok), default=0.0)
-        for row, size, ok in zip(each, sizes, finite, strict=True):
-            row[name] = row[name][0], worst * size if ok else row[name][1]
-    return each
+        rows = [row[name] for row in each if dtype_of(row[name].exact).is_float]
+        sizes = [row.size for row in rows]
+        worst = max((row.room / size for row, size in zip(rows, sizes, strict=True) if size), default=0.0)
+        for row, size in zip(rows, sizes, strict=True):
+            row.room = worst * size if size else row.room
+    return [{name: found.tolerance() for name, found in row.items()} for row in each]
 
 
 def judge(graph: Graph, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Comparison]:

@@ -139,15 +139,16 @@ def supports(node: Node) -> Unsupported | None:
 
 def require_supported(target: str, segments: Sequence[HostSegment]) -> None:
     """Raise UnsupportedError with every node that neither the NPU nor the host takes, and both reasons."""
-    problems = []
+    problems, hints = [], dict[str, None]()
     for placement in (p for s in segments for p in s.placements):
         refusal, problem = placement.refusal, supports(placement.node)
         if problem is not None and refusal is not None:
             problems.append(f"{placement.node.describe()}: {refusal.reason}; on the host, {problem.reason}")
+            hints.update(dict.fromkeys([problem.hint] if problem.hint else []))
     if problems:
         raise UnsupportedError(
             f"target {target} cannot take {len(problems)} of the model's nodes, neither on the NPU nor on its host",
-            fix="run the model on another target, or rewrite these nodes",
+            fix="; ".join(hints) or "run the model on another target, or rewrite these nodes",
             details=tuple(problems),
         )
 

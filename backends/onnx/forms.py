@@ -362,10 +362,16 @@ def variadic(node: Node) -> Form | None:
     kind = kinds.get(type(root.op))
     if kind is None:
         return None
-    operands = list(root.operands)
-    while (inner := operands[0].producer) is not None and type(inner.op) is type(root.op) and _is_part(inner, root):
-        inside.append(inner)
-        operands[:1] = inner.operands
+    operands = list[Value]()
+    open_ = [(v, root) for v in reversed(root.operands)]
+    while open_:
+        value, user = open_.pop()
+        inner = value.producer
+        if inner is not None and type(inner.op) is type(root.op) and _is_part(inner, user):
+            inside.append(inner)
+            open_.extend((v, inner) for v in reversed(inner.operands))
+        else:
+            operands.append(value)
     if divisor is None:
         return Form(node, tuple(inside), Written(kind, tuple(operands))) if inside else None
     if divisor.size != 1 or divisor.item() != len(operands):

@@ -191,6 +191,8 @@ def _is_default(schema: onnx.defs.OpSchema, opset: int, name: str, value: Any) -
     if not default.name:
         return False
     known = onnx.helper.get_attribute_value(default)
+    if isinstance(known, float):
+        return bool(np.float32(value) == np.float32(known))
     return bool(value == (known.decode() if isinstance(known, bytes) else known))
 
 

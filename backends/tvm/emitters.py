@@ -199,8 +199,9 @@ def product(a: Expr, b: Expr) -> Expr:
 
 
 def quotient(op: Div, operands: Sequence[Scalar], code: Code) -> Expr:
-    """Of floats: `scalars.refusal` sees to that."""
-    return operands[0].expr / operands[1].expr
+    """Integers too: they truncate, and `scalars.refusal` sees to the divisor."""
+    a, b = operands
+    return a.expr / b.expr if a.dtype.is_float else tirx.truncdiv(a.expr, b.expr)
 
 
 def extremum(greater: bool) -> Emitter:
@@ -221,9 +222,10 @@ def larger(a: Expr, b: Expr, dtype: DType, greater: bool = True) -> Expr:
     return tirx.Select(tirx.isnan(a), a, first)
 
 
-def lowest(dtype: DType) -> Expr:
-    """No element is smaller."""
-    return number(-np.inf if dtype.is_float else dtype.min, dtype)
+def farthest(dtype: DType, greater: bool = True) -> Expr:
+    """What every element is at least; or, not greater, at most."""
+    ends = (-np.inf, np.inf) if dtype.is_float else (dtype.min, dtype.max)
+    return number(ends[0 if greater else 1], dtype)
 
 
 def function(name: str) -> Emitter:

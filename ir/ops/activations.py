@@ -8,7 +8,7 @@ import numpy as np
 
 from ..builder import builder, number
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, gamma, op
+from ..op import Bounds, Draw, Instance, gamma, op, smallest
 from ..types import F32, Array, converted, dtype_of
 from .elementwise import add, clip, div, minimum, mul
 from .unary import Unary, exp, increasing, log, tanh
@@ -40,7 +40,7 @@ class Elu(Unary):
     def error(self, x: Array) -> Array:
         # The exponential and 1 nearly cancel where x is near 0: the error is relative to them.
         wide = np.maximum(x.astype(np.float64), 0)
-        return gamma(2 * self.ulps, [x]) * (abs(self.scale) * (wide + 2 * abs(self.alpha))) + _tiny(x)
+        return gamma(2 * self.ulps, [x]) * (abs(self.scale) * (wide + 2 * abs(self.alpha))) + smallest(x)
 
     def bounds(self, x: Bounds) -> Bounds:
         if min(self.alpha, self.scale, self.width) < 0:
@@ -69,7 +69,7 @@ class Softplus(Unary):
 
     def error(self, x: Array) -> Array:
         # 1 + e^-|x| is rounded near 1, and so is what the logarithm makes of that.
-        return gamma(2 * self.ulps, [x]) * (np.maximum(x.astype(np.float64), 0) + 1) + _tiny(x)
+        return gamma(2 * self.ulps, [x]) * (np.maximum(x.astype(np.float64), 0) + 1) + smallest(x)
 
     def bounds(self, x: Bounds) -> Bounds:
         return increasing(self, x, 4.0)
@@ -93,7 +93,7 @@ class Mish(Unary):
 
     def error(self, x: Array) -> Array:
         # What tanh makes of the error of softplus is at most a few roundings of 1, relative to x.
-        return gamma(4 * self.ulps, [x]) * np.abs(x.astype(np.float64)) + _tiny(x)
+        return gamma(4 * self.ulps, [x]) * np.abs(x.astype(np.float64)) + smallest(x)
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(x.type, np.where(x.lo >= 0, 0.0, np.maximum(-0.31, x.lo)), np.maximum(x.hi, 0.0))
@@ -106,11 +106,6 @@ class Mish(Unary):
 def _numbers(x: Array, *values: float) -> list[Array]:
     """Scalars of x's dtype."""
     return [converted(np.array(value, np.float64), dtype_of(x)) for value in values]
-
-
-def _tiny(x: Array) -> float:
-    """Results below this may be flushed."""
-    return float(np.finfo(x.dtype).tiny)
 
 
 elu, softplus, mish = builder(Elu), builder(Softplus), builder(Mish)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..evaluate import evaluate
 from ..graph import Graph
 from ..op import Bounds, Cost, Draw, Instance, Op, expect, op
@@ -35,9 +37,9 @@ class Fused(Op):
         return results[0] if len(results) == 1 else results
 
     def error(self, *operands: Array) -> Any:
-        from ..precision import body_error
+        from ..perturbation import reach
 
-        errors = body_error(self.body, operands)
+        errors = tuple(map(np.array, reach(self.body, operands)))
         return errors[0] if len(errors) == 1 else errors
 
     def cost(self, *operands: TensorType) -> Cost:

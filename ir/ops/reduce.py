@@ -137,17 +137,11 @@ def _quantized_sum(op: Any, x: QuantizedOperand, result: QuantizedResult, diviso
     return result.rescaled(total, float(x.scale.item()) / (result.scale * divisor))
 
 
-@op
-class ReduceMax(Reduction):
-    """Maximum over axes. ONNX ReduceMax-20."""
+class Extremum(Reduction):
+    """Base: the element that is beyond all others over axes; NaN where one is."""
 
     selects: ClassVar[bool] = True
     ulps: ClassVar[float] = 0
-    axes: Axes
-    keepdims: bool = True
-
-    def ref(self, x: Array) -> Array:
-        return x.max(axis=self.axes, keepdims=self.keepdims)
 
     def error(self, x: Array) -> Array:
         return rounding_error(self, (x,), terms=0)
@@ -155,9 +149,36 @@ class ReduceMax(Reduction):
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(self.infer(x.type), *self._over(x))
 
+
+@op
+class ReduceMax(Extremum):
+    """Maximum over axes. ONNX ReduceMax-20."""
+
+    axes: Axes
+    keepdims: bool = True
+
+    def ref(self, x: Array) -> Array:
+        return x.max(axis=self.axes, keepdims=self.keepdims)
+
     @staticmethod
     def examples(draw: Draw) -> Instance:
         return _examples(ReduceMax, draw, draw.dtype(F32, I8))
 
 
-reduce_mean, reduce_sum, reduce_max = builder(ReduceMean), builder(ReduceSum), builder(ReduceMax)
+@op
+class ReduceMin(Extremum):
+    """Minimum over axes. ONNX ReduceMin-20."""
+
+    axes: Axes
+    keepdims: bool = True
+
+    def ref(self, x: Array) -> Array:
+        return x.min(axis=self.axes, keepdims=self.keepdims)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return _examples(ReduceMin, draw, draw.dtype(F32, I8))
+
+
+reduce_mean, reduce_sum = builder(ReduceMean), builder(ReduceSum)
+reduce_max, reduce_min = builder(ReduceMax), builder(ReduceMin)

@@ -12,7 +12,7 @@ from ..builder import builder, number
 from ..exact import Exact
 from ..graph import Value
 from ..literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI, SQRT_HALF
-from ..op import Bounds, Draw, Instance, expect_dtype, gamma, op
+from ..op import Bounds, Draw, Instance, expect_dtype, gamma, op, smallest
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal, tabulated
 from ..types import BOOL, EXACT, F32, I8, I16, I32, I64, U8, U16, U32, Array, DType, Quant, TensorType, dtype_of
 from .elementwise import Elementwise, add, mul
@@ -30,7 +30,7 @@ class Unary(Elementwise):
 
     def error(self, x: Array) -> Array:
         exact = np.abs(self.ref(x.astype(np.float64)))
-        return gamma(2 * self.ulps, [x]) * exact + float(np.finfo(x.dtype).tiny)  # results below `tiny` may be flushed
+        return gamma(2 * self.ulps, [x]) * exact + smallest(x)  # results below `tiny` may be flushed
 
 
 def increasing(op: Any, x: Bounds, size: float = 0.0) -> Bounds:
@@ -130,7 +130,7 @@ class Gelu(Unary):
 
     def error(self, x: Array) -> Array:
         # 1 + erf cancels where x is negative: the error is relative to x, not to the result.
-        return gamma(4 * self.ulps, [x]) * np.abs(x.astype(np.float64)) + float(np.finfo(x.dtype).tiny)
+        return gamma(4 * self.ulps, [x]) * np.abs(x.astype(np.float64)) + smallest(x)
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(x.type, np.where(x.lo >= 0, 0.0, np.maximum(-0.2, x.lo)), np.maximum(x.hi, 0.0))
@@ -198,7 +198,7 @@ class HardSwish(Unary):
 
     def error(self, x: Array) -> Array:
         # The clipped factor is off by roundings of 1; the error is relative to x.
-        return gamma(8, [x]) * np.abs(x.astype(np.float64)) + float(np.finfo(x.dtype).tiny)
+        return gamma(8, [x]) * np.abs(x.astype(np.float64)) + smallest(x)
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(x.type, np.where(x.lo >= 0, 0.0, np.maximum(-0.376, x.lo)), np.maximum(x.hi, 0.0))
@@ -219,6 +219,11 @@ class Silu(Unary):
 
     def definition(self, x: Value) -> Any:
         return mul(x, sigmoid(x))
+
+    def error(self, x: Array) -> Array:
+        # Where e^-x overflows the quotient is 0, and what it should be is x times less than the smallest number.
+        wide = x.astype(np.float64)
+        return gamma(2 * self.ulps, [x]) * np.abs(self.ref(wide)) + (1 + np.abs(wide)) * smallest(x)
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(x.type, np.where(x.lo >= 0, 0.0, np.maximum(-0.279, x.lo)), np.maximum(x.hi, 0.0))
@@ -295,6 +300,12 @@ class Cast(Elementwise):
         if self.dtype.bits == 4:
             whole = np.where((whole >= self.dtype.min) & (whole <= self.dtype.max), whole, 0)
         return whole.astype(self.dtype.numpy)
+
+    def error(self, x: Array) -> Array:
+        like = np.zeros(0, self.dtype.numpy)
+        if not self.dtype.is_float or self.dtype is EXACT:
+            return np.zeros(x.shape)
+        return gamma(1, [like]) * np.abs(x.astype(np.float64)) + smallest(like)
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

@@ -42,7 +42,6 @@ def folder(tmp_path, digits, monkeypatch):
 PAGES = {
     "README.md": ("cc", "make", "arm-none-eabi-gcc", "qemu-system-arm"),
     "docs/kernels.md": (),
-    "docs/npu.md": ("cc", "arm-none-eabi-gcc"),
     "docs/tutorials/write-a-pass.md": ("cc",),
     "docs/tutorials/optimize-onnx.md": (),
 }

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from ...group import Group
 from .. import scalars
 from .. import tir as tirx
 from ..code import Code, Expr, blocks_of, tir_type
-from ..emitters import larger, lowest, total, wrapped
+from ..emitters import farthest, larger, total, wrapped
 from ..scalars import Position, dense_strides, flat
 from .base import LANES, TirKernel
 
@@ -23,7 +23,7 @@ class TirReduce(TirKernel):
     """Axes that stay, and within them those that go; the last axis in vectors where it stays."""
 
     name = "reduce"
-    ops = (ReduceMean, ReduceSum, ReduceMax)
+    ops = (ReduceMean, ReduceSum, ReduceMax, ReduceMin)
 
     def emit(self, group: Group, code: Code) -> None:
         shape = group.shape(group.anchor.operands[0])
@@ -46,7 +46,8 @@ def _results(group: Group, code: Code, kept: Sequence[Expr], width: int) -> None
     size, kind = math.prod(gone), tir_type(dtype)
     wide = x_value.type.dtype.is_integer and x_value.type.dtype.bits >= 32  # of narrower ones no sum overflows
     source = scalars.buffer(group, code, x_value)
-    start = lowest(dtype) if isinstance(op, ReduceMax) else tirx.const(0, kind)
+    chosen, greater = isinstance(op, ReduceMax | ReduceMin), isinstance(op, ReduceMax)
+    start = farthest(dtype, greater) if chosen else tirx.const(0, kind)
 
     def coordinates(lane: Expr, inner: Sequence[Expr]) -> list[Expr]:
         at = dict(zip(op.axes, inner, strict=True))
@@ -58,8 +59,8 @@ def _results(group: Group, code: Code, kept: Sequence[Expr], width: int) -> None
         def step(lane: Expr) -> None:
             element = code.load(source, flat(coordinates(lane, _unravel(k, gone)), dense_strides(shape)))
             old = code.load(acc, lane)
-            if isinstance(op, ReduceMax):
-                code.store(acc, larger(element, old, dtype), lane)
+            if chosen:
+                code.store(acc, larger(element, old, dtype, greater), lane)
             else:
                 zero = tirx.const(getattr(op, "input_zero", 0), kind)
                 term = tirx.Cast(kind, element) - zero
@@ -69,7 +70,7 @@ def _results(group: Group, code: Code, kept: Sequence[Expr], width: int) -> None
 
     acc = code.local((width,), kind)
     code.vector(width, lambda lane: code.store(acc, start, lane))
-    if dtype.is_float and not isinstance(op, ReduceMax) and size > BLOCK:
+    if dtype.is_float and not chosen and size > BLOCK:
         part = code.local((width,), kind)
         for first, blocks, length in ((0, size // BLOCK, BLOCK), (size - size % BLOCK, 1, size % BLOCK)):
             if length:

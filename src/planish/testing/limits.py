@@ -89,11 +89,11 @@ def _retyped(d: HypothesisDraw, instance: Instance) -> Iterator[Instance]:
 
 def _with_attributes(d: HypothesisDraw, instance: Instance) -> Iterator[Instance]:
     """One numeric attribute after the other as a limit of an operand's dtype."""
-    op = instance.op
+    op, macs = instance.op, instance.op.cost(*map(type_of, instance.operands)).macs
     for name, value in op.attributes().items():
         if isinstance(value, bool) or not isinstance(value, int | float) or d.boolean():
             continue
-        limit = d.choice(limits(d.choice([dtype_of(x) for x in instance.operands])))
+        limit = d.choice(limits(d.choice([dtype_of(x) for x in instance.operands]), op, macs))
         changed = op.like(**{name: float(limit) if isinstance(value, float) else limit})
         if isinstance(value, int) and not isinstance(limit, int):
             continue

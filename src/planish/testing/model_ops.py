@@ -31,19 +31,22 @@ def floats(t: Tensor) -> bool:
 SMOOTH: Sequence[tuple[str, int, dict[str, Any]]] = (
     ("Sigmoid", 13, {}), ("Tanh", 13, {}), ("Erf", 13, {}), ("Softplus", 1, {}), ("Softsign", 1, {}), ("Elu", 6, {}),
     ("Elu", 6, {"alpha": 0.5}), ("Selu", 6, {}), ("Celu", 12, {"alpha": 2.0}), ("LeakyRelu", 6, {"alpha": 0.1}),
-    ("HardSigmoid", 6, {}), ("HardSwish", 14, {}), ("Mish", 18, {}), ("Gelu", 20, {}), ("Gelu", 20, {"approximate": "tanh"}),
+    ("HardSigmoid", 6, {}), ("HardSwish", 14, {}), ("Mish", 18, {}), ("Gelu", 20, {}),
+    ("Gelu", 20, {"approximate": "tanh"}),
 )  # fmt: skip
 #: The same whose results may be large or no number.
 WILD = ("Exp", "Log", "Sqrt", "Reciprocal")
 
 
 def smooth(d: Drawing) -> None:
+    """A function of floats that are neither large nor no number."""
     name, since, attributes = d.choice(SMOOTH)
     if d.opset >= since and (x := d.pick(floats)):
         d.emit(name, [x], replace(x, exact=False), **attributes)
 
 
 def wild(d: Drawing) -> None:
+    """A function whose results may be large, or no number."""
     if x := d.pick(floats):
         d.emit(d.choice(WILD), [x], replace(x, exact=False, tame=False))
 
@@ -57,9 +60,13 @@ def sign(d: Drawing) -> None:
 
 
 def clip(d: Drawing) -> None:
-    if x := d.pick(lambda t: t.dtype in NUMBERS):
-        ends = [d.constant(d.values(x.dtype, (), tame=d.chance(2))) if d.chance(2) else None for _ in range(2)]
-        d.emit("Clip", [x, *ends], x)
+    """Both ends for what may be infinite: a missing one is the largest float, which planish takes for no end at all."""
+    if x := d.pick(lambda t: t.dtype in NUMBERS and (t.tame or t.dtype != F32)):
+        ends: list[Tensor | None] = []
+        for _ in range(2):
+            tame = d.chance(2)
+            ends.append(d.constant(d.values(x.dtype, (), tame), tame) if d.chance(2) else None)
+        d.emit("Clip", [x, *ends], replace(x, tame=x.tame and all(end is None or end.tame for end in ends)))
 
 
 def arithmetic(d: Drawing) -> None:
@@ -82,6 +89,7 @@ def divide(d: Drawing) -> None:
 
 
 def extremum(d: Drawing) -> None:
+    """The smaller or larger of any two numbers."""
     if x := d.pick(lambda t: t.dtype in NUMBERS):
         _binary(d, d.choice(["Min", "Max"]), x, d.partner(x))
 
@@ -98,11 +106,13 @@ def several(d: Drawing) -> None:
 
 
 def prelu(d: Drawing) -> None:
+    """Slopes by channel."""
     if x := d.pick(lambda t: floats(t) and t.rank > 1):
         d.emit("PRelu", [x, d.weights(*(x.shape[1:2] + (1,) * (x.rank - 2)))], replace(x, exact=False))
 
 
 def comparison(d: Drawing) -> None:
+    """Of exact tensors: a rounding would decide."""
     name = d.choice(["Equal", "Less", "Greater", *(["LessOrEqual", "GreaterOrEqual"] if d.opset >= 16 else [])])
     types = (*NUMBERS, BOOL) if name == "Equal" else NUMBERS
     if x := d.pick(lambda t: t.dtype in types and t.exact):
@@ -110,6 +120,7 @@ def comparison(d: Drawing) -> None:
 
 
 def logic(d: Drawing) -> None:
+    """Of truth values."""
     if x := d.pick(lambda t: t.dtype == BOOL):
         if d.chance(4):
             d.emit("Not", [x], x)
@@ -118,6 +129,7 @@ def logic(d: Drawing) -> None:
 
 
 def where(d: Drawing) -> None:
+    """A choice between tensors of any dtype."""
     condition = d.pick(lambda t: t.dtype == BOOL)
     x = d.pick(lambda t: condition is not None and _shape(t, condition) is not None)
     if condition and x:
@@ -170,6 +182,7 @@ REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "
 
 
 def reduction(d: Drawing) -> None:
+    """Over some axes or all; extrema of any numbers, sums of integers wrap."""
     name = d.choice(REDUCTIONS)
     chosen = name in ("ReduceMax", "ReduceMin")
     integers = (I32, I64, np.dtype(np.uint32), np.dtype(np.uint64))
@@ -191,6 +204,7 @@ def reduction(d: Drawing) -> None:
 
 
 def softmax(d: Drawing) -> None:
+    """Along any axis."""
     if x := d.pick(lambda t: floats(t) and t.rank > 0 and t.size > 0):
         axis = d.integer(-x.rank, x.rank - 1)
         d.emit(d.choice(["Softmax", "Softmax", "LogSoftmax"]), [x], replace(x, exact=False), axis=axis)
@@ -200,12 +214,14 @@ def softmax(d: Drawing) -> None:
 
 
 def transpose(d: Drawing) -> None:
+    """Any order of the axes."""
     if x := d.pick(lambda t: t.rank > 1):
         perm = [int(i) for i in d.random.permutation(x.rank)]
         d.emit("Transpose", [x], replace(x, shape=tuple(x.shape[i] for i in perm)), perm=perm)
 
 
 def reshape(d: Drawing) -> None:
+    """Any operator that leaves the order of the elements."""
     x = d.pick(lambda t: t.size > 0)
     if x is None:
         return
@@ -227,6 +243,7 @@ def reshape(d: Drawing) -> None:
 
 
 def concat(d: Drawing) -> None:
+    """Tensors, and perhaps a constant."""
     x = d.pick(lambda t: t.rank > 0)
     if x is None:
         return
@@ -246,6 +263,7 @@ def concat(d: Drawing) -> None:
 
 
 def slice_(d: Drawing) -> None:
+    """One axis, forwards or backwards."""
     x = d.pick(lambda t: t.rank > 0 and t.size > 0)
     if x is None:
         return
@@ -259,6 +277,7 @@ def slice_(d: Drawing) -> None:
 
 
 def split(d: Drawing) -> None:
+    """Two parts."""
     x = d.pick(lambda t: any(s > 1 for s in t.shape))
     if x is None:
         return
@@ -270,6 +289,7 @@ def split(d: Drawing) -> None:
 
 
 def pad(d: Drawing) -> None:
+    """All modes."""
     x = d.pick(lambda t: t.rank > 0 and t.size > 0)
     if x is None:
         return
@@ -286,6 +306,7 @@ def pad(d: Drawing) -> None:
 
 
 def expand(d: Drawing) -> None:
+    """Tile or Expand."""
     x = d.pick(lambda t: t.rank < 5)
     if x is None:
         return
@@ -301,6 +322,7 @@ def expand(d: Drawing) -> None:
 
 
 def gather(d: Drawing) -> None:
+    """Constant indices of any rank, from either end."""
     if x := d.pick(lambda t: t.rank > 0 and t.size > 0):
         axis = d.integer(0, x.rank - 1)
         indices = d.random.integers(-x.shape[axis], x.shape[axis], d.choice([(), (1,), (3,), (2, 2)]))
@@ -310,6 +332,7 @@ def gather(d: Drawing) -> None:
 
 
 def depth_to_space(d: Drawing) -> None:
+    """Blocks of 2 x 2."""
     if x := d.pick(lambda t: t.dtype == F32 and t.rank == 4 and t.size > 0 and t.shape[1] % 4 == 0):
         n, c, h, w = x.shape
         mode = d.choice(["DCR", "CRD"])
@@ -340,6 +363,7 @@ def windows(d: Drawing, x: Tensor, dilate: bool = True) -> tuple[dict[str, list[
 
 
 def conv(d: Drawing) -> None:
+    """Grouped, dilated, padded, of one or two axes of pixels."""
     if x := d.pick(image):
         attributes, places = windows(d, x)
         group = d.choice([1, 1, x.shape[1]])
@@ -351,6 +375,7 @@ def conv(d: Drawing) -> None:
 
 
 def pool(d: Drawing) -> None:
+    """Windows, or all pixels."""
     if x := d.pick(image):
         name = d.choice(["MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"])
         if name.startswith("Global"):
@@ -363,6 +388,7 @@ def pool(d: Drawing) -> None:
 
 
 def normalization(d: Drawing) -> None:
+    """Three kinds, with constant parameters."""
     if x := d.pick(lambda t: floats(t) and t.rank > 1 and t.size > 0):
         like = replace(x, exact=False)
         name = d.choice(["BatchNormalization", "LayerNormalization", "InstanceNormalization"])
@@ -378,6 +404,7 @@ def normalization(d: Drawing) -> None:
 
 
 def matmul(d: Drawing) -> None:
+    """By constant weights."""
     if x := d.pick(lambda t: floats(t) and t.rank > 0 and t.size > 0):
         columns = d.choice([1, 2, 5, 17])
         if x.rank == 2 and d.chance(2):
@@ -390,6 +417,7 @@ def matmul(d: Drawing) -> None:
 
 
 def resize(d: Drawing) -> None:
+    """Twice as many pixels."""
     if x := d.pick(lambda t: floats(t) and t.rank == 4 and t.size > 0):
         shape = (*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
         if math.prod(shape) <= 3000:
@@ -413,5 +441,6 @@ RECIPES: tuple[Recipe, ...] = (
     smooth, smooth, wild, sign, sign, clip, clip, arithmetic, arithmetic, arithmetic, divide, extremum, extremum,
     several, prelu, comparison, comparison, comparison, logic, logic, logic, where, where, cast, cast, cast,
     reduction, reduction, reduction, softmax, transpose, transpose, reshape, reshape, concat, concat, slice_, split,
-    pad, pad, expand, gather, depth_to_space, conv, conv, pool, pool, normalization, matmul, matmul, resize,
+    pad, pad, expand, gather, depth_to_space, conv, conv, conv, pool, pool, pool, normalization, normalization, matmul,
+    matmul, resize, resize,
 )  # fmt: skip

@@ -93,8 +93,9 @@ class Drawing:
 
     def shape(self) -> tuple[int, ...]:
         """Mostly small, sometimes an image, now and then without elements."""
-        if self.chance(4):
-            return self.integer(1, 2), self.choice([1, 2, 3, 4, 8]), self.integer(3, 9), self.integer(3, 9)
+        if self.chance(3):
+            pixels = (self.integer(3, 9) for _ in range(self.integer(1, 2)))
+            return self.integer(1, 2), self.choice([1, 2, 3, 4, 8]), *pixels
         rank = self.choice([0, 1, 1, 2, 2, 3, 3, 4, 5])
         while True:
             shape = tuple(self.choice(SIZES) for _ in range(rank))
@@ -102,7 +103,7 @@ class Drawing:
                 break
         return (*shape[:-1], 0) if rank and self.chance(40) else shape
 
-    def values(self, dtype: np.dtype[Any], shape: Sequence[int], tame: bool = True) -> Array:
+    def values(self, dtype: np.dtype[Any], shape: Sequence[int], tame: bool = True, constant: bool = True) -> Array:
         """Small numbers; unless tame, with limits of the dtype among them."""
         if dtype == BOOL:
             return self.random.integers(0, 2, shape).astype(bool)
@@ -110,14 +111,11 @@ class Drawing:
             array = self.random.uniform(-3, 3, shape).astype(dtype)
             if self.chance(3):
                 array = np.rint(array)
-            special: list[Any] = [
-                np.inf,
-                -np.inf,
-                np.nan,
-                -0.0,
-                np.finfo(dtype).max,
-                np.finfo(dtype).smallest_subnormal,
-            ]
+            special: list[Any] = [-0.0, np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal]
+            if not constant:  # of weights the importer says that their training diverged
+                special += [np.inf, -np.inf, np.nan]
+            elif math.prod(shape) == 1:  # what is compared with
+                special += [np.inf, -np.inf]
         else:
             info = np.iinfo(dtype)
             array = self.random.integers(max(info.min, -5), 6, shape).astype(dtype)
@@ -137,7 +135,7 @@ class Drawing:
         dtype = self.choice([F32, F32, F32, F32, *INTEGERS, np.dtype(np.int32), np.dtype(np.int64), BOOL])
         shape, tame = self.shape(), not self.chance(4)
         tensor = Tensor(f"x{len(self.inputs)}", dtype, shape, tame=tame)
-        self.inputs[tensor.name] = self.values(dtype, shape, tame)
+        self.inputs[tensor.name] = self.values(dtype, shape, tame, constant=False)
         self.tensors.append(tensor)
         return tensor
 
