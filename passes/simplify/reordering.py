@@ -18,6 +18,9 @@ from ..moving import axis_groups, is_reshape, regrouped
 
 Interval = tuple[int, int]
 
+#: A gather names all its indices; a transpose of so many says the same with a few numbers.
+MOST_INDICES = 1 << 12
+
 
 class ShuffleIsGather(Rule):
     """An axis split into several, which change places and become one again: a gather along that axis.
@@ -38,6 +41,8 @@ class ShuffleIsGather(Rule):
             same = split[:axis] == shape[:axis] and split[end:] == shape[axis + 1 :]
             inside = sorted(moved) == list(range(axis, end)) and perm[:axis] == tuple(range(axis))
             if same and inside and len(inner) > 1 and all(isinstance(d, int) for d in inner):
+                if product(inner) > MOST_INDICES:
+                    return no_match(f"more than {MOST_INDICES} elements change places")
                 labels = np.arange(product(inner)).reshape(static(inner))
                 order = labels.transpose([i - axis for i in moved]).ravel()
                 return gather(x, axis=axis, indices=tuple(order.tolist()))
