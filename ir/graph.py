@@ -69,6 +69,9 @@ class Loc:
     def __hash__(self) -> int:
         return hash(self.names)
 
+    def __reduce__(self) -> tuple[type[Loc], tuple[tuple[str, ...]]]:
+        return Loc, (self.names,)
+
     def __repr__(self) -> str:
         return f"Loc({self.names!r})"
 
@@ -371,6 +374,14 @@ class Graph:
         copy.metadata = dict(self.metadata)
         copy.origin = self.origin
         return copy
+
+    def __copy__(self) -> Graph:
+        """Nodes belong to one graph: a copy has its own."""
+        return self.clone()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Graph:
+        """Node by node: the generic way recurses as deep as the graph is."""
+        return self.clone()
 
     def __repr__(self) -> str:
         return f"<graph {self.name}: {len(self.inputs)} inputs, {self._count} nodes, {len(self.outputs)} outputs>"

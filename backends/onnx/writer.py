@@ -146,6 +146,7 @@ class _Writer:
     steps: list[str] = field(default_factory=list)
     spare: list[gs.Node] = field(default_factory=list)
     arrays: dict[str, Array] = field(default_factory=dict)
+    public: set[str] = field(default_factory=set)
 
     def graph(self, graph: Graph) -> Any:
         """The graph as one of graphsurgeon."""
@@ -157,6 +158,7 @@ class _Writer:
             if value.const is None and value not in inputs:
                 public.setdefault(value, name)
         tensors = dict(inputs)
+        self.public = set(public.values())
         self.body(graph, tensors, public)
         outputs = [self.output(tensors[v], v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True)]
         self.drop_spare({y.tensor.name for y in outputs})
@@ -310,14 +312,15 @@ class _Writer:
     def name(self, node: Node, site: Site, made: Mapping[Value, Operand], public: Mapping[Value, str]) -> None:
         """Names of the tensors that a node gave: its results' for the last. One that was there keeps a public name."""
         own, new = "", {id(part.tensor) for _, part in site.roles}
+        results = {id(result.tensor) for result in made.values()}
         for value, result in reversed(list(made.items())):
-            if id(result.tensor) not in new and (not result.tensor.inputs or result.tensor.name in public.values()):
+            if id(result.tensor) not in new and (not result.tensor.inputs or result.tensor.name in self.public):
                 continue
             name = next(iter(node.loc.names), node.op.name)
             own = public.get(value) or self.tensor_name(value.name or _tensor_of(name) or name)
             result.tensor.name = own
         for role, part in site.roles:
-            if all(part.tensor is not result.tensor for result in made.values()):
+            if id(part.tensor) not in results:
                 part.tensor.name = self.tensor_name(f"{own}_{role}" if part.const is None else role)
             if part.const is not None:
                 self.arrays[part.tensor.name] = part.const
