@@ -50,14 +50,15 @@ def recomputed(site: Site, array: Array) -> Operand | None:
 
 
 def _ramp(site: Site, array: Array) -> Operand | None:
-    """A Range: equal steps, exact in the array's type."""
+    """A Range of whole numbers in equal steps: what a float holds exactly, so that their count is exact, too."""
     if array.ndim != 1 or array.dtype.name not in ("float32", "float64", "int32", "int64") or site.opset < RANGE:
         return None
-    start, step, count = array[0], array[1] - array[0], len(array)
-    steps = np.arange(count, dtype=array.dtype)
-    if step == 0 or not np.isfinite(array.astype(np.float64)).all() or not _equal(array, start + steps * step):
+    if not (np.abs(array) < 2**23).all() or not (array == np.rint(array)).all():
         return None
-    ends = {"start": start, "limit": start + steps.dtype.type(count) * step, "delta": step}
+    start, step, count = int(array[0]), int(array[1] - array[0]), len(array)
+    if step == 0 or not _equal(array, (start + np.arange(count) * step).astype(array.dtype)):
+        return None
+    ends = {"start": start, "limit": start + count * step, "delta": step}
     return site.emit("Range", *(site.array(role, np.array(v, array.dtype)) for role, v in ends.items()))
 
 
