@@ -310,9 +310,9 @@ TITLE = """# The simplifier beside its peers
 
 `python bench/simplifier.py`: nodes without Constant, bytes of the file, seconds on the clock and in brackets of the
 processor, after an import and a first run that do not count. {cores} cores, shared with other work (load {load} at the
-end): processor time says more than the clock's. planish's time is that of import, passes (`simplify,fuse`), lowering and writing a model
-that onnx's checker accepts. ONNX Runtime ran every result beside its source; differences above 1e-5 of the largest
-element are noted. Versions: {versions}.
+end): processor time says more than the clock's. planish's time is that of import, passes (`simplify,fuse`), lowering
+and writing a model that onnx's checker accepts. ONNX Runtime ran every result beside its source; differences above 1e-5
+of the largest element are noted. Versions: {versions}.
 
 Where a peer or the source has fewer nodes, or by more than a twentieth fewer bytes, a goal is missed, the operator set
 is raised, or it takes too long:{told}
