@@ -64,7 +64,7 @@ def written(findings: Sequence[Finding], operators: Counter[str], first: int, co
 
 def _reason(why: str) -> str:
     """What is said after the node."""
-    return why.split("|")[0].rsplit(": ", 1)[-1].strip()
+    return why.split("|", 1)[0].rsplit(": ", 1)[-1].strip()
 
 
 if __name__ == "__main__":

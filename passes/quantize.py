@@ -72,8 +72,10 @@ class Quantize(Pass):
         wanted.update(dict.fromkeys(v for u in units(graph) for v in (*u.activations, u.result)))
         statistics = calibrate(graph, context, wanted)
         auto = self.calibration == "auto"
-        split = _split(graph, statistics, METHODS["mse" if auto else self.calibration])
-        inputs = [[_array(v, s) for v in graph.inputs] for s in islice(samples(context), MEASURED)]
+        # What made-up ranges would decide, nothing decides: no layer is tried, and no output measured.
+        given = [] if context.assumed else islice(samples(context), MEASURED)
+        inputs = [[_array(v, s) for v in graph.inputs] for s in given]
+        split = _split(graph, statistics, METHODS["mse" if auto else self.calibration]) if inputs else 0
         expected = [evaluate(graph, x) for x in inputs]
         tried = {m: self._tried(graph, inputs, expected, statistics, m) for m in METHODS if auto}
         method = max(tried, key=lambda m: _rank(tried[m])) if auto else self.calibration
@@ -110,7 +112,7 @@ class Quantize(Pass):
         candidates = list(units(graph))
         refused = {u: reason for u in candidates if (reason := self._excluded(u, statistics))}
         left = [u for u in candidates if u not in refused]
-        unserved = _unserved(graph, left, statistics, METHODS[method], inputs[:TRIED])
+        unserved = _unserved(graph, left, statistics, METHODS[method], inputs[:TRIED]) if inputs else {}
         quants = activation_quants(graph, [u for u in left if u not in unserved], statistics, METHODS[method])
         refused |= unserved
         plan, changes = Plan(quants, largest=LARGEST[self.weights]), Changes()
@@ -178,7 +180,9 @@ def _unserved(
 
 
 def _measured(graph: Graph, inputs: Sequence[Sequence[Array]], expected: Sequence[Sequence[Array]]) -> dict[str, float]:
-    """SQNR of each output in dB, by name."""
+    """SQNR of each output in dB, by name; nothing without samples."""
+    if not inputs:
+        return {}
     return dict(zip(graph.output_names, sqnr(expected, [_evaluated(graph, x) for x in inputs]), strict=True))
 
 

@@ -61,7 +61,7 @@ def reduced(op: Any, x: TensorType) -> Shape:
 
 
 def _examples(cls: Any, draw: Draw, dtype: Any, **attributes: Any) -> Instance:
-    shape = draw.shape(1)
+    shape = draw.shape()
     axes = tuple(i for i in range(len(shape)) if draw.boolean())
     return Instance.of(cls(axes, draw.boolean(), **attributes), draw.array(shape, dtype))
 

@@ -433,6 +433,7 @@ F = np.float32
         ("Pad", ["x", np.array([0, 0, 1, 1]), np.zeros(2, F)], {}, ["single number"]),
         ("GatherElements", [F(1), np.int64(0)], {}, ["rank 0"]),
         ("Gather", ["x", np.array([1.0])], {}, ["integers"]),
+        ("GatherElements", [np.ones(3, F), np.array([1.0])], {}, ["integers"]),
         ("Gather", [F(1), np.int64(0)], {}, ["rank 0"]),
         ("Slice", ["x", np.zeros(1), np.zeros(1)], {}, ["integers"]),
         ("LayerNormalization", ["x", np.ones(4, F)], {}, ["broadcast"]),

@@ -33,7 +33,7 @@ from ..runtime.target import Artifact, Limits, Target
 from .models import DrawnModel
 
 PASSES = "simplify,fuse"
-#: So many graphs share a program, for compiling takes long. A batch that fails is repeated graph by graph.
+#: So many graphs share a program, for compiling takes long. A batch that fails is halved until one graph is to blame.
 BATCH = 25
 
 
@@ -108,7 +108,6 @@ class Study:
 
     def _takes(self, target: Target, case: Case) -> bool:
         """Whether the target takes the graph; else that is found, with the reason."""
-        taken = False
         with self._finding(case.seed, target.name, right=False):
             lowered = _lowered(target, case.graph)
             reasons = [(n, target.supports(n)) for n in lowered.nodes]
@@ -116,8 +115,8 @@ class Study:
             reasons += [(f"output {v.type}", "it has no elements") for v in lowered.outputs if not v.type.size]
             if reasons:
                 raise UnsupportedError(f"{reasons[0][0]}: {reasons[0][1]}")
-            taken = True
-        return taken
+            return True
+        return False
 
     def _execute(self, target: Target, cases: Sequence[Case]) -> None:
         """Run cases as one program; where that does not work, each as its own."""
@@ -125,8 +124,9 @@ class Study:
             try:
                 verdicts = _executed(target, _merged(cases), cases)
             except Exception:  # noqa: BLE001 - the case that is to blame is found below
-                for case in cases:
-                    self._execute(target, [case])
+                middle = len(cases) // 2
+                self._execute(target, cases[:middle])
+                self._execute(target, cases[middle:])
                 return
             for case, wrong in zip(cases, verdicts, strict=True):
                 kind = Kind.WRONG if wrong else Kind.RIGHT
