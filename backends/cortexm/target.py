@@ -143,15 +143,22 @@ class CTarget(Target):
     def _require_supported(self, graph: Graph) -> None:
         """Raise UnsupportedError with every node, input and output that the target cannot take."""
         problems = [(n.describe(), p) for n in graph.nodes if (p := self.supports(n)) is not None]
+        nodes = len(problems)
         problems += [(f"input {v.name}: {v.type}", p) for v in graph.inputs if (p := unfit(v.type)) is not None]
         if not problems:
             return
         hints = dict.fromkeys(p.hint for _, p in problems if p.hint)
         raise UnsupportedError(
-            f"target {self.name} cannot take {len(problems)} of the model's {len(graph)} nodes",
+            f"target {self.name} cannot take {_counted(nodes, len(graph), len(problems) - nodes)}",
             fix="; ".join(hints) or "run the model on another target, or rewrite these nodes",
             details=tuple(f"{where}: {p.reason}" for where, p in problems),
         )
+
+
+def _counted(nodes: int, of: int, inputs: int) -> str:
+    """What is refused, in words."""
+    refused = [f"{nodes} of the model's {of} nodes"] * bool(nodes) + [f"{inputs} of its inputs"] * bool(inputs)
+    return " and ".join(refused)
 
 
 TARGETS: tuple[str, ...] = tuple(KERNELS)
