@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from ..ir.constant import Const
 from ..ir.graph import Node, Value
 from ..ir.ops.fused import Fused
+from ..ir.ops.recurrent import Recurrent
 from ..ir.types import Array, static
 from ..runtime.target import Unsupported
 
@@ -76,10 +79,15 @@ class Group:
             raise ValueError(f"{value} is no constant")
         return array
 
+    @cached_property
+    def numbers(self) -> Mapping[Value, int]:
+        """The place of each parameter."""
+        return {value: i for i, value in enumerate(self.parameters)}
+
     def parameter(self, value: Value) -> str | None:
         """The C parameter that an operand comes in (`x0`); None for constants and for what is computed inside."""
-        top = self.top(value)
-        return f"x{self.parameters.index(top)}" if top in self.parameters else None
+        number = self.numbers.get(self.top(value))
+        return None if number is None else f"x{number}"
 
     def shape(self, value: Value) -> tuple[int, ...]:
         return static(value.type.shape)
@@ -87,6 +95,13 @@ class Group:
     @cached_property
     def problem(self) -> Unsupported | None:
         """Why no kernel can take the group, whatever its ops."""
+        if isinstance(self.node.op, Recurrent):
+            return Unsupported(
+                f"recurrent layers are not compiled to code yet, such as this {self.node.op.name} of "
+                f"{self.node.operands[0].type.shape[0]} steps",
+                "compile for target onnx, which takes them, or export the model with the layer written out step by "
+                "step (in PyTorch: torch.nn.LSTMCell, GRUCell or RNNCell in a loop)",
+            )
         if len(self.node.results) != 1:
             return Unsupported(f"there is no kernel for {self.node.op.name}, or any op of several results")
         others = [n for n in self.epilogue if not n.op.elementwise]
@@ -101,3 +116,12 @@ class Group:
     def describe(self) -> str:
         """For comments: ops and result type, no names."""
         return f"{' + '.join(n.op.name for n in self.nodes)} -> {self.node.results[0].type.bare}"
+
+
+def uniform(array: Array) -> Any:
+    """The one number that all elements are, by bits; None where they differ or there are none."""
+    if array.size == 0:
+        return None
+    flat = np.ascontiguousarray(array).reshape(-1)
+    bits = flat.view(f"u{flat.itemsize}")
+    return flat[0] if bits[0] == bits[-1] and np.all(bits == bits[0]) else None

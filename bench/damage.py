@@ -49,7 +49,7 @@ def main() -> None:
                 place = _place(error)
                 failures[place] += 1
                 if failures[place] == 1:
-                    print(f"FAILED {name} seed {seed}: {place}", flush=True)
+                    print(f"FAILED {name} seed {seed}: {place}: {str(error.__cause__ or error)[:160]!r}", flush=True)
         found = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
         print(f"{name}: {found}; {time.process_time() - started:.0f} s", flush=True)
     for place, count in failures.most_common():
@@ -71,11 +71,11 @@ def _too_long(number: int, frame: object) -> NoReturn:
 
 
 def _place(error: BaseException) -> str:
-    """Where it was raised, in our code, and what."""
+    """Where it was raised, in our code, and what kind."""
     cause = error.__cause__ or error
     frames = [f for f in traceback.extract_tb(cause.__traceback__) if "site-packages" not in f.filename]
     where = f"{'/'.join(Path(frames[-1].filename).parts[-3:])}:{frames[-1].lineno}" if frames else "?"
-    return f"{where} {type(cause).__name__}: {str(cause)[:160]!r}"
+    return f"{where} {type(cause).__name__}"
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def _difference(a: Graph, b: Graph) -> str | None:
         if (reason := _node_difference(mine, other, twin)) is not None:
             return f"{reason}: {mine} and {other}"
         twin.update(zip(mine.results, other.results, strict=True))
-    if [twin[v] for v in a.outputs] != b.outputs:
+    if [twin[v] for v in a.outputs] != list(b.outputs):
         return "outputs are different values"
     return None
 

@@ -31,8 +31,8 @@ def evaluate_node(node: Node, operands: Sequence[Array], sizes: Mapping[str, int
     with np.errstate(all="ignore"):
         wide = (x.astype(np.float32) if dtype_of(x) in (F16, BF16) else x for x in operands)
         out = (node.op.sized(sizes) if sizes else node.op).ref(*wide)
-    results = out if isinstance(out, tuple) else (out,)
-    return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
+        results = out if isinstance(out, tuple) else (out,)
+        return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
 
 
 def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = None) -> list[Array]:

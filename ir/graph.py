@@ -69,6 +69,9 @@ class Loc:
     def __hash__(self) -> int:
         return hash(self.names)
 
+    def __reduce__(self) -> tuple[type[Loc], tuple[tuple[str, ...]]]:
+        return Loc, (self.names,)
+
     def __repr__(self) -> str:
         return f"Loc({self.names!r})"
 
@@ -175,7 +178,8 @@ class Graph:
 
     Everything that the outputs need is adopted at construction; raises InvalidGraphError when that reaches a value that
     is neither an input nor produced by a free node. `metadata` is what the source said about itself (`onnx.opset`), for
-    ways out that want to say it again; no semantics reads it.
+    ways out that want to say it again; no semantics reads it. `origin` is the graph that passes made this one of, where
+    that is known: what figures of accuracy are about.
     """
 
     def __init__(
@@ -183,16 +187,18 @@ class Graph:
     ) -> None:
         self.name = name
         self.metadata: dict[str, str] = {}
+        self.origin: Graph | None = None
         self._limits: Limits | None = None
         self.inputs: list[Value] = list(inputs)
-        self.outputs: list[Value] = []
+        self._outputs: list[Value] = []
+        self._places: dict[Value, list[int]] = {}  # of each value that is an output, among the outputs
         self.output_names: list[str] = list(output_names) or [v.name for v in outputs]
         self._first: Node | None = None
         self._last: Node | None = None
         self._count = 0
         for value in outputs:
             self.adopt(value)
-            self.outputs.append(value)
+        self.outputs = outputs
 
     # ---- reading
 
@@ -217,8 +223,22 @@ class Graph:
     def input_names(self) -> list[str]:
         return [v.name for v in self.inputs]
 
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return tuple(self._outputs)
+
+    @outputs.setter
+    def outputs(self, values: Sequence[Value]) -> None:
+        self._outputs, self._places = list(values), {}
+        for place, value in enumerate(self._outputs):
+            self._places.setdefault(value, []).append(place)
+
+    def set_output(self, place: int, value: Value) -> None:
+        """Let one of the outputs be another value."""
+        self.outputs = (*self._outputs[:place], value, *self._outputs[place + 1 :])
+
     def is_output(self, value: Value) -> bool:
-        return any(v is value for v in self.outputs)
+        return value in self._places
 
     def only_user(self, value: Value) -> Node | None:
         """The node that is the value's only use (one operand of it), else None; an output has no only user."""
@@ -319,7 +339,10 @@ class Graph:
         """Let every user and output of `old` use `new` instead. The output keeps its public name."""
         for node, index in list(old.uses):
             self.set_operand(node, index, new)
-        self.outputs = [new if v is old else v for v in self.outputs]
+        for place in self._places.get(old, ()):
+            self._outputs[place] = new
+        if places := self._places.pop(old, []):
+            self._places.setdefault(new, []).extend(places)
         if not new.name:
             new.name = old.name
 
@@ -349,7 +372,16 @@ class Graph:
         copy.outputs = [values[v] for v in self.outputs]
         copy.output_names = list(self.output_names)
         copy.metadata = dict(self.metadata)
+        copy.origin = self.origin
         return copy
+
+    def __copy__(self) -> Graph:
+        """Nodes belong to one graph: a copy has its own."""
+        return self.clone()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Graph:
+        """Node by node: the generic way recurses as deep as the graph is."""
+        return self.clone()
 
     def __repr__(self) -> str:
         return f"<graph {self.name}: {len(self.inputs)} inputs, {self._count} nodes, {len(self.outputs)} outputs>"

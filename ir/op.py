@@ -91,7 +91,7 @@ class Bounds:
 
     def over(self, axes: Sequence[int]) -> tuple[Array, Array]:
         """The lowest and the highest end along these axes, which keep length 1; the others as far as they are known."""
-        ends = [e.reshape(*(1,) * (self.type.rank - e.ndim), *e.shape) for e in (self.lo, self.hi)]
+        ends = [e.reshape((1,) * (self.type.rank - e.ndim) + e.shape) for e in (self.lo, self.hi)]
         if not all(e.size for e in ends):  # a tensor without elements
             return (np.zeros((1,) * self.type.rank, self.lo.dtype),) * 2
         return ends[0].min(axis=tuple(axes), keepdims=True), ends[1].max(axis=tuple(axes), keepdims=True)

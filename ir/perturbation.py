@@ -20,7 +20,7 @@ from .evaluate import evaluate_node, symbol_sizes
 from .graph import Graph, Node, Value
 from .op import likely_roundings
 from .precision import float64_twin, widened
-from .types import BF16, Array, DType, dtype_of, sized
+from .types import Array, DType, dtype_of, sized
 
 #: Outputs of executors may lie so many times as far from the exact ones as the farthest of the trials.
 TRIAL_FACTOR = 2
@@ -161,4 +161,4 @@ def largest_number(dtype: DType) -> float:
     """The largest finite number of a dtype; infinite for those that are no floats."""
     if not dtype.is_float:
         return math.inf
-    return float(2.0**128 - 2.0**120) if dtype is BF16 else float(np.finfo(dtype.numpy).max)
+    return float(dtype.limits.max)

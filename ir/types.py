@@ -46,8 +46,13 @@ class DType:
         """Largest value of an integer dtype."""
         return (1 << (self.bits - (self.kind == "int"))) - 1
 
+    @property
+    def limits(self) -> Any:
+        """Of a float dtype what `numpy.finfo` says, which knows no bfloat16."""
+        return ml_dtypes.finfo(self.numpy)
+
     def number(self, value: float) -> Any:
-        """An attribute's value as an element: floats are rounded; of integers the nearest towards 0, within the range."""
+        """An attribute's value as an element: rounded; as an integer the nearest towards 0 that the dtype has."""
         if self.is_integer:
             value = min(max(value, self.min), self.max)  # as Python's numbers, which compare exactly
             return self.numpy.type(0 if math.isnan(value) else int(value))

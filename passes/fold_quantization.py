@@ -262,11 +262,11 @@ def _stored_layer(draw: Draw, layer: Builder[Any]) -> Value:
 LAYERS = (conv2d, dense)
 CLUSTERS: tuple[Rule, ...] = (
     WholeBytes(), SignedQuantize(), SignedDequantize(), MergeShift(), HoistShift(), QuantizeShifted(),
-    ClampedInside(quantize), ClampedInside(rescale), QuantizeConstant(), NarrowClip(), *map(StoredBias, LAYERS),
-    FoldCluster(), HoistQuantize(),
+    ClampedInside(quantize), ClampedInside(rescale), QuantizeConstant(), NarrowClip(),
+    *(StoredBias(layer) for layer in LAYERS), FoldCluster(), HoistQuantize(),
 )  # fmt: skip
 #: After the clusters: what they take has a result of integers, which is better.
-SUMS: tuple[Rule, ...] = tuple(map(IntegerSum, LAYERS))
+SUMS: tuple[Rule, ...] = tuple(IntegerSum(layer) for layer in LAYERS)
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,24 @@ class ConstantAfterLayer(ConstantRule):
         return affine_after(m.layer, x, w, b, *self.affine(vector))
 
 
+class ConstantBehindSum(LayerRule):
+    """A constant per output channel behind the sum of a layer and something else goes into the layer's bias."""
+
+    def pattern(self, x: Any, w: Any, b: Any, h: Any, c: Any) -> Any:
+        layer = only_use(self.layer(x, const(w), const(b), as_="layer"))
+        return add(only_use(add(layer, h, as_="sum")), const(c), as_="shifted")
+
+    def rewrite(self, m: Any, x: Value, w: Array, b: Array, h: Value, c: Array) -> Any:
+        result = m.layer.value.type
+        vector = along(channel_axis(m.layer), c, result)
+        if vector is None or m.sum.value.type.shape != result.shape or m.shifted.value.type.shape != result.shape:
+            return no_match("the constant is not one number per output channel")
+        if not is_finite(vector):
+            return no_match("the constant is not finite")
+        moved = affine_after(m.layer, x, w, b, np.ones_like(vector), vector)
+        return moved if isinstance(moved, NoMatch) else m.sum.like(moved, h)
+
+
 class ConstantBeforeLayer(ConstantRule):
     """A constant per input channel before a layer goes into its bias or weights."""
 
@@ -308,7 +326,7 @@ class AveragePoolOfWholeImage(Rule):
 LAYERS = (conv2d, dense)
 INTO_NEIGHBOURS: tuple[Rule, ...] = (
     BatchNormOfSignal(), MatmulOfConstant(), ReshapesAroundDense(), AddZero(), ConstantsMerge(add), ConstantsMerge(mul),
-    *(rule(layer) for layer in LAYERS for rule in (BatchNormAfterLayer, BatchNormBeforeLayer)),
+    *(rule(layer) for layer in LAYERS for rule in (BatchNormAfterLayer, BatchNormBeforeLayer, ConstantBehindSum)),
     *(rule(layer, combine) for layer in LAYERS for combine in (add, sub, mul, div)
       for rule in (ConstantAfterLayer, ConstantBeforeLayer)),
     *PADDING, AveragePoolOfWholeImage(),

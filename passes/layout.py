@@ -51,7 +51,7 @@ class Layout(Pass):
         if any(getattr(node.op, "layout", target) is target.other for node in graph.nodes):
             changes.applied += _Walk(graph, target).run().applied
         # Again while it helps: of two walks as good as each other the second would only undo what the first chose.
-        while _moved(_walked(graph.clone(), target)) < _moved(graph):
+        while (moved := _moved(graph)) and _moved(_walked(graph.clone(), target)) < moved:
             changes.applied += _Walk(graph, target).run().applied
         return changes
 

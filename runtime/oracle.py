@@ -257,4 +257,4 @@ def _wide(array: Array) -> Array:
     dtype = dtype_of(array)
     if dtype.is_float:
         return array.astype(np.float64)
-    return array.astype(object if dtype.bits == 64 else np.int64)
+    return np.asarray(array.astype(object if dtype.bits == 64 else np.int64))  # of one element a Python int, else

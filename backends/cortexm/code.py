@@ -62,7 +62,7 @@ class Table:
         return int(self.data.size) * dtype_of(self.data).bits // 8
 
 
-#: In C text: the model's name and a `_`. All that a generated file declares begins so, and files can be compiled as one.
+#: In C text: the model's name and a `_`. All that a generated file declares begins so; several compile as one unit.
 OWN = "@"
 
 
@@ -119,7 +119,7 @@ class Code:
         return name
 
     def helper(self, name: str, text: str) -> str:
-        """The C name of a static function that layers share: `OWN` and `name`, as in its C text, which is written once."""
+        """The C name of a static function that layers share: `OWN` and `name`, as in its C text, written once."""
         if self.module.helpers.setdefault(name, text) != text:
             raise ValueError(f"two helpers are called {name}")
         return f"{OWN}{name}"

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ...ir.op import Op
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
 from ...ir.ops.unary import Abs, Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
-from ...ir.types import BOOL, F32, I32, I64, Array, DType
+from ...ir.types import BOOL, F32, I32, I64, U64, Array, DType
+from ..group import uniform
 from .code import CTYPES, Code, scalar
 
 
@@ -29,15 +28,6 @@ class Scalar:
     def fixed(self) -> Any:
         """The number, where all elements of a constant are one; else None."""
         return uniform(self.array) if self.array is not None else None
-
-
-def uniform(array: Array) -> Any:
-    """The one number that all elements are, by bits; None where they differ or there are none."""
-    if array.size == 0:
-        return None
-    first = array.reshape(-1)[:1]
-    same = array.tobytes() == np.repeat(first, array.size).tobytes()
-    return first[0] if same else None
 
 
 Emitter = Callable[[Any, Sequence[Scalar], Code], str]
@@ -108,6 +98,16 @@ static inline int32_t @{name}({type} a, {type} b)
 {{
     return a {symbol} b;
 }}
+"""
+
+
+TRUNCATE_U64 = """\
+/* The same as 64 bits without a sign. */
+static inline uint64_t @truncate_u64(float x)
+{
+    return x >= 18446744073709551616.0f ? UINT64_MAX
+        : x >= 9223372036854775808.0f ? (uint64_t)x : (uint64_t)@truncate_64(x);
+}
 """
 
 
@@ -212,6 +212,12 @@ def wrapping(symbol: str) -> Emitter:
     return emit
 
 
+def _div(op: Div, operands: Sequence[Scalar], code: Code) -> str:
+    """Integers too: both truncate, and `scalars.refusal` sees to the divisor."""
+    a, b = operands
+    return f"{a.text} / {b.text}" if a.dtype.is_float else f"({CTYPES[a.dtype]})({a.text} / {b.text})"
+
+
 def extremum(greater: bool) -> Emitter:
     """The smaller or larger of two, or NaN."""
     return lambda op, operands, code: chosen(code, greater, operands[0].dtype, operands[0].text, operands[1].text)
@@ -298,8 +304,13 @@ def _cast(op: Cast, operands: Sequence[Scalar], code: Code) -> str:
         return f"{x.text} != {code.number(0, x.dtype)}"
     text = x.text
     if x.dtype.is_float and not op.dtype.is_float:
-        bits = 32 if carrier(op.dtype)[1] == I32.max else 64
-        text = f"{code.helper(f'truncate_{bits}', truncation(bits))}({text})"
+        high = carrier(op.dtype)[1]
+        bits = 32 if high == I32.max else 64
+        name, helper = f"truncate_{bits}", truncation(bits)
+        if high == U64.max:
+            code.helper(name, helper)
+            name, helper = "truncate_u64", TRUNCATE_U64
+        text = f"{code.helper(name, helper)}({text})"
     return f"({CTYPES[op.dtype]}){text}"
 
 
@@ -318,7 +329,7 @@ EMITTERS: Mapping[type[Op], Emitter] = {
     Add: wrapping("+"),
     Sub: wrapping("-"),
     Mul: wrapping("*"),
-    Div: wrapping("/"),
+    Div: _div,
     Minimum: extremum(greater=False),
     Maximum: extremum(greater=True),
     Pow: function("powf"),

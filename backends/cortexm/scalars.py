@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...ir.graph import Value
+import numpy as np
+
+from ...ir.graph import Node, Value
 from ...ir.ops.elementwise import Div
 from ...ir.ops.quant import Rescale, Table
-from ...ir.ops.unary import Cast
 from ...runtime.target import Unsupported
-from ..group import Group
+from ..group import Group, uniform
 from .code import CTYPES, Code, scalar
-from .emitters import EMITTERS, Scalar, uniform
+from .emitters import EMITTERS, Scalar
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,19 @@ def refusal(group: Group) -> Unsupported | None:
             return Unsupported(f"there is no C for {node.op.name}")
         if isinstance(node.op, Rescale | Table) and any(group.constant(v) is None for v in node.operands[1:]):
             return Unsupported(f"the parameters of {node.op.name} are computed, not constant")
-        if isinstance(node.op, Rescale) and group.array(node.operands[2]).min() < 0:
-            return Unsupported("rescale has a negative shift")
-        if isinstance(node.op, Div) and node.result.type.dtype.is_integer:
-            return Unsupported("division of integers", "dividing by zero has no meaning; use rescale")
-        if isinstance(node.op, Cast) and {v.type.dtype.bits for v in (*node.operands, node.result)} - {8, 16, 32}:
-            return Unsupported(f"cast of {node.operands[0].type.dtype} to {node.op.dtype}")
+        if (
+            isinstance(node.op, Rescale)
+            and not 0 <= (shift := group.array(node.operands[2])).min() <= shift.max() <= 31
+        ):
+            return Unsupported("rescale has a shift that is negative, or of more than 31 bits")
+        if isinstance(node.op, Div) and (problem := _divisor_problem(group, node)) is not None:
+            return problem
     return None
+
+
+def _divisor_problem(group: Group, node: Node) -> Unsupported | None:
+    """Why integers cannot be divided: by zero nothing is defined, and by -1 the lowest number overflows."""
+    divisor = group.constant(node.operands[1])
+    if node.result.type.dtype.is_float or (divisor is not None and not np.isin(divisor, (0, -1)).any()):
+        return None
+    return Unsupported("division of integers by what may be 0 or -1", "divide by a constant, or use rescale")

@@ -21,7 +21,7 @@ LARGEST = 200
 """Blocks at most: the search recurses once per block."""
 
 MEETINGS = 250_000
-"""Pairs of blocks that share a step, at most: where more do, blocks are placed in order of time, and nothing else tried."""
+"""Pairs of blocks that share a step, at most: where there are more, blocks are placed in order of time, once."""
 
 
 class Span(NamedTuple):
@@ -154,9 +154,8 @@ class _Search:
         placed: set[int] = set()
         for i in order:
             # Where it would overlap another: above the first, below the second number.
-            taken = sorted(
-                (offsets[j] - gap, offsets[j] + self.gap[j][i]) for j, gap in self.gap[i].items() if j in placed
-            )
+            below = [(j, gap) for j, gap in self.gap[i].items() if j in placed]
+            taken = sorted((offsets[j] - gap, offsets[j] + self.gap[j][i]) for j, gap in below)
             for low, high in taken:
                 if low >= offsets[i]:
                     break

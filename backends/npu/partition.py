@@ -61,7 +61,7 @@ def partition(graph: Graph) -> Partition:
 def jobs_of(node: Node) -> tuple[Job, ...] | Unsupported:
     """The jobs of one node, or why the host computes it."""
     if len(node.results) != 1:
-        return Unsupported(f"{node.op.name} has {len(node.results)} results")
+        return Unsupported(f"the NPU has no {node.op.name}")
     if not isinstance(node.op, Fused):
         return translate([node])
     chain, top = _members(node)

@@ -13,13 +13,13 @@ from ...ir.op import Op
 from ...ir.ops.conv import Conv2d
 from ...ir.ops.conv_transpose import ConvTranspose2d
 from ...ir.ops.dense import Dense, Matmul
-from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub
+from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.fused import Fused
 from ...ir.ops.index import Expand, Gather
 from ...ir.ops.norm import BatchNorm
 from ...ir.ops.pool import AvgPool2d, MaxPool2d, SumPool2d
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from ...ir.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from ...ir.ops.resize import ResizeLinear, ResizeNearest
 from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax, Softmax
@@ -98,8 +98,16 @@ def conv2d(site: Site, op: Conv2d, x: Operand, w: Operand, b: Operand) -> Operan
 
 
 def conv_transpose2d(site: Site, op: ConvTranspose2d, x: Operand, w: Operand, b: Operand) -> Operand:
+    bias = None if is_zero(b) else b
+    signal = reshaped.along(op, x, w.type.shape[2:]) if op.output_pads[0] == 0 else None
+    if w.const is not None and signal is not None:
+        kernel, width = site.array("kernel", np.array(w.const[:, :, 0], order="C")), [w.const.shape[3]]
+        more = [op.output_pads[1]] if op.output_pads[1] else None
+        return reshaped.windowed(
+            site, "ConvTranspose", op, signal, kernel, bias, kernel_shape=width, group=op.groups, output_padding=more
+        )
     return site.emit(
-        "ConvTranspose", x, w, None if is_zero(b) else b,
+        "ConvTranspose", x, w, bias,
         kernel_shape=list(w.type.shape[2:]), strides=list(op.strides), pads=list(op.pads),
         dilations=list(op.dilations), group=op.groups,
         output_padding=None if op.output_pads == (0, 0) else list(op.output_pads),
@@ -172,17 +180,22 @@ def reduction(kind: str, since: int) -> Adapter:
 
 
 def clip(site: Site, op: Clip, x: Operand) -> Operand:
-    if (op.lo, op.hi) == (0, math.inf):
+    if (op.lo, op.hi) == (0, math.inf) and x.type.dtype.kind != "uint":
         return site.emit("Relu", x)
+    if clip_ends(op, x.type.dtype) == (None, None):
+        return site.emit("Identity", x)
     if site.opset < CLIP:
         return site.emit("Clip", x, min=float(op.lo), max=float(op.hi))
     return site.emit("Clip", x, *bounds(site, op, x.type))
 
 
 def bounds(site: Site, op: Clip | Quantize, type: TensorType) -> list[Operand | None]:
-    """The ends of a Clip; an infinite one is left out."""
-    ends = {"min": op.lo, "max": op.hi}
-    return [None if math.isinf(v) else site.array(k, np.array(type.dtype.number(v))) for k, v in ends.items()]
+    """The ends of a Clip; one that is infinitely far away is left out."""
+    lo, hi = (np.array(type.dtype.number(v)) for v in (op.lo, op.hi))
+    return [
+        None if op.lo == -math.inf else site.array("min", lo),
+        None if op.hi == math.inf else site.array("max", hi),
+    ]
 
 
 def cast(site: Site, op: Cast, x: Operand) -> Operand:
@@ -244,8 +257,9 @@ def dequantize(site: Site, op: Dequantize, x: Operand, scale: Operand, zero: Ope
 
 
 def reshape(site: Site, op: Reshape, x: Operand) -> Operand:
-    x = x if x.made_of is None else x.made_of
-    return x if op.shape == x.type.shape else reshaped.spare(site, x, op.shape)
+    while x.made_of is not None:
+        x = x.made_of
+    return x if op.shape == x.type.shape else reshaped.image(site, x, op.shape)
 
 
 def transpose(site: Site, op: Transpose, x: Operand) -> Operand:
@@ -324,6 +338,7 @@ ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
     Softmax: softmax,
     MaxPool2d: pool("MaxPool"), AvgPool2d: pool("AveragePool"), SumPool2d: integers,
     ReduceMean: reduction("ReduceMean", REDUCE), ReduceMax: reduction("ReduceMax", REDUCE),
+    ReduceMin: reduction("ReduceMin", REDUCE),
     ReduceSum: reduction("ReduceSum", REDUCE_SUM),
     Add: same("Add"), Sub: same("Sub"), Mul: same("Mul"), Div: same("Div"), Pow: same("Pow"),
     Minimum: extremum("Min", "And"), Maximum: extremum("Max", "Or"), Clip: clip, Cast: cast,

@@ -21,6 +21,10 @@ class Affine:
     factor: Array
     term: Array
 
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.x,)
+
     def emit(self, site: Site, x: Operand) -> Operand:
         """Exact but for a fused multiply-add: mean 0, variance 1 and epsilon 0 change no bit."""
         zeros, ones = np.zeros_like(self.factor), np.ones_like(self.factor)

@@ -50,6 +50,14 @@ def is_image(signal: Shape, shape: Shape) -> bool:
     return len(signal) == 3 and shape == (*signal[:2], 1, signal[2])
 
 
+def image(site: Site, x: Operand, shape: Shape) -> Operand:
+    """The operand in another shape; of an image of one row the signal, too, if anybody should want that."""
+    y = spare(site, x, shape)
+    if len(shape) != 4 or shape[2] != 1 or is_image(x.type.shape, shape):
+        return y
+    return replace(y, made_of=spare(site, x, (*shape[:2], shape[3])))
+
+
 def windowed(site: Site, kind: str, op: Any, signal: Operand, *others: Operand | None, **attributes: Any) -> Operand:
     """The layer of a signal, whose result is `site.type`, an image; strides, pads and dilations are the op's."""
     n, c, _, w = site.type.shape

@@ -123,7 +123,7 @@ def constant(array: Array) -> Operand:
 def content(array: Array) -> tuple[Any, ...]:
     """What tells a constant from others: type, shape and elements."""
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    digest = hashlib.blake2b(memoryview(flat), digest_size=16)
+    digest = hashlib.blake2b(flat.data, digest_size=16)
     return array.dtype.str, array.dtype.name, array.shape, digest.digest()
 
 
@@ -191,6 +191,8 @@ def _is_default(schema: onnx.defs.OpSchema, opset: int, name: str, value: Any) -
     if not default.name:
         return False
     known = onnx.helper.get_attribute_value(default)
+    if isinstance(known, float):
+        return bool(np.float32(value) == np.float32(known))
     return bool(value == (known.decode() if isinstance(known, bytes) else known))
 
 

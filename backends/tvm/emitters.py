@@ -31,23 +31,21 @@ class Scalar:
     array: Array | None = None
 
 
-def uniform(array: Array) -> Any:
-    """The one number that all elements are, by bits; None where they differ or there are none."""
-    if array.size == 0:
-        return None
-    first = array.reshape(-1)[:1]
-    same = array.tobytes() == np.repeat(first, array.size).tobytes()
-    return first[0] if same else None
-
-
 def number(value: Any, dtype: DType) -> Expr:
-    """A constant of exactly this value."""
-    if dtype.is_float:
-        if np.isfinite(value):
-            return tirx.const(float(value), tir_type(dtype))
+    """A constant of exactly this value.
+
+    What TVM's folding gets wrong it sees as bits, whose meaning LLVM knows: infinities, NaN, and zero, times which
+    everything would be zero, and division by which is an error; and large unsigned integers, which do not wrap.
+    """
+    kind = tir_type(dtype)
+    if dtype.is_float and value == 0 and not np.signbit(value):
+        return tirx.abs(number(-0.0, dtype))  # TVM takes no bits that are all zero
+    if dtype.is_float and np.isfinite(value) and value != 0:
+        return tirx.const(float(value), kind)
+    if dtype.is_float or (dtype.kind == "uint" and value >> (dtype.bits - 1)):
         bits = dtype.numpy.type(value).view(f"i{dtype.bits // 8}")
-        return tirx.reinterpret(tir_type(dtype), tirx.const(int(bits), f"int{dtype.bits}"))
-    return tirx.const(int(value), tir_type(dtype))
+        return tirx.reinterpret(kind, tirx.const(int(bits), f"int{dtype.bits}"))
+    return tirx.const(int(value), kind)
 
 
 def cast(kind: str, expr: Expr) -> Expr:
@@ -119,10 +117,10 @@ def _clip(op: Clip, operands: Sequence[Scalar], code: Code) -> Expr:
     lo, hi = clip_ends(op, x.dtype)
     if lo is not None:
         low = number(lo, x.dtype)
-        expr = tirx.Select(expr < low, low, expr)
+        expr = tirx.Select(expr < low, low, expr) if lo == lo else low
     if hi is not None:
         high = number(hi, x.dtype)
-        expr = tirx.Select(expr > high, high, expr)
+        expr = tirx.Select(expr > high, high, expr) if hi == hi else high
     return expr
 
 
@@ -132,17 +130,71 @@ def _table(op: Table, operands: Sequence[Scalar], code: Code) -> Expr:
     return code.load(code.table(table.array), cast("int32", x.expr) - x.dtype.min)
 
 
-def wrapping(combine: Callable[[Expr, Expr], Expr]) -> Emitter:
-    """An arithmetic operator; integers wrap as NumPy's do, by way of unsigned ones: signed overflow has no meaning."""
+Combine = Callable[[Expr, Expr], Expr]
 
-    def emit(op: Op, operands: Sequence[Scalar], code: Code) -> Expr:
-        a, b = operands
-        if a.dtype.is_float:
-            return combine(a.expr, b.expr)
-        unsigned = f"uint{a.dtype.bits}"
-        return cast(tir_type(a.dtype), combine(cast(unsigned, a.expr), cast(unsigned, b.expr)))
 
-    return emit
+def wrapping(combine: Combine) -> Emitter:
+    """An arithmetic operator; integers wrap as NumPy's do."""
+    return lambda op, operands, code: wrapped(combine, *(s.expr for s in operands), operands[0].dtype)
+
+
+def wrapped(combine: Combine, a: Expr, b: Expr, dtype: DType) -> Expr:
+    """A sum, difference or product. TVM promises LLVM that integers of 32 bits and more, signed or not, never overflow.
+
+    So those of 32 bits are computed in 64, and those of 64 in halves. All casts are of numbers that the other type has,
+    as TVM's own casts of constants do not wrap.
+    """
+    if dtype.is_float or dtype.bits < 32:
+        return combine(a, b)
+    if dtype.bits == 64:
+        return _in_halves(combine, a, b, dtype)
+    if dtype.kind == "int":
+        return cast("int32", combine(cast("int64", a), cast("int64", b)))
+    x, y = cast("uint64", a), cast("uint64", b)
+    wide = x + (tirx.const(1 << 32, "uint64") - y) if combine is difference else combine(x, y)
+    return cast("uint32", wide & tirx.const(0xFFFFFFFF, "uint64"))
+
+
+def _in_halves(combine: Combine, a: Expr, b: Expr, dtype: DType) -> Expr:
+    """`wrapped` of 64 bits: 32 bits at a time, from numbers that are too small to overflow."""
+    half, low = tirx.const(32, "uint64"), tirx.const(0xFFFFFFFF, "uint64")
+
+    def halves(v: Expr) -> tuple[Expr, Expr]:
+        own = tir_type(dtype)
+        mask = tirx.const(0xFFFFFFFF, own)
+        return cast("uint64", (v >> tirx.const(32, own)) & mask), cast("uint64", v & mask)
+
+    (a1, a0), (b1, b0) = halves(a), halves(b)
+    if combine is product:
+        first = a0 * b0
+        second = (first >> half) + ((a1 * b0) & low) + ((a0 * b1) & low)
+    else:
+        # A difference is a sum with the complement of every bit, and 1.
+        less = combine is difference
+        first = a0 + ((b0 ^ low) + tirx.const(1, "uint64") if less else b0)
+        second = (first >> half) + a1 + (b1 ^ low if less else b1)
+    return cast(tir_type(dtype), ((second & low) << half) | (first & low))
+
+
+def total(a: Expr, b: Expr) -> Expr:
+    """`a + b`, for `wrapped`."""
+    return a + b
+
+
+def difference(a: Expr, b: Expr) -> Expr:
+    """`a - b`, for `wrapped`."""
+    return a - b
+
+
+def product(a: Expr, b: Expr) -> Expr:
+    """`a * b`, for `wrapped`."""
+    return a * b
+
+
+def quotient(op: Div, operands: Sequence[Scalar], code: Code) -> Expr:
+    """Integers too: they truncate, and `scalars.refusal` sees to the divisor."""
+    a, b = operands
+    return a.expr / b.expr if a.dtype.is_float else tirx.truncdiv(a.expr, b.expr)
 
 
 def extremum(greater: bool) -> Emitter:
@@ -163,9 +215,10 @@ def larger(a: Expr, b: Expr, dtype: DType, greater: bool = True) -> Expr:
     return tirx.Select(tirx.isnan(a), a, first)
 
 
-def lowest(dtype: DType) -> Expr:
-    """No element is smaller."""
-    return number(-np.inf if dtype.is_float else dtype.min, dtype)
+def farthest(dtype: DType, greater: bool = True) -> Expr:
+    """What every element is at least; or, not greater, at most."""
+    ends = (-np.inf, np.inf) if dtype.is_float else (dtype.min, dtype.max)
+    return number(ends[0 if greater else 1], dtype)
 
 
 def function(name: str) -> Emitter:
@@ -266,10 +319,10 @@ def _abs(op: Abs, operands: Sequence[Scalar], code: Code) -> Expr:
 
 
 EMITTERS: Mapping[type[Op], Emitter] = {
-    Add: wrapping(lambda a, b: a + b),
-    Sub: wrapping(lambda a, b: a - b),
-    Mul: wrapping(lambda a, b: a * b),
-    Div: wrapping(lambda a, b: a / b),
+    Add: wrapping(total),
+    Sub: wrapping(difference),
+    Mul: wrapping(product),
+    Div: quotient,
     Minimum: extremum(greater=False),
     Maximum: extremum(greater=True),
     Pow: function("powf"),

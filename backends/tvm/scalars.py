@@ -6,15 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...ir.graph import Value
+import numpy as np
+
+from ...ir.graph import Node, Value
 from ...ir.ops.elementwise import Div
 from ...ir.ops.quant import Rescale, Table
 from ...ir.types import BOOL, DType
 from ...runtime.target import Unsupported
-from ..group import Group
+from ..group import Group, uniform
 from . import tir as tirx
 from .code import Code, Expr
-from .emitters import EMITTERS, Scalar, number, uniform
+from .emitters import EMITTERS, Scalar, number
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def operand(group: Group, code: Code, value: Value, at: Position) -> Scalar:
 def buffer(group: Group, code: Code, value: Value) -> Expr:
     """The buffer behind an operand, in a table or a parameter."""
     array = group.constant(value)
-    return code.table(array) if array is not None else code.x[group.parameters.index(group.top(value))]
+    return code.table(array) if array is not None else code.x[group.numbers[group.top(value)]]
 
 
 def refusal(group: Group) -> Unsupported | None:
@@ -102,8 +104,19 @@ def refusal(group: Group) -> Unsupported | None:
             return Unsupported(f"there is no TIR for {node.op.name}")
         if isinstance(node.op, Rescale | Table) and any(group.constant(v) is None for v in node.operands[1:]):
             return Unsupported(f"the parameters of {node.op.name} are computed, not constant")
-        if isinstance(node.op, Rescale) and group.array(node.operands[2]).min() < 0:
-            return Unsupported("rescale has a negative shift")
-        if isinstance(node.op, Div) and node.result.type.dtype.is_integer:
-            return Unsupported("division of integers", "dividing by zero has no meaning; use rescale")
+        if (
+            isinstance(node.op, Rescale)
+            and not 0 <= (shift := group.array(node.operands[2])).min() <= shift.max() <= 31
+        ):
+            return Unsupported("rescale has a shift that is negative, or of more than 31 bits")
+        if isinstance(node.op, Div) and (problem := _divisor_problem(group, node)) is not None:
+            return problem
     return None
+
+
+def _divisor_problem(group: Group, node: Node) -> Unsupported | None:
+    """Why integers cannot be divided: by zero nothing is defined, and by -1 the lowest number overflows."""
+    divisor = group.constant(node.operands[1])
+    if node.result.type.dtype.is_float or (divisor is not None and not np.isin(divisor, (0, -1)).any()):
+        return None
+    return Unsupported("division of integers by what may be 0 or -1", "divide by a constant, or use rescale")

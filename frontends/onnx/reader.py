@@ -111,7 +111,7 @@ def _content(file: Path) -> bytes:
                     f"{file} has {status.st_size} bytes; an ONNX file has at most {MAX_FILE_BYTES}",
                     fix="save the weights as external data",
                 )
-            content = stream.read(MAX_FILE_BYTES)
+            content = stream.read(status.st_size)  # as many bytes are set aside as are asked for
     except OSError as error:
         if file.is_dir():
             raise UsageError(f"{file} is a folder", fix="give the path of an .onnx file") from None

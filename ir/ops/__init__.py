@@ -19,7 +19,7 @@ from .norm import BatchNorm, LayerNorm, Lrn
 from .pool import AvgPool2d, MaxPool2d, SumPool2d
 from .quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
 from .recurrent import Gru, Lstm, Rnn
-from .reduce import ReduceMax, ReduceMean, ReduceSum
+from .reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from .resize import ResizeLinear, ResizeNearest
 from .shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from .softmax import IntegerSoftmax, Softmax
@@ -30,7 +30,7 @@ BUILT_IN: tuple[type[Op], ...] = (
     Conv2d, ConvTranspose2d, Dense, Matmul,
     MaxPool2d, AvgPool2d, SumPool2d, ResizeNearest, ResizeLinear,
     BatchNorm, LayerNorm, Lrn, Softmax, IntegerSoftmax, Attention,
-    ReduceMean, ReduceSum, ReduceMax,
+    ReduceMean, ReduceSum, ReduceMax, ReduceMin,
     Add, Sub, Mul, Div, Minimum, Maximum, Pow, Clip,
     Abs, Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Gelu, HardSigmoid, HardSwish, Silu, Elu, Softplus, Mish, Cast,
     Equal, Less, LessEqual, Not, Where,

@@ -50,6 +50,14 @@ def _sum_bounds(type: TensorType, lo: tuple[Array, Array], hi: tuple[Array, Arra
     return bounds if type.dtype.min <= lowest and highest <= type.dtype.max else Bounds.top(type)
 
 
+class Arithmetic(Elementwise):
+    """Base: operators of numbers, not of truth values."""
+
+    def infer(self, *operands: Any, **_: Any) -> TensorType:
+        expect_dtype(all(t.dtype.kind != "bool" for t in operands), f"{self.name} takes numbers, not truth values")
+        return super().infer(*operands)
+
+
 def _arithmetic_examples(cls: type[Op], draw: Draw, *more: DType) -> Instance:
     dtype, shape = draw.dtype(F32, I32, *more), draw.shape()
     other = tuple(d if draw.boolean() else 1 for d in shape)
@@ -58,7 +66,7 @@ def _arithmetic_examples(cls: type[Op], draw: Draw, *more: DType) -> Instance:
 
 
 @op
-class Add(Elementwise):
+class Add(Arithmetic):
     """a + b. ONNX Add-14."""
 
     commutative: ClassVar[bool] = True
@@ -78,7 +86,7 @@ class Add(Elementwise):
 
 
 @op
-class Sub(Elementwise):
+class Sub(Arithmetic):
     """a - b. ONNX Sub-14."""
 
     def ref(self, a: Array, b: Array) -> Array:
@@ -153,7 +161,7 @@ def _in_8_bits(x: QuantizedOperand, largest_error: float) -> QuantizedOperand | 
 
 
 @op
-class Mul(Elementwise):
+class Mul(Arithmetic):
     """a * b. ONNX Mul-14."""
 
     commutative: ClassVar[bool] = True
@@ -170,7 +178,7 @@ class Mul(Elementwise):
 
 
 @op
-class Div(Elementwise):
+class Div(Arithmetic):
     """a / b; integers truncate toward zero. Division of an integer by zero has no meaning. ONNX Div-14."""
 
     def ref(self, a: Array, b: Array) -> Array:
@@ -275,7 +283,7 @@ def _corner_bounds(result: TensorType, function: Any, a: Bounds, b: Bounds) -> B
 
 
 @op
-class Clip(Elementwise):
+class Clip(Arithmetic):
     """min(max(x, lo), hi); NaN stays NaN. Relu is clip with lo=0, Relu6 has hi=6 as well. ONNX Clip-13, Relu-14."""
 
     lo: float = -math.inf

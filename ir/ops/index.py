@@ -27,10 +27,8 @@ class Gather(Op):
         size = x.shape[self.axis]
         if isinstance(size, Sym):
             expect(False, f"dimension {size} must be known to be gathered")
-        expect(
-            all(0 <= i < size for i in self.indices),  # type: ignore[operator]
-            f"indices {min(self.indices, default=0)}..{max(self.indices, default=0)} of axis {self.axis} of {x}",
-        )
+        low, high = min(self.indices, default=0), max(self.indices, default=-1)
+        expect(low >= 0 and high < size, f"indices {low}..{high} of axis {self.axis} of {x}")  # type: ignore[operator]
         return x.with_shape((*x.shape[: self.axis], len(self.indices), *x.shape[self.axis + 1 :]))
 
     def ref(self, x: Array) -> Array:

@@ -30,6 +30,7 @@ class BatchNorm(Op):
     def infer(
         self, x: TensorType, scale: TensorType, shift: TensorType, mean: TensorType, var: TensorType
     ) -> TensorType:
+        expect_dtype(x.dtype.is_float, f"batch_norm takes floats, not {x}")
         expect(x.rank >= 2, f"batch_norm takes rank 2 or more, not {x}")
         channels = x.shape[1 if self.layout is NCHW else -1]
         for t in (scale, shift, mean, var):

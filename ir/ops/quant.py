@@ -74,7 +74,8 @@ class Dequantize(QuantOp):
 
     def infer(self, x: TensorType, scale: TensorType, zero: TensorType) -> TensorType:
         expect(
-            x.dtype.is_integer and zero.dtype == x.dtype, "dequantize takes integers and a zero point of their dtype"
+            x.dtype.is_integer and x.dtype.bits <= 32 and zero.dtype == x.dtype,
+            "dequantize takes integers of up to 32 bits and a zero point of their dtype",
         )
         expect_dtype(scale.dtype.is_float, "the scale is a float")
         _fits(x, scale, zero)
@@ -117,6 +118,8 @@ class Rescale(QuantOp):
             self.dtype.min <= self.lo <= self.hi <= self.dtype.max,
             f"clamp [{self.lo}, {self.hi}] is not in {self.dtype}",
         )
+        for zero, dtype in ((self.input_zero, x.dtype), (self.zero, self.dtype)):
+            expect(dtype.min <= zero <= dtype.max, f"the zero point {zero} is not in {dtype}")
         _fits(x, multiplier, shift)
         return TensorType(x.shape, self.dtype)
 
@@ -163,6 +166,10 @@ class RescaleAdd(QuantOp):
         expect(
             0 <= self.shift <= 23 and max(abs(self.a_multiplier), abs(self.b_multiplier)) <= 32767,
             "factors out of range",
+        )
+        expect(
+            self.dtype.min <= self.lo <= self.hi <= self.dtype.max,
+            f"clamp [{self.lo}, {self.hi}] is not in {self.dtype}",
         )
         return TensorType(broadcast(a.shape, b.shape), self.dtype)
 

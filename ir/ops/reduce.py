@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from ..builder import builder
 from ..channels import Channels, summed, tied
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, op, rounding_error
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op, rounding_error
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..types import F32, I8, I32, Array, Shape, TensorType, static
 from .windows import centred
@@ -61,7 +61,7 @@ def reduced(op: Any, x: TensorType) -> Shape:
 
 
 def _examples(cls: Any, draw: Draw, dtype: Any, **attributes: Any) -> Instance:
-    shape = draw.shape(1)
+    shape = draw.shape()
     axes = tuple(i for i in range(len(shape)) if draw.boolean())
     return Instance.of(cls(axes, draw.boolean(), **attributes), draw.array(shape, dtype))
 
@@ -72,6 +72,10 @@ class ReduceMean(Reduction):
 
     axes: Axes
     keepdims: bool = True
+
+    def infer(self, x: TensorType) -> TensorType:
+        expect_dtype(x.dtype.is_float, f"reduce_mean takes floats, not {x}")
+        return super().infer(x)
 
     def ref(self, x: Array) -> Array:
         return x.mean(axis=self.axes, keepdims=self.keepdims)
@@ -98,6 +102,8 @@ class ReduceSum(Reduction):
 
     def infer(self, x: TensorType) -> TensorType:
         narrow = x.dtype.is_integer and x.dtype.bits <= 16
+        expect_dtype(x.dtype.kind != "bool", "reduce_sum takes numbers, not truth values")
+        expect(narrow or not self.input_zero, f"{x} has no zero point")
         return TensorType(reduced(self, x), I32 if narrow else x.dtype)
 
     def ref(self, x: Array) -> Array:
@@ -131,17 +137,11 @@ def _quantized_sum(op: Any, x: QuantizedOperand, result: QuantizedResult, diviso
     return result.rescaled(total, float(x.scale.item()) / (result.scale * divisor))
 
 
-@op
-class ReduceMax(Reduction):
-    """Maximum over axes. ONNX ReduceMax-20."""
+class Extremum(Reduction):
+    """Base: the element that is beyond all others over axes; NaN where one is."""
 
     selects: ClassVar[bool] = True
     ulps: ClassVar[float] = 0
-    axes: Axes
-    keepdims: bool = True
-
-    def ref(self, x: Array) -> Array:
-        return x.max(axis=self.axes, keepdims=self.keepdims)
 
     def error(self, x: Array) -> Array:
         return rounding_error(self, (x,), terms=0)
@@ -149,9 +149,36 @@ class ReduceMax(Reduction):
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(self.infer(x.type), *self._over(x))
 
+
+@op
+class ReduceMax(Extremum):
+    """Maximum over axes. ONNX ReduceMax-20."""
+
+    axes: Axes
+    keepdims: bool = True
+
+    def ref(self, x: Array) -> Array:
+        return x.max(axis=self.axes, keepdims=self.keepdims)
+
     @staticmethod
     def examples(draw: Draw) -> Instance:
         return _examples(ReduceMax, draw, draw.dtype(F32, I8))
 
 
-reduce_mean, reduce_sum, reduce_max = builder(ReduceMean), builder(ReduceSum), builder(ReduceMax)
+@op
+class ReduceMin(Extremum):
+    """Minimum over axes. ONNX ReduceMin-20."""
+
+    axes: Axes
+    keepdims: bool = True
+
+    def ref(self, x: Array) -> Array:
+        return x.min(axis=self.axes, keepdims=self.keepdims)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return _examples(ReduceMin, draw, draw.dtype(F32, I8))
+
+
+reduce_mean, reduce_sum = builder(ReduceMean), builder(ReduceSum)
+reduce_max, reduce_min = builder(ReduceMax), builder(ReduceMin)

@@ -5,6 +5,7 @@ This module imports click alone, so that `planish --help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -45,6 +46,7 @@ def check(screen: Screen, /, **options: Any) -> int:
 
 @cli.command(name="compile")
 @transforming
+@click.option("--build", is_flag=True, help="Compile the emitted C, warnings being errors; measures the code.")
 @click.option("--validate", is_flag=True, help="Interpret the graph before and after each pass and compare.")
 @click.option("--print-after", is_flag=True, help="Print the graph after each pass, on stderr.")
 @click.option("--out", "-o", required=True, type=PATH, help="Folder to write.")
@@ -143,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # number would decide the last bits of calibrated scales.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, _terminated)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        signal.signal(signal.SIGHUP, _terminated)
     sys.exit(execute(list(sys.argv[1:] if arguments is None else arguments)))
 
 
@@ -169,6 +173,10 @@ def execute(arguments: list[str]) -> int:
         screen.error(Interrupted("interrupted"))
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort: nobody gets a traceback unasked
+        if isinstance(error, OSError) and error.errno in _NO_PATH:
+            what = f"{error.filename}: {error.strerror}"
+            screen.error(UsageError(what if len(what) <= 200 else f"{what[:80]}...{what[-80:]}", fix="check the path"))
+            return UsageError.code
         screen.error(PlanishError(f"internal error: {type(error).__name__}: {error}", fix=_BUG))
         _report_bug(screen)
         return 1
@@ -179,6 +187,9 @@ class Interrupted(PlanishError):
 
     code = INTERRUPTED
 
+
+#: What the system says of a path that cannot be one.
+_NO_PATH = {errno.ENAMETOOLONG, errno.ELOOP}
 
 _BUG = "this is a bug in planish; please report it with the command, the version and, if you may share it, the model"
 

@@ -1,7 +1,9 @@
 """Folders that planish writes: complete under their final name or not there at all, and replaced only when ours.
 
-A folder is built beside its final place and renamed when it is complete. Its `report.json` lists every file with its
-size, so that nothing that a user put there is ever deleted. Not listed: itself, and what `verify` writes anew.
+A folder is built beside its final place, as `.NAME.XXXXXXXX.partial`, and renamed when it is complete. What a killed
+process left of such a folder or file goes when the next one writes the same name: who still works holds a lock. Its
+`report.json` lists every file with its size, so that nothing that a user put there is ever deleted. Not listed: itself,
+and what `verify` writes anew.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,15 +27,22 @@ PAGE, VERDICT = "report.html", "verify.json"
 #: What is ours whatever its size; the report lists the sizes of all others.
 _UNLISTED = {REPORT, PAGE, VERDICT}
 #: Of the report and of the files that it lists; a reader refuses what it does not know.
-FORMAT = 1
+FORMAT = 2
 _KEYS = ("name", "target", "model", "inputs", "outputs", "calibration", "passes", "macs", "facts", "layers", "notes")
 #: What goes wrong with disks rather than with us.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK |= {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR}
 
 
 def check_replaceable(out: Path) -> None:
     """Raise UsageError unless `out` may become a folder of ours: absent, empty, or written by planish and unchanged."""
-    if not out.exists():
+    try:
+        absent = not out.exists()
+        if absent and any(len(os.fsencode(part)) > _longest_name(out.parent) for part in out.parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    except OSError as error:  # a name that is too long, for instance
+        raise _cannot_write(out, error) from None
+    if absent:
         return
     if not out.is_dir():
         raise UsageError(f"{out} is a file, not a folder", fix="name a folder with -o")
@@ -67,9 +77,11 @@ def new_folder(out: Path) -> Iterator[Path]:
     out = Path(os.path.realpath(out))  # a link stays: what it points to is replaced
     check_replaceable(out)
     try:
-        working = Path(tempfile.mkdtemp(prefix=f".{out.name[:100]}.", suffix=".partial", dir=_existing(out.parent)))
+        place = _existing(out.parent)
+        clear_leftovers(place, out.name, "")
+        working, lock = _locked(lambda: Path(tempfile.mkdtemp(prefix=_prefix(out), suffix=".partial", dir=place)))
     except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}", fix="name another folder with -o") from None
+        raise _cannot_write(out, error) from None
     try:
         yield working
         working.chmod(0o777 & ~_umask())  # mkdtemp's own are private
@@ -78,6 +90,70 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise _disk_error(out, error) from None
     finally:
         shutil.rmtree(working, ignore_errors=True)
+        os.close(lock)
+
+
+# ---- what is under way, and what was left
+
+
+def _prefix(out: Path) -> str:
+    return f".{out.name[:100]}."
+
+
+def _locked(make: Callable[[], Path]) -> tuple[Path, int]:
+    """A new folder or file, and a descriptor that holds it until it is closed, or the process ends."""
+    while True:
+        path = make()
+        descriptor = os.open(path, os.O_RDONLY)
+        if _lock(descriptor, alone=False) is not False and path.exists():
+            return path, descriptor
+        os.close(descriptor)  # whoever was clearing up took it for a leftover before it was held
+
+
+def _lock(descriptor: int, alone: bool) -> bool | None:
+    """Hold a file, alone or with others; whether that went, None where the system knows no such locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
+
+
+def clear_leftovers(folder: Path, name: str, suffix: str) -> None:
+    """Remove what processes that are no more left of `folder / name`; a build that had to step aside comes back.
+
+    Nothing that another process holds, that is a link, or that another user owns is touched.
+    """
+    pattern = re.compile(rf"\.{re.escape(name[:100])}\.[a-z0-9_]{{8}}\.(partial{re.escape(suffix)}|old)")
+    for path in sorted(folder.iterdir()):
+        if not pattern.fullmatch(path.name) or path.is_symlink():
+            continue
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        except OSError:
+            continue
+        try:
+            mine = not hasattr(os, "getuid") or os.fstat(descriptor).st_uid == os.getuid()
+            if not mine or not _lock(descriptor, alone=True):
+                continue
+            if path.suffix == ".old" and not (folder / name).exists():
+                path.rename(folder / name)
+            elif path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
+
+
+def _cannot_write(out: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot write {out}: {error.strerror}", fix="name another place with -o")
 
 
 def _disk_error(out: Path, error: OSError) -> Exception:
@@ -90,6 +166,11 @@ def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
+
+
+def _longest_name(folder: Path) -> int:
+    """Bytes that a name below a folder may have, which need not exist yet."""
+    return os.pathconf(_existing(folder), "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
 
 
 def _umask() -> int:
@@ -105,28 +186,31 @@ def _move(working: Path, out: Path) -> None:
     if not out.exists():
         working.rename(out)
         return
-    aside = working.with_suffix(".old")
-    out.rename(aside)
+    aside, lock = working.with_suffix(".old"), os.open(out, os.O_RDONLY)
     try:
-        working.rename(out)
-    except OSError:
-        aside.rename(out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+        _lock(lock, alone=False)
+        out.rename(aside)
+        try:
+            working.rename(out)
+        except OSError:
+            aside.rename(out)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 @contextmanager
 def new_file(out: Path) -> Iterator[Path]:
     """A path to write to that becomes the file `out` when the block ends; when it raises, nothing is left."""
     out = Path(os.path.realpath(out))
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder, not a file", fix="name a file with -o")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{out.name[:100]}.", suffix=out.suffix, dir=out.parent)
+        if out.is_dir():
+            raise UsageError(f"{out} is a folder, not a file", fix="name a file with -o")
+        clear_leftovers(out.parent, out.name, out.suffix)
+        working, lock = _locked(lambda: _new_file(out))
     except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}", fix="name another file with -o") from None
-    os.close(handle)
-    working = Path(name)
+        raise _cannot_write(out, error) from None
     try:
         yield working
         working.chmod(0o666 & ~_umask())
@@ -136,6 +220,13 @@ def new_file(out: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             working.unlink()
+        os.close(lock)
+
+
+def _new_file(out: Path) -> Path:
+    handle, name = tempfile.mkstemp(prefix=_prefix(out), suffix=f".partial{out.suffix}", dir=out.parent)
+    os.close(handle)
+    return Path(name)
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:

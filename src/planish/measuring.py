@@ -1,4 +1,4 @@
-"""Figures of outputs against the float model's: each output by itself, for a pooled one hides the smaller output."""
+"""Figures of outputs against those of the model: each output by itself, for a pooled one hides the smaller output."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from .ir import arithmetic
 from .ir.graph import Graph, Value
+from .ir.ops.quant import QuantOp
 from .ir.types import Array
 from .runtime.oracle import sqnr_db
 
@@ -16,6 +17,11 @@ Outputs = Mapping[str, Array]
 
 #: Stands for no signal at all, where a finite number is wanted.
 NOTHING_DB = -200.0
+
+
+def is_float(graph: Graph) -> bool:
+    """Whether a model computes with floats alone: nothing in it is quantized."""
+    return all(not isinstance(n.op, QuantOp) and all(map(is_float, n.op.bodies())) for n in graph.nodes)
 
 
 def taken(graph: Graph, arrays: Outputs) -> dict[str, Array]:
@@ -65,14 +71,20 @@ def agreements(graph: Graph, outputs: Outputs, float_outputs: Outputs) -> dict[s
     return found
 
 
-def measured(graph: Graph, labels: Array | None, outputs: Outputs, float_outputs: Outputs) -> dict[str, float | None]:
-    """Top-1 accuracy of both by the first output of scores, and the agreement of the output where it is the least."""
+def measured(
+    graph: Graph, labels: Array | None, outputs: Outputs, float_outputs: Outputs, floats: bool = True
+) -> dict[str, float | None]:
+    """Top-1 accuracy of both by the first output of scores, and the agreement of the output where it is the least.
+
+    floats: whether the others are those of a float model; of another there is no `accuracy_float`.
+    """
     found = agreements(graph, outputs, float_outputs)
     rates: list[float | None] = [None, None]
     if found and labels is not None:
         guesses = [_top1(outs[next(iter(found))]) for outs in (outputs, float_outputs)]
         rates = [float(np.mean(g == labels)) if g is not None and g.shape == labels.shape else None for g in guesses]
-    return {"accuracy": rates[0], "accuracy_float": rates[1], "agreement": min(found.values(), default=None)}
+    accuracy_float = rates[1] if floats else None
+    return {"accuracy": rates[0], "accuracy_float": accuracy_float, "agreement": min(found.values(), default=None)}
 
 
 def by_output(graph: Graph, outputs: Outputs, float_outputs: Outputs) -> dict[str, dict[str, Any]]:

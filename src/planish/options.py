@@ -5,6 +5,8 @@ This module imports click alone, so that `planish --help` answers at once.
 
 from __future__ import annotations
 
+import re
+from collections import ChainMap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,16 +35,21 @@ class Bytes(click.ParamType):  # type: ignore[type-arg]  # generic to newer rele
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]
-    """`name=value`: a size, or where `many` is set integers with commas between; `3,` is a vector of one."""
+    """`name=value`: a size, or where `many` is set integers with commas between; `3,` is a vector of one.
+
+    Sizes of several names may stand in one: `H=8,W=8`.
+    """
 
     name = "name=value"
 
     def __init__(self, many: bool) -> None:
         self.many = many
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        if isinstance(value, tuple):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        if isinstance(value, dict):
             return value
+        if not self.many and re.fullmatch(r"[^=,]+=\d+(,[^=,]+=\d+)+", value):
+            return {k: v for part in value.split(",") for k, v in self.convert(part, param, ctx).items()}
         name, equals, text = value.rpartition("=")
         try:
             numbers = [int(part) for part in text.removesuffix(",").split(",")]
@@ -52,7 +59,7 @@ class Setting(click.ParamType):  # type: ignore[type-arg]
         if not (name and equals and numbers) or (not self.many and (vector or numbers[0] < 1)):
             example = "shape=1,3,32,32" if self.many else "N=1"
             self.fail(f"{value!r} is not of the form {example}", param, ctx)
-        return name, numbers if vector else numbers[0]
+        return {name: numbers if vector else numbers[0]}
 
 
 # ---- options that commands share
@@ -114,7 +121,9 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 loading = together(
-    click.option("--dim", "dims", multiple=True, type=Setting(many=False), help="Fix a symbolic dimension: N=1."),
+    click.option(
+        "--dim", "dims", multiple=True, type=Setting(many=False), help="Fix symbolic dimensions: N=1, or H=8,W=8."
+    ),
     click.option(
         "--bind",
         "binds",
@@ -145,4 +154,4 @@ transforming = together(
 
 def settings(options: dict[str, Any]) -> dict[str, Any]:
     """The typed options; `dims` and `binds` become mappings."""
-    return {**options, "dims": dict(options["dims"]), "binds": dict(options["binds"])}
+    return {**options, **{kind: dict(ChainMap(*reversed(options[kind]))) for kind in ("dims", "binds")}}

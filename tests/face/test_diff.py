@@ -42,7 +42,7 @@ def test_a_node_more_is_one_addition(graph):
     copy = graph.clone()
     added = relu(copy.outputs[0], named="added by hand")
     copy.adopt(added)
-    copy.outputs[0] = added
+    copy.set_output(0, added)
     found = difference(graph, copy)
     assert [n.op.name for n in found.added] == ["clip"]
     assert (found.removed, found.changed) == ([], [])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from planish import passes
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -34,6 +36,62 @@ def folder(tmp_path, digits, monkeypatch):
             shutil.copy(file, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+#: What a page with blocks that are run and not compared wants on this machine.
+PAGES = {
+    "README.md": ("cc", "make", "arm-none-eabi-gcc", "qemu-system-arm"),
+    "docs/kernels.md": (),
+    "docs/tutorials/write-a-pass.md": ("cc",),
+    "docs/tutorials/optimize-onnx.md": (),
+}
+#: Blocks of a page by language. tests/passes/test_docs.py runs the Python of the tutorial on passes.
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SCRIPT = {"console", "sh", "python"}
+
+
+def documents():
+    return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def test_every_block_of_code_says_what_it_is_and_is_run():
+    """Those of `console` are compared with what is printed; what is indented is notation, and no command."""
+    command = re.compile(r"^ {4}(planish|pip|make|apt-get|python3?|import|from|class|def|@\w+|\$) ?\b", re.MULTILINE)
+    for document in documents():
+        text = document.read_text()
+        name = str(document.relative_to(ROOT))
+        languages = {language for language, _ in FENCED.findall(text)}
+        assert languages <= {*SCRIPT, "text"}, name
+        assert not command.findall(FENCED.sub("", text)), f"{name}: a block that is not fenced, so that nothing runs it"
+        assert not languages & {"sh", "python"} or name in PAGES, f"{name} has blocks that nothing runs"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_blocks_of_a_page_run(planish, folder, require_tool, monkeypatch, page):
+    for tool in PAGES[page]:
+        require_tool(tool)
+    shutil.copy("dscnn.onnx", "model.onnx")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(passes, "_registry", dict(passes._registry))  # each page loads its passes anew
+    namespace = {"__name__": "page"}
+    for language, block in FENCED.findall((ROOT / page).read_text()):
+        if language == "sh":
+            for line in block.replace("\\\n", " ").splitlines():
+                executed(planish, folder, line)
+        elif language == "python" and page != "docs/tutorials/write-a-pass.md":
+            exec(compile(block, page, "exec"), namespace)
+
+
+def executed(planish, folder, line):
+    """Run a command of planish; of make, see whether there is such a target. Nothing is installed."""
+    program, *arguments = shlex.split(line, comments=True)
+    if program == "make":
+        done = subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=False, capture_output=True)
+        assert done.returncode == 0, line
+    elif program != "apt-get":
+        assert program == "planish", line
+        done = planish(*arguments)
+        assert done.code == 0, (line, done.err)
 
 
 def run(planish, folder, command):

@@ -8,9 +8,9 @@ import pytest
 BAD_NAME = "evil*/\x1b[2J\n  fix: rm -rf\u202e"
 
 
-def small_model(op="Relu", weight=1.0, name="node", domain="", batch=1):
-    x = oh.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [batch, 4])
-    y = oh.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [batch, 4])
+def small_model(op="Relu", weight=1.0, name="node", domain="", batch=1, shape=None):
+    x = oh.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape or [batch, 4])
+    y = oh.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape or [batch, 4])
     w = onnx.numpy_helper.from_array(np.linspace(0, weight, 4, dtype=np.float32)[None], "w")
     nodes = [oh.make_node("Add", ["x", "w"], ["a"]), oh.make_node(op, ["a"], ["y"], name=name, domain=domain)]
     graph = oh.make_graph(nodes, "g", [x], [y], [w])
@@ -30,6 +30,7 @@ def place(tmp_path, digits):
     (tmp_path / "hostile.onnx").write_bytes(small_model("Frobnicate", name=BAD_NAME))
     (tmp_path / "domain.onnx").write_bytes(small_model("Relu", domain="com.example"))
     (tmp_path / "symbolic.onnx").write_bytes(small_model(batch="N"))
+    (tmp_path / "image.onnx").write_bytes(small_model(shape=("N", "H", "W", 4)))
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("mine")
@@ -71,6 +72,9 @@ CASES = [
     ("compile good.onnx -t c -o out --dim N=2", 2, "no dimension"),
     ("compile symbolic.onnx -t c -o out --dim N=0", 2, "N=1"),
     ("compile good.onnx -t c -o out --bind shape=1,2", 2, "no input"),
+    ("compile good.onnx -t c -o out --dim N=2,M=0", 2, "N=1"),
+    ("compile image.onnx -t c -o out", 2, "give --dim N=1 --dim H=... --dim W=..."),
+    ("compile image.onnx -t c -o out --dim N=1,W=2", 2, "give --dim H=..."),
     # ---- data
     ("compile good.onnx -t c -o out --quantize int8 --calib nowhere.npz", 2, "does not exist"),
     ("compile good.onnx -t c -o out --quantize int8 --calib broken.npz", 2, "broken.npz"),
@@ -85,6 +89,13 @@ CASES = [
     ("compile good.onnx -t c -o mine", 2, "not written by planish"),
     ("compile good.onnx -t c -o good.onnx", 2, "is a file"),
     ("run good.onnx --data calib.npz -o out.txt", 2, ".npz"),
+    (f"compile good.onnx -t c -o {'x' * 300}", 2, "ame too long"),
+    (f"compile good.onnx -t c -o new/{'x' * 300}", 2, "ame too long"),
+    (f"compile {'x' * 300}.onnx -t c -o out", 2, "ame too long"),
+    (f"compile {'x' * 300}.planish -t c -o out", 2, "ame too long"),
+    (f"run good.onnx --data calib.npz -o {'x' * 300}.npz", 2, "ame too long"),
+    (f"run good.onnx --data {'x' * 300}.npz -o out.npz", 2, "ame too long"),
+    (f"verify {'x' * 300}", 2, "ame too long"),
     ("run good.onnx --data calib.npz -o mine", 2, ".npz"),
     ("run nowhere.onnx --data calib.npz -o out.npz", 2, "nowhere.onnx"),
     ("run good.onnx --data other.npz -o out.npz", 2, "'x'"),

@@ -138,20 +138,81 @@ with new_folder(Path(sys.argv[1])) as folder:
 """
 
 
+def sleeper(out):
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SLEEPER), str(out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"half\n"
+    return process
+
+
 @pytest.mark.parametrize(("number", "left"), [(signal.SIGKILL, 1), (signal.SIGTERM, 0), (signal.SIGINT, 0)])
 def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path, number, left):
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(SLEEPER), str(tmp_path / "out")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"half\n"
+    with sleeper(tmp_path / "out") as process:
         process.send_signal(number)
     assert process.returncode
     assert not (tmp_path / "out").exists()
     assert len(names(tmp_path)) == left  # nobody can tidy up after kill -9
+    build(tmp_path / "out")
+    assert names(tmp_path) == ["out"]  # but the next one does
+
+
+def test_what_another_process_works_on_is_no_leftover(tmp_path):
+    with sleeper(tmp_path / "out") as process:
+        (under_way,) = names(tmp_path)
+        build(tmp_path / "out")
+        assert names(tmp_path) == sorted([under_way, "out"])
+        process.kill()
+    build(tmp_path / "out")
+    assert names(tmp_path) == ["out"]
+
+
+def test_only_leftovers_of_this_name_go(tmp_path):
+    kept = [".other.abcdefgh.partial", ".out.abc.partial", ".out.abcdefgh.partial.txt", "out.abcdefgh.partial"]
+    for name in (*kept, ".out.abcdefgh.partial"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".out.12345678.partial").symlink_to(tmp_path / ".other.abcdefgh.partial")
+    build(tmp_path / "out")
+    assert names(tmp_path) == sorted([*kept, ".out.12345678.partial", "out"])
+
+
+def test_a_build_that_stepped_aside_comes_back(tmp_path):
+    """As when a process is killed between the two renames that replace a build."""
+    build(tmp_path / "out", model="1")
+    (tmp_path / "out").rename(tmp_path / ".out.abcdefgh.old")
+
+    def fail():
+        with new_folder(tmp_path / "out"):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert names(tmp_path) == ["out"]
+    assert (tmp_path / "out/model").read_text() == "1"
+
+
+def test_leftovers_of_files(tmp_path):
+    (tmp_path / ".out.npz.abcdefgh.partial.npz").write_text("half")
+    with new_file(tmp_path / "out.npz") as path:
+        path.write_text("whole")
+    assert names(tmp_path) == ["out.npz"]
+
+
+@pytest.mark.parametrize("out", ["x" * 300, "x" * 300 + "/y", "y/" + "x" * 300])
+def test_names_that_are_too_long(tmp_path, out):
+    def folder():
+        with new_folder(tmp_path / out):
+            pass
+
+    def file():
+        with new_file(tmp_path / out):
+            pass
+
+    for write in (folder, file):
+        with pytest.raises(UsageError, match="cannot write"):
+            write()
+    assert names(tmp_path) == []
 
 
 def test_a_read_only_place_is_a_usage_error(tmp_path):

@@ -174,7 +174,7 @@ def written(graph):
 def test_a_swapped_difference_is_found_wherever_it_is(graph):
     y = graph.outputs[0]
     graph.adopt(swapped := sub(y, clip(y, lo=0.25)))
-    graph.outputs[0] = swapped
+    graph.set_output(0, swapped)
     start = trial(graph, SwapsOperands())
     hypothesis.assume(Contract().failure(start, 10.0) is not None)  # not where the result is above 0.25 anyway
     found = reduce(start, Contract())

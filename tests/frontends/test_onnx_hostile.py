@@ -372,3 +372,162 @@ def test_external_data_through_links_and_pipes(tmp_path, kind):
     else:
         os.mkfifo(folder / "w.bin")
     refused(path, ModelError, "'w'")
+
+
+def hub(folder, file="model.onnx"):
+    """As caches of model hubs are laid out: links with names in one folder, contents in another."""
+    names, blobs = folder / "snapshots/main", folder / "blobs"
+    names.mkdir(parents=True)
+    blobs.mkdir()
+    path, data = external(blobs, "model.onnx_data")
+    path.rename(blobs / "4b1d")
+    (names / file).symlink_to("../../blobs/4b1d")
+    return names, blobs, data
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links as POSIX has them")
+@pytest.mark.parametrize("where", ["beside the link", "linked beside the link", "beside the target"])
+def test_external_data_of_a_model_that_is_a_link(tmp_path, where):
+    names, blobs, data = hub(tmp_path)
+    if where == "beside the link":
+        (names / "model.onnx_data").write_bytes(data)
+    elif where == "beside the target":
+        (blobs / "model.onnx_data").write_bytes(data)
+    else:
+        (blobs / "77aa").write_bytes(data)
+        (names / "model.onnx_data").symlink_to("../../blobs/77aa")
+    (w,) = load(names / "model.onnx").constants.values()
+    np.testing.assert_array_equal(w, [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links as POSIX has them")
+def test_external_data_of_a_model_that_is_a_link_is_nowhere_else(tmp_path):
+    names, _, data = hub(tmp_path)
+    (tmp_path / "secret").write_bytes(data)
+    (names / "model.onnx_data").symlink_to("../../secret")
+    refused(names / "model.onnx", ModelError, "elsewhere")
+
+
+# ---- what adapters must not fail on
+
+
+def constant(name, value):
+    return onnx.numpy_helper.from_array(np.asarray(value), name)
+
+
+F = np.float32
+
+
+@pytest.mark.parametrize(
+    ("op", "operands", "attributes", "words"),
+    [
+        ("Range", [F(0), F(np.inf), F(1)], {}, ["no numbers"]),
+        ("Range", [F(0), F(1), F(-np.inf)], {}, ["no numbers"]),
+        ("Range", [F(0), F(1), np.int64(1)], {}, ["int64"]),
+        ("Range", [F(0), F(3e38), F(1e-38)], {}, ["too large"]),
+        ("Range", [np.int64(-(2**63)), np.int64(2**63 - 1), np.int64(1)], {}, ["too large"]),
+        ("ConstantOfShape", [np.array([2])], {"value": [1.0, 2.0]}, ["single number", "f32[2]"]),
+        ("ConstantOfShape", [np.array([2])], {"value": []}, ["single number"]),
+        ("Clip", ["x", np.zeros(2, F), F(1)], {}, ["single number", "f32[2]"]),
+        ("Clip", ["x", F(0), np.zeros(0, F)], {}, ["single number"]),
+        ("Pad", ["x", np.array([0, 0, 1, 1]), np.zeros(2, F)], {}, ["single number"]),
+        ("GatherElements", [F(1), np.int64(0)], {}, ["rank 0"]),
+        ("Gather", ["x", np.array([1.0])], {}, ["integers"]),
+        ("GatherElements", [np.ones(3, F), np.array([1.0])], {}, ["integers"]),
+        ("Gather", [F(1), np.int64(0)], {}, ["rank 0"]),
+        ("Slice", ["x", np.zeros(1), np.zeros(1)], {}, ["integers"]),
+        ("LayerNormalization", ["x", np.ones(4, F)], {}, ["broadcast"]),
+        ("ConvTranspose", [np.ones((1, 2, 3, 3), F), np.ones((2, 1, 2, 2), F)], {"group": -1}, ["group"]),
+        ("ConvTranspose", [np.ones((1, 2, 3, 3), F), np.ones((2, 1, 2, 2), F)], {"group": 2**62}, ["too large"]),
+        ("Split", ["x"], {"num_outputs": 2**62}, ["num_outputs"]),
+    ],
+)
+def test_operands_that_the_specification_forbids(tmp_path, op, operands, attributes, words):
+    """A mistake in the model is an error about this node, and no mistake of an adapter."""
+    if "value" in attributes:
+        attributes = {"value": array("v", attributes["value"])}
+    names = [o if isinstance(o, str) else f"c{i}" for i, o in enumerate(operands)]
+    constants = [constant(n, o) for n, o in zip(names, operands, strict=True) if not isinstance(o, str)]
+    culprit = helper.make_node(op, names, ["y"], name="culprit", **attributes)
+    refused(saved(tmp_path, model([culprit], initializers=constants, opset=18)), ModelError, "culprit", *words)
+
+
+def test_an_attribute_that_is_given_twice(tmp_path):
+    leaky = helper.make_node("LeakyRelu", ["x"], ["y"], name="culprit", alpha=0.1)
+    leaky.attribute.append(helper.make_attribute("alpha", 0.2))
+    refused(saved(tmp_path, model([leaky])), ModelError, "culprit", "alpha", "2 times")
+
+
+def test_a_mistake_in_an_adapter_is_an_error_about_the_node(tmp_path, monkeypatch):
+    from planish.frontends.onnx import adapters
+
+    def broken(node):
+        raise ZeroDivisionError("\x1b[2J")
+
+    monkeypatch.setitem(adapters.ADAPTERS, ("", "Relu"), broken)
+    path = saved(tmp_path, model([RELU, node("Det", ["x"], ["z"], "other")], outputs=("y", "z")))
+    with pytest.raises(UnsupportedError, match="2 unsupported") as caught:
+        load(path)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    ours, other = caught.value.details
+    assert "Relu 'act' (f32[2,3])" in ours
+    assert "please report it" in ours
+    assert "Det 'other'" in other
+
+
+# ---- small files that ask for much
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+BOMBS = {
+    "range": [("Range", [np.int64(0), np.int64(2**28), np.int64(1)], {})],
+    "range of floats": [("Range", [F(0), F(2**25), F(1)], {})],
+    "reversed": [
+        ("Expand", [F(1), ints(2**25)], {}),
+        ("Slice", [..., ints(-1), ints(-(2**62)), ints(0), ints(-1)], {}),
+    ],
+    "mirrored": [("Expand", [F(1), ints(2**25)], {}), ("Pad", [..., ints(1, 1)], {"mode": "reflect"})],
+    "parts": [
+        ("Expand", [F(1), ints(2**25)], {}),
+        ("SplitToSequence", [...], {}),
+        ("SequenceAt", [..., np.int64(0)], {}),
+    ],
+    "doubled": [("ConstantOfShape", [ints(2**11)], {}), *[("Concat", [..., ...], {"axis": 0})] * 17],
+    "tiled": [("ConstantOfShape", [ints(2**11)], {}), *[("Tile", [..., ints(2)], {})] * 17],
+    "one hot": [("OneHot", [ints(0, 1), np.int64(2**25), np.array([0, 1], F)], {})],
+    "unit matrix": [("ConstantOfShape", [ints(2**13, 2**13)], {}), ("EyeLike", [...], {})],
+    "window": [("HannWindow", [np.int64(2**28)], {})],
+    "normalized": [("Expand", [F(1), ints(2, 2**27)], {}), ("LayerNormalization", [..., F(1)], {})],
+    "resized": [("Resize", [np.ones((1, 1, 4, 4), F), None, None, ints(1, 1, 2**12, 2**13)], {"mode": "linear"})],
+    "filled": [("ConstantOfShape", [ints(2**13, 2**12)], {}), ("Relu", [...], {}), ("Transpose", [...], {})],
+    "many": [("ConstantOfShape", [ints(2**17)], {}), *[("Sqrt", [...], {})] * 400],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_constants_that_a_small_file_asks_for(tmp_path, bomb):
+    """They are refused, or stay what computes them: not a hundred megabytes are held."""
+    import tracemalloc
+
+    nodes, constants = [], []
+    for k, (op, operands, attributes) in enumerate(BOMBS[bomb]):
+        names = []
+        for i, operand in enumerate(operands):
+            names.append("" if operand is None else f"t{k}" if operand is ... else f"c{k}_{i}")
+            if operand is not None and operand is not ...:
+                constants.append(constant(names[-1], operand))
+        nodes.append(helper.make_node(op, names, [f"t{k + 1}"], **attributes))
+    last = helper.make_node("ReduceMax", [nodes[-1].output[0]], ["m"], keepdims=0)
+    path = saved(tmp_path, model([*nodes, last, node("Add", ["x", "m"], ["y"])], initializers=constants))
+    with contextlib.suppress(UnsupportedError):
+        load(path)  # imports what it needs
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(UnsupportedError):
+            load(path)
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()

@@ -26,7 +26,7 @@ def replacing(contract, change):
             old = graph.outputs[0]
             new = change(old)
             graph.adopt(new)
-            graph.outputs[0] = new
+            graph.set_output(0, new)
             changes = Changes()
             changes.count("replaced", 1)
             return changes

@@ -7,10 +7,10 @@ import numpy as np
 from ....ir.ops.norm import BatchNorm
 from ....ir.types import F32, NCHW
 from ....runtime.target import Unsupported
-from ...group import Group
+from ...group import Group, uniform
 from .. import scalars
 from ..code import Code
-from ..emitters import EMITTERS, uniform
+from ..emitters import EMITTERS
 from ..scalars import Position
 from .loops import nest, position, variables
 from .portable import Portable
@@ -53,7 +53,8 @@ class PortableBatchNorm(Portable):
     def emit(self, group: Group, code: Code) -> str:
         x, *parameters = group.anchor.operands
         scale, shift, mean, var = (group.array(v) for v in parameters)
-        factor = scale / np.sqrt(var + var.dtype.type(group.op.epsilon))
+        with np.errstate(all="ignore"):  # of a negative variance, as in `ref`
+            factor = scale / np.sqrt(var + var.dtype.type(group.op.epsilon))
         shape = group.shape(x)
         names = variables(shape)
         channel = names[1 if group.op.layout is NCHW else -1]

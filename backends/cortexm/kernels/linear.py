@@ -6,7 +6,7 @@ import numpy as np
 
 from ....ir.ops.conv import Conv2d
 from ....ir.ops.dense import Dense, Matmul
-from ....ir.types import I32, NCHW, NHWC, Array
+from ....ir.types import I16, I32, NCHW, NHWC, Array
 from ....runtime.target import Unsupported
 from ...group import Group
 from .. import scalars
@@ -33,6 +33,23 @@ def folded_bias(w: Array, b: Array, zero: int) -> Array | None:
     return folded.astype(np.int32) if reach.max() <= I32.max else None
 
 
+def stored_weight(code: Code, w: Array, channel: str, index: str) -> str:
+    """C: the weight at an index. Those of 16 bits lie in 8, less an offset, where those of each channel span no more.
+
+    So do asymmetric weights of 8 bits, from which their zero points have been taken.
+    """
+    rows = w.reshape(len(w), -1).astype(np.int64)
+    offsets = np.minimum(rows.min(1) + 128, I16.max)
+    if w.dtype != np.int16 or (rows.max(1) - offsets).max() > 127:
+        return f"{code.table('weights', w)}[{index}]"
+    if rows.max() - rows.min() <= 255:
+        offsets = np.full_like(offsets, offsets.min())
+    table = code.table("weights", (rows - offsets[:, None]).astype(np.int8))
+    one = bool(np.all(offsets == offsets[0]))
+    offset = code.number(offsets[0], I32) if one else f"{code.table('offsets', offsets.astype(np.int16))}[{channel}]"
+    return f"({table}[{index}] + {offset})"
+
+
 class PortableConv2d(Linear):
     """One output at a time: a sum over the taps of its window and the channels of its group."""
 
@@ -56,12 +73,13 @@ class PortableConv2d(Linear):
                 element = f"({element} - {code.number(op.input_zero, I32)})"
             else:
                 b = folded
-        dtype, weight = group.anchor.result.type.dtype, Image.of(w.shape, NHWC).at("oc", "ky", "kx", "ic")
+        dtype = group.anchor.result.type.dtype
+        weight = stored_weight(code, w, "oc", Image.of(w.shape, NHWC).at("oc", "ky", "kx", "ic"))
         return code.render(
             "conv2d.c.j2",
             x=x, y=y, rows=rows, columns=columns, inputs=w.shape[3], outputs=w.shape[0] // op.groups,
             acc_type=scalar(dtype), bias=code.table("bias", b),
-            products=accumulate("ic", w.shape[3], f"{element} * {code.table('weights', w)}[{weight}]", dtype.is_float),
+            products=accumulate("ic", w.shape[3], f"{element} * {weight}", dtype.is_float),
             store=scalars.store(group, code, y.position("n", "oy", "ox", "oc", op.layout), "acc"),
         )  # fmt: skip
 
@@ -85,7 +103,7 @@ class PortableDense(Linear):
         if zero:
             x = f"({x} - {code.number(zero, I32)})"
         dtype = group.anchor.result.type.dtype
-        weight = f"{code.table('weights', w)}[{index((names[-1], 'k'), (inputs, 1))}]"
+        weight = stored_weight(code, w, names[-1], index((names[-1], "k"), (inputs, 1)))
         return nest(
             names,
             shape,

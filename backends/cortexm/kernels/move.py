@@ -15,7 +15,7 @@ from ...group import Group
 from .. import scalars
 from ..code import Code, scalar
 from ..scalars import Position
-from .loops import dense_strides, index, nest, position, variables
+from .loops import dense_strides, index, nest, picked, position, variables
 from .portable import Portable
 
 
@@ -85,7 +85,7 @@ class PortablePad(Portable):
 
 
 class PortableGather(Portable):
-    """Slices along one axis, by a table of indices."""
+    """Slices along one axis, by arithmetic on the loop variable or by a table of indices."""
 
     name = "gather"
     ops = (Gather,)
@@ -94,8 +94,8 @@ class PortableGather(Portable):
         op, (x_value,) = group.op, group.anchor.operands
         shape, dtype = group.shape(group.result), group.anchor.result.type.dtype
         names = variables(shape)
-        picked = f"{code.table('indices', np.array(op.indices, np.int32))}[{names[op.axis]}]"
-        sources = (*names[: op.axis], picked, *names[op.axis + 1 :])
+        source = picked(code, "indices", np.array(op.indices, np.int32), names[op.axis])
+        sources = (*names[: op.axis], source, *names[op.axis + 1 :])
         element = f"{scalars.pointer(group, code, x_value)}[{index(sources, dense_strides(group.shape(x_value)))}]"
         store = scalars.store(group, code, position(names, shape), "acc")
         return nest(names, shape, f"const {scalar(dtype)} acc = {element};\n{store}")

@@ -6,7 +6,7 @@ import math
 
 from ....ir.ops.norm import LayerNorm
 from ....ir.ops.pool import AvgPool2d, MaxPool2d, SumPool2d
-from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from ....ir.ops.softmax import IntegerSoftmax, Softmax
 from ....ir.types import F32, I32, DType
 from ....runtime.target import Unsupported
@@ -18,15 +18,16 @@ from .loops import dense_strides, index, nest, position, variables
 from .portable import Portable
 
 
-def maximum(acc: str, x: str, dtype: DType) -> str:
-    """C: acc = max(acc, x), NaN being larger than anything, as in NumPy."""
+def extremum(acc: str, x: str, dtype: DType, greater: bool = True) -> str:
+    """C: acc = max(acc, x), or the smaller; NaN is beyond anything, as in NumPy."""
     nan = f" || {x} != {x}" if dtype.is_float else ""
-    return f"if ({x} > {acc}{nan}) {{\n{acc} = {x};\n}}\n"
+    return f"if ({x} {'>' if greater else '<'} {acc}{nan}) {{\n{acc} = {x};\n}}\n"
 
 
-def lowest(code: Code, dtype: DType) -> str:
-    """C: no element is smaller."""
-    return code.number(-math.inf if dtype.is_float else dtype.min, dtype)
+def farthest(code: Code, dtype: DType, greater: bool = True) -> str:
+    """C: what every element is at least; or, not greater, at most."""
+    ends = (-math.inf, math.inf) if dtype.is_float else (dtype.min, dtype.max)
+    return code.number(ends[0 if greater else 1], dtype)
 
 
 class PortablePool2d(Portable):
@@ -46,8 +47,8 @@ class PortablePool2d(Portable):
         counted = isinstance(op, AvgPool2d) and padded and not op.count_pads
         start, result = "0", ""
         if isinstance(op, MaxPool2d):
-            start = lowest(code, dtype)
-            step = f"const {scalar(dtype)} x = {element};\n" + maximum("acc", "x", dtype)
+            start = farthest(code, dtype)
+            step = f"const {scalar(dtype)} x = {element};\n" + extremum("acc", "x", dtype)
         elif isinstance(op, AvgPool2d):
             step = f"total += {element};\n"
             result = "total / (float)count" if counted else f"total / {float(op.window[0] * op.window[1])}f"
@@ -75,7 +76,7 @@ class PortableReduce(Portable):
     """One result at a time: loops over the axes that stay, and within them over those that go."""
 
     name = "reduce"
-    ops = (ReduceMean, ReduceSum, ReduceMax)
+    ops = (ReduceMean, ReduceSum, ReduceMax, ReduceMin)
 
     def emit(self, group: Group, code: Code) -> str:
         op, (x_value,) = group.op, group.anchor.operands
@@ -85,9 +86,10 @@ class PortableReduce(Portable):
         at = tuple("0" if a in op.axes else n for a, n in enumerate(names) if op.keepdims or a not in op.axes)
         element = f"{scalars.pointer(group, code, x_value)}[{index(names, dense_strides(shape))}]"
         start, finish = "0", ""
-        if isinstance(op, ReduceMax):
-            start = lowest(code, dtype)
-            step = f"const {scalar(dtype)} x = {element};\n" + maximum("acc", "x", dtype)
+        if isinstance(op, ReduceMax | ReduceMin):
+            greater = isinstance(op, ReduceMax)
+            start = farthest(code, dtype, greater)
+            step = f"const {scalar(dtype)} x = {element};\n" + extremum("acc", "x", dtype, greater)
         else:
             step = _added(f"{element}{_minus(code, getattr(op, 'input_zero', 0))}", x_value.type.dtype)
         if isinstance(op, ReduceMean):
@@ -117,7 +119,7 @@ class PortableSoftmax(Portable):
         numerator = f"y[{at.flat}]" if kept else exponential
         keep = f"y[{at.flat}] = e;\n" if kept else ""
         body = (
-            f"float max = -INFINITY;\n{loop}const float x = {x};\n{maximum('max', 'x', F32)}}}\n"
+            f"float max = -INFINITY;\n{loop}const float x = {x};\n{extremum('max', 'x', F32)}}}\n"
             f"float sum = 0.0f;\n{loop}const float e = {exponential};\n{keep}sum += e;\n}}\n"
             f"{loop}const float acc = {numerator} / sum;\n{scalars.store(group, code, at, 'acc')}}}\n"
         )
@@ -181,7 +183,7 @@ class PortableIntegerSoftmax(Portable):
         entry = f"{code.table('exp', group.array(table))}[max - {x}]"
         loop = f"for (int32_t j = 0; j < {shape[-1]}; ++j) {{\n"
         body = (
-            f"int32_t max = -128;\n{loop}const int32_t x = {x};\n{maximum('max', 'x', I32)}}}\n"
+            f"int32_t max = -128;\n{loop}const int32_t x = {x};\n{extremum('max', 'x', I32)}}}\n"
             f"int32_t sum = 0;\n{loop}sum += {entry};\n}}\n"
             "const uint32_t reciprocal = (uint32_t)(INT32_MAX / sum);\n"
             f"{loop}const int32_t q = (int32_t)(((uint32_t){entry} * reciprocal + (1u << 22)) >> 23) - 128;\n"

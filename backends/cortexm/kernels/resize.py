@@ -6,18 +6,23 @@ import numpy as np
 
 from ....ir.ops.resize import ResizeLinear, ResizeNearest, linear_taps, nearest_taps
 from ....ir.types import F32, I32, Array
+from ....runtime.target import Unsupported
 from ...group import Group
+from ...indices import too_many
 from .. import scalars
 from ..code import Code, scalar
-from .loops import dense_strides, index, nest, position, variables
+from .loops import dense_strides, index, nest, picked, position, variables
 from .portable import Portable
 
 
 class PortableResizeNearest(Portable):
-    """Each element of the result from the row and column that tables name."""
+    """Each element of the result from the row and column that arithmetic or tables name."""
 
     name = "resize_nearest"
     ops = (ResizeNearest,)
+
+    def accepts(self, group: Group) -> Unsupported | None:
+        return too_many(group.op.size) or super().accepts(group)
 
     def emit(self, group: Group, code: Code) -> str:
         op, (x_value,) = group.op, group.anchor.operands
@@ -25,7 +30,7 @@ class PortableResizeNearest(Portable):
         names = variables(shape)
         sources = list(names)
         for axis, (label, dim) in enumerate(zip(("rows", "columns"), op.layout.spatial, strict=True)):
-            sources[dim] = _entry(code, label, nearest_taps(op, axis, x_shape[dim]), names[dim])
+            sources[dim] = picked(code, label, nearest_taps(op, axis, x_shape[dim]), names[dim])
         element = f"{scalars.pointer(group, code, x_value)}[{index(sources, dense_strides(x_shape))}]"
         store = scalars.store(group, code, position(names, shape), "acc")
         return nest(names, shape, f"const {scalar(dtype)} acc = {element};\n{store}")
@@ -36,6 +41,9 @@ class PortableResizeLinear(Portable):
 
     name = "resize_linear"
     ops = (ResizeLinear,)
+
+    def accepts(self, group: Group) -> Unsupported | None:
+        return too_many(group.op.size) or super().accepts(group)
 
     def emit(self, group: Group, code: Code) -> str:
         op, (x_value,) = group.op, group.anchor.operands

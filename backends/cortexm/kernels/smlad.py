@@ -11,7 +11,7 @@ import numpy as np
 
 from ....ir.ops.conv import Conv2d
 from ....ir.ops.dense import Dense
-from ....ir.types import I8, NHWC, Array
+from ....ir.types import I8, I16, NHWC, Array
 from ....runtime.target import Unsupported
 from ...group import Group
 from ...kernel import Kernel
@@ -83,7 +83,8 @@ class Smlad(Kernel):
     def accepts(self, group: Group) -> Unsupported | None:
         x, w, b = group.anchor.operands
         if x.type.dtype != I8 or w.type.dtype != I8:
-            return Unsupported(f"operands are {x.type.dtype} and {w.type.dtype}, not i8")
+            helps = "quantize the weights symmetrically" if w.type.dtype == I16 else ""
+            return Unsupported(f"operands are {x.type.dtype} and {w.type.dtype}, not i8", helps)
         if group.parameter(x) is None or group.constant(w) is None or group.constant(b) is None:
             return Unsupported("the input is, or weights or bias are not, constant")
         problem = self.shape_problem(group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import numpy as np
 from ....ir.graph import Value
 from ....ir.ops.index import Expand, Gather
 from ....ir.ops.shape import Concat, DepthToSpace, Pad, Slice, Transpose
+from ....ir.types import Array
 from ....runtime.target import Unsupported
 from ...group import Group
+from ...indices import Quotient, arithmetic
 from .. import scalars
 from .. import tir as tirx
 from ..code import Code, Expr
@@ -87,7 +90,7 @@ class TirPad(TirKernel):
 
 
 class TirGather(TirKernel):
-    """Slices along one axis, by a table of indices."""
+    """Slices along one axis, by arithmetic on the loop variable or by a table of indices."""
 
     name = "gather"
     ops = (Gather,)
@@ -95,11 +98,10 @@ class TirGather(TirKernel):
     def emit(self, group: Group, code: Code) -> None:
         op, (x_value,) = group.op, group.anchor.operands
         strides = dense_strides(group.shape(x_value))
-        source, table = scalars.buffer(group, code, x_value), code.table(np.array(op.indices, np.int32))
+        source, pick = scalars.buffer(group, code, x_value), picked(code, np.array(op.indices, np.int32))
 
         def element(axes: tuple[Expr, ...]) -> Expr:
-            picked = code.load(table, axes[op.axis])
-            return code.load(source, flat((*axes[: op.axis], picked, *axes[op.axis + 1 :]), strides))
+            return code.load(source, flat((*axes[: op.axis], pick(axes[op.axis]), *axes[op.axis + 1 :]), strides))
 
         rows(group, code, element)
 
@@ -128,6 +130,25 @@ def _part(group: Group, code: Code, value: Value, sizes: tuple[int, int, int, in
     source = scalars.buffer(group, code, value)
     with code.loop(outer) as i:
         code.lanes(own, LANES, lambda j: code.store(code.y, code.load(source, i * own + j), i * row + offset + j))
+
+
+def picked(code: Code, entries: Array) -> Callable[[Expr], Expr]:
+    """Which of some indices it is at a loop variable: arithmetic where that says it, else a table's entry."""
+    form = arithmetic(entries)
+    if form is None:
+        table = code.table(entries)
+        return lambda i: code.load(table, i)
+
+    def index(i: Expr) -> Expr:
+        if isinstance(form, Quotient):
+            return tirx.truncdiv(i + form.offset, tirx.const(form.divisor, "int32"))
+        places = [run.offset + i * run.step for run in form.runs]
+        chosen = places[-1]
+        for place, following in reversed(list(zip(places, form.runs[1:], strict=False))):
+            chosen = tirx.Select(i < following.start, place, chosen)
+        return chosen
+
+    return index
 
 
 def rows(group: Group, code: Code, element: Any, width: int = LANES) -> None:

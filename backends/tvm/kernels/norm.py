@@ -103,7 +103,8 @@ class TirBatchNorm(TirKernel):
     def emit(self, group: Group, code: Code) -> None:
         x, *parameters = group.anchor.operands
         scale, shift, mean, var = (group.array(v) for v in parameters)
-        factor = scale / np.sqrt(var + var.dtype.type(group.op.epsilon))
+        with np.errstate(all="ignore"):  # of a negative variance, as in `ref`
+            factor = scale / np.sqrt(var + var.dtype.type(group.op.epsilon))
         shape = group.shape(x)
         channel = 1 if group.op.layout is NCHW else len(shape) - 1
         source = scalars.buffer(group, code, x)

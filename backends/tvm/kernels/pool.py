@@ -10,7 +10,7 @@ from ...group import Group
 from .. import scalars
 from .. import tir as tirx
 from ..code import Code, Expr, blocks_of, tir_type
-from ..emitters import larger, lowest
+from ..emitters import farthest, larger
 from ..scalars import Position, dense_strides, flat
 from .base import LANES, TirKernel
 
@@ -40,7 +40,7 @@ def _window(group: Group, code: Code, at: tuple[Expr, Expr, Expr, Expr], width: 
     dtype = group.anchor.result.type.dtype
     kind = tir_type(dtype)
     source, acc = scalars.buffer(group, code, x_value), code.local((width,), kind)
-    start = lowest(dtype) if isinstance(op, MaxPool2d) else tirx.const(0, kind)
+    start = farthest(dtype) if isinstance(op, MaxPool2d) else tirx.const(0, kind)
     code.vector(width, lambda lane: code.store(acc, start, lane))
 
     def coordinates(row: Expr, column: Expr, lane: Expr) -> list[Expr]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from ...group import Group
 from .. import scalars
 from .. import tir as tirx
 from ..code import Code, Expr, blocks_of, tir_type
-from ..emitters import larger, lowest
+from ..emitters import farthest, larger, total, wrapped
 from ..scalars import Position, dense_strides, flat
 from .base import LANES, TirKernel
 
@@ -23,7 +23,7 @@ class TirReduce(TirKernel):
     """Axes that stay, and within them those that go; the last axis in vectors where it stays."""
 
     name = "reduce"
-    ops = (ReduceMean, ReduceSum, ReduceMax)
+    ops = (ReduceMean, ReduceSum, ReduceMax, ReduceMin)
 
     def emit(self, group: Group, code: Code) -> None:
         shape = group.shape(group.anchor.operands[0])
@@ -43,9 +43,11 @@ def _results(group: Group, code: Code, kept: Sequence[Expr], width: int) -> None
     op, (x_value,) = group.op, group.anchor.operands
     shape, dtype = group.shape(x_value), group.anchor.result.type.dtype
     gone = [shape[a] for a in op.axes]
-    total, kind = math.prod(gone), tir_type(dtype)
+    size, kind = math.prod(gone), tir_type(dtype)
+    wide = x_value.type.dtype.is_integer and x_value.type.dtype.bits >= 32  # of narrower ones no sum overflows
     source = scalars.buffer(group, code, x_value)
-    start = lowest(dtype) if isinstance(op, ReduceMax) else tirx.const(0, kind)
+    chosen, greater = isinstance(op, ReduceMax | ReduceMin), isinstance(op, ReduceMax)
+    start = farthest(dtype, greater) if chosen else tirx.const(0, kind)
 
     def coordinates(lane: Expr, inner: Sequence[Expr]) -> list[Expr]:
         at = dict(zip(op.axes, inner, strict=True))
@@ -57,19 +59,20 @@ def _results(group: Group, code: Code, kept: Sequence[Expr], width: int) -> None
         def step(lane: Expr) -> None:
             element = code.load(source, flat(coordinates(lane, _unravel(k, gone)), dense_strides(shape)))
             old = code.load(acc, lane)
-            if isinstance(op, ReduceMax):
-                code.store(acc, larger(element, old, dtype), lane)
+            if chosen:
+                code.store(acc, larger(element, old, dtype, greater), lane)
             else:
                 zero = tirx.const(getattr(op, "input_zero", 0), kind)
-                code.store(acc, old + (tirx.Cast(kind, element) - zero), lane)
+                term = tirx.Cast(kind, element) - zero
+                code.store(acc, wrapped(total, old, term, dtype) if wide else old + term, lane)
 
         code.vector(width, step)
 
     acc = code.local((width,), kind)
     code.vector(width, lambda lane: code.store(acc, start, lane))
-    if dtype.is_float and not isinstance(op, ReduceMax) and total > BLOCK:
+    if dtype.is_float and not chosen and size > BLOCK:
         part = code.local((width,), kind)
-        for first, blocks, length in ((0, total // BLOCK, BLOCK), (total - total % BLOCK, 1, total % BLOCK)):
+        for first, blocks, length in ((0, size // BLOCK, BLOCK), (size - size % BLOCK, 1, size % BLOCK)):
             if length:
                 with code.loop(blocks) as block:
                     code.vector(width, lambda lane: code.store(part, start, lane))
@@ -77,13 +80,13 @@ def _results(group: Group, code: Code, kept: Sequence[Expr], width: int) -> None
                         accumulate(part, first + block * length + k)
                     code.vector(width, lambda lane: code.store(acc, code.load(acc, lane) + code.load(part, lane), lane))
     else:
-        with code.loop(total) as k:
+        with code.loop(size) as k:
             accumulate(acc, k)
 
     def finish(lane: Expr) -> None:
         value = code.load(acc, lane)
         if isinstance(op, ReduceMean):
-            value = value / tirx.const(float(total), kind)
+            value = value / tirx.const(float(size), kind)
         at = coordinates(lane, [tirx.const(0, "int32")] * len(op.axes))
         axes = [a for i, a in enumerate(at) if op.keepdims or i not in op.axes]
         scalars.store(group, code, Position.of(axes, group.shape(group.result)), value)

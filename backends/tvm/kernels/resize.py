@@ -6,31 +6,36 @@ import numpy as np
 
 from ....ir.ops.resize import ResizeLinear, ResizeNearest, linear_taps, nearest_taps
 from ....ir.types import F32
+from ....runtime.target import Unsupported
 from ...group import Group
+from ...indices import too_many
 from .. import scalars
 from .. import tir as tirx
 from ..code import Code, Expr, tir_type
 from ..scalars import dense_strides, flat
 from .base import TirKernel
-from .move import rows
+from .move import picked, rows
 
 
 class TirResizeNearest(TirKernel):
-    """Each element of the result from the row and column that tables name."""
+    """Each element of the result from the row and column that arithmetic or tables name."""
 
     name = "resize_nearest"
     ops = (ResizeNearest,)
+
+    def accepts(self, group: Group) -> Unsupported | None:
+        return too_many(group.op.size) or super().accepts(group)
 
     def emit(self, group: Group, code: Code) -> None:
         op, (x_value,) = group.op, group.anchor.operands
         shape, source = group.shape(x_value), scalars.buffer(group, code, x_value)
         spatial = op.layout.spatial
-        tables = [code.table(nearest_taps(op, axis, shape[dim])) for axis, dim in enumerate(spatial)]
+        picks = [picked(code, nearest_taps(op, axis, shape[dim])) for axis, dim in enumerate(spatial)]
 
         def element(axes: tuple[Expr, ...]) -> Expr:
             at = list(axes)
-            for table, dim in zip(tables, spatial, strict=True):
-                at[dim] = code.load(table, axes[dim])
+            for pick, dim in zip(picks, spatial, strict=True):
+                at[dim] = pick(axes[dim])
             return code.load(source, flat(at, dense_strides(shape)))
 
         rows(group, code, element)
@@ -41,6 +46,9 @@ class TirResizeLinear(TirKernel):
 
     name = "resize_linear"
     ops = (ResizeLinear,)
+
+    def accepts(self, group: Group) -> Unsupported | None:
+        return too_many(group.op.size) or super().accepts(group)
 
     def emit(self, group: Group, code: Code) -> None:
         op, (x_value,) = group.op, group.anchor.operands

@@ -35,7 +35,7 @@ def parameters(node: SourceNode, x: Value, scale: int, zero: int, axis: int, def
     if scales is None:
         raise node.broken(f"operand {scale}, the scale, is missing")
     if not np.isfinite(scales).all():
-        raise node.broken("a scale is not finite", fix="calibrate the quantized model again")
+        raise node.broken("a scale is no number", fix="calibrate the quantized model again")
     zeros = np.zeros(scales.shape, default.numpy) if zeros is None else zeros
     if zeros.shape != scales.shape and zeros.size != 1:
         raise node.broken(f"scales {list(scales.shape)} and zero points {list(zeros.shape)} differ in shape")
@@ -99,10 +99,8 @@ def integer(node: SourceNode, x: Value, scale: int, zero: int, axis: int = 1, de
     dtype = dtype_of(zeros)
     if not dtype.is_integer or dtype.bits > 16:
         raise node.unsupported(f"quantization to {dtype} is not supported", fix="use 8-bit integers")
-    if not scales.all():
-        raise node.broken("a scale is 0, which divides", fix="calibrate the quantized model again")
     y: Value = quantize(x, scales, zeros, dtype=dtype, lo=dtype.min, hi=dtype.max)
-    if scales.size == 1 and scales.item() > 0:
+    if scales.size == 1:
         y.type = y.type.with_quant(Quant.of(scales.item(), zeros.item()))
     return y
 

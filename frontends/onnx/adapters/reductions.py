@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,18 +10,14 @@ import numpy as np
 
 from ....ir.graph import Value
 from ....ir.ops.elementwise import add, clip, div, maximum, mul, sub
-from ....ir.ops.reduce import reduce_max, reduce_mean, reduce_sum
+from ....ir.ops.reduce import reduce_max, reduce_mean, reduce_min, reduce_sum
 from ....ir.ops.unary import abs_, exp, log, sqrt
-from ....ir.types import BF16
 from ..source import Adapter, SourceNode
-from .arithmetic import negated, number
+from .arithmetic import number
 from .movement import reshaped
 
 #: Takes a tensor, `axes` and `keepdims`.
 Reduce = Callable[..., Any]
-
-#: The largest bfloat16, which NumPy does not tell.
-BF16_MAX = float(2**128 - 2**120)
 
 
 def reduction(build: Reduce) -> Adapter:
@@ -33,12 +30,12 @@ def reduction(build: Reduce) -> Adapter:
     return adapt
 
 
-def composed(build: Reduce) -> Adapter:
-    """As `reduction`, of floats alone: their negatives and squares do not overflow, as those of integers may."""
+def composed(build: Reduce, wraps: bool = False) -> Adapter:
+    """As `reduction`, of floats; and of integers that no sum widens, where it is right that what is composed wraps."""
 
     def adapt(node: SourceNode) -> Value:
         x, axes, keepdims = node.value(0), axes_of(node), keepdims_of(node)
-        if not x.type.dtype.is_float:
+        if not x.type.dtype.is_float and not (wraps and x.type.dtype.is_integer and x.type.dtype.bits >= 32):
             raise node.unsupported(f"{x.type} is not reduced in this way", fix="cast to float before")
         if axes is None:
             raise node.unsupported("noop_with_empty_axes without axes is not supported", fix="give the axes")
@@ -62,10 +59,19 @@ def keepdims_of(node: SourceNode) -> bool:
 
 def log_sum_exp(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
     """Shifted by the largest element, so that no exponential overflows; by a finite one, for infinities keep theirs."""
-    most = float(np.finfo(x.type.dtype.numpy).max) if x.type.dtype != BF16 else BF16_MAX
+    most = float(x.type.dtype.limits.max)
     largest = clip(reduce_max(x, axes=axes), lo=-most, hi=most)
     kept: Value = add(log(reduce_sum(exp(sub(x, largest)), axes=axes)), largest)
     return reshaped(kept, tuple(d for i, d in enumerate(kept.type.shape) if keepdims or i not in axes))
+
+
+def mean(x: Value, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """Of integers of 32 bits and more the sum, which may wrap, divided towards zero, as ONNX Runtime does it."""
+    sizes = [d for i, d in enumerate(x.type.shape) if i in axes and isinstance(d, int)]
+    if x.type.dtype.is_integer and x.type.dtype.bits >= 32 and len(sizes) == len(axes):
+        total = reduce_sum(x, axes=axes, keepdims=keepdims)
+        return div(total, number(x, math.prod(sizes)))
+    return reduce_mean(x, axes=axes, keepdims=keepdims)
 
 
 def length(x: Value, **where: Any) -> Any:
@@ -90,19 +96,19 @@ def lp_normalization(node: SourceNode) -> Value:
     if p not in (1, 2):
         raise node.broken(f"p is {p}")
     norm = reduce_sum(abs_(x), axes=axes) if p == 1 else length(x, axes=axes)
-    smallest = float(np.finfo(x.type.dtype.numpy).tiny)
+    smallest = float(x.type.dtype.limits.tiny)
     return div(x, maximum(norm, number(x, smallest)))
 
 
 TABLE: dict[str, Adapter] = {
-    "ReduceMean": reduction(reduce_mean),
+    "ReduceMean": reduction(mean),
     "ReduceSum": reduction(reduce_sum),
     "ReduceMax": reduction(reduce_max),
     "ReduceProd": product_over,
-    "ReduceMin": composed(lambda x, **where: negated(reduce_max(negated(x), **where))),
-    "ReduceL1": composed(lambda x, **where: reduce_sum(abs_(x), **where)),
+    "ReduceMin": reduction(reduce_min),
+    "ReduceL1": composed(lambda x, **where: reduce_sum(abs_(x), **where), wraps=True),
     "ReduceL2": composed(length),
-    "ReduceSumSquare": composed(lambda x, **where: reduce_sum(mul(x, x), **where)),
+    "ReduceSumSquare": composed(lambda x, **where: reduce_sum(mul(x, x), **where), wraps=True),
     "ReduceLogSum": composed(lambda x, **where: log(reduce_sum(x, **where))),
     "ReduceLogSumExp": composed(log_sum_exp),
     "LpNormalization": lp_normalization,

@@ -190,9 +190,10 @@ def blame(subject: Subject, bad_below_db: float = BAD_DB, tries: int = TRIES) ->
 def candidates(found: Blame) -> list[str]:
     """Source names of quantized layers that compute something: of each output that which harms it most, and so on.
 
-    The worst output comes first.
+    Of the outputs that are bad, where some are.
     """
-    outputs = sorted(found.outputs_db, key=lambda name: found.outputs_db[name])
+    bad = [name for name, db in found.outputs_db.items() if db < found.bad_below_db]
+    outputs = sorted(bad or found.outputs_db, key=lambda name: found.outputs_db[name])
     turns = zip_longest(*(found.worst_for(output) for output in outputs))
     layers = [x for turn in turns for x in turn if x is not None and x.max_steps is not None and x.node is not None]
     nodes = [x.node for x in layers if x.node is not None]
@@ -322,8 +323,9 @@ def _show(screen: Screen, found: Blame, subject: Subject) -> None:
         else f"first below {found.bad_below_db:g} dB: {first.source}"
     )
     for e in found.exclusions:
-        each = "; ".join(f"{name} {sqnr(db)}" for name, db in e.outputs_db.items())
-        screen.say(f"  {excluded(e.names)}: {each}; the worst {e.gain_db:+.1f} dB")
+        several = len(e.outputs_db) > 1
+        each = [f"{name} {sqnr(db)}" if several else sqnr(db) for name, db in e.outputs_db.items()]
+        screen.say(f"  {excluded(e.names)}: {', '.join(each)}, {'the worst ' * several}{e.gain_db:+.1f} dB")
     if found.suggestion is not None:
         screen.say(f"suggestion: {excluded(found.suggestion.names)}")
     elif found.exclusions:

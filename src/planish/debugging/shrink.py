@@ -82,7 +82,8 @@ def without_output(graph: Graph, index: int) -> Graph | None:
     if len(graph.outputs) < 2:
         return None
     copy = graph.clone()
-    dropped = copy.outputs.pop(index)
+    dropped = copy.outputs[index]
+    copy.outputs = (*copy.outputs[:index], *copy.outputs[index + 1 :])
     copy.output_names.pop(index)
     if dropped.producer is not None:
         copy.prune_from([dropped.producer])

@@ -90,7 +90,7 @@ class HypothesisDraw:
 
     def _large(self, shape: tuple[int, ...], dtype: DType, low: float, high: float) -> Array:
         """One value, small whole numbers, one element set, anything, or the ends alone: in order of simplicity."""
-        style = self._draw(st.sampled_from(("constant", "whole", "single", "uniform", "ends")))
+        style = self.choice(("constant", "whole", "single", "uniform", "ends"))
         random = np.random.Generator(np.random.PCG64(self.integer(0, 2**16)))
         whole = (math.ceil(max(low, min(high, -3))), math.floor(min(high, max(low, 3))))
         values: Array
@@ -105,6 +105,39 @@ class HypothesisDraw:
         else:
             values = random.choice(np.array([low, high], np.float64), shape)
         return np.clip(values if dtype.is_float else np.rint(values), low, high).astype(dtype.numpy)
+
+
+class SeededDraw(HypothesisDraw):
+    """The same from a seed, without hypothesis: for programs of so many examples that it cannot hold them."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.Generator(np.random.PCG64(seed))
+
+    def integer(self, low: int, high: int) -> int:
+        return int(self._random.integers(low, high, endpoint=True))
+
+    def boolean(self) -> bool:
+        return self.integer(0, 1) == 1
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        return options[self.integer(0, len(options) - 1)]
+
+    def real(self, low: float, high: float) -> float:
+        low, high = _representable(low, high)
+        return float(np.clip(np.float32(self._random.uniform(low, high)), low, high)) + 0.0
+
+    def dtype(self, *allowed: DType) -> DType:
+        found: DType = self.choice(allowed)
+        return found
+
+    def shape(self, min_rank: int = 0, max_rank: int = 4, max_dim: int = 5) -> tuple[int, ...]:
+        return tuple(self.integer(1, max_dim) for _ in range(self.integer(min_rank, max_rank)))
+
+    def layout(self) -> Layout:
+        return NHWC if self.boolean() else NCHW
+
+    def _small(self, shape: tuple[int, ...], dtype: DType, low: float, high: float) -> Array:
+        return self._large(shape, dtype, low, high)
 
 
 def _representable(low: float, high: float) -> tuple[float, float]:

@@ -24,7 +24,7 @@ from ..ir.ops.logic import Where
 from ..ir.ops.norm import BatchNorm
 from ..ir.ops.pool import AvgPool2d, MaxPool2d
 from ..ir.ops.quant import Quantize
-from ..ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from ..ir.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from ..ir.ops.shape import Concat, Pad, Reshape, Slice, Transpose
 from ..ir.ops.softmax import Softmax
 from ..ir.ops.unary import Cast
@@ -270,6 +270,6 @@ USES: dict[type[Op], Callable[[Source, Value, Fixed], Use]] = {
     Minimum: arithmetic, Maximum: arithmetic, Pow: arithmetic, Clip: clip,
     MaxPool2d: pool, AvgPool2d: avg_pool2d, Pad: pad,
     Reshape: reshape, Transpose: transpose, Slice: slice_, Expand: expand, Concat: concat,
-    ReduceMean: reduction, ReduceSum: reduction, ReduceMax: reduction, Gather: gather,
+    ReduceMean: reduction, ReduceSum: reduction, ReduceMax: reduction, ReduceMin: reduction, Gather: gather,
     Where: where, Softmax: _plain, Cast: cast, Quantize: quantization,
 }  # fmt: skip

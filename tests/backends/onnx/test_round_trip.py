@@ -274,11 +274,35 @@ def test_a_clamped_quantize_is_followed_by_a_clip(path):
     np.testing.assert_array_equal(found["q"], [-3, -3, 0, 2, 2])
 
 
-def test_scales_along_two_axes_are_refused():
-    x = graph_input("x", TensorType((2, 3), F32))
-    scale, zero = np.ones((2, 3), np.float32), np.zeros((2, 3), np.int8)
-    with pytest.raises(Exception, match="more than one axis"):
-        write(Graph([x], [quantize(x, scale, zero)], ["q"]), 21)
+@given(st.data())
+def test_scales_along_several_axes_are_those_of_blocks(path, data):
+    """As they are written again, and as ONNX Runtime reads them; the last block may be smaller than the others."""
+    draw = data.draw
+    shape, axis = tuple(draw(st.lists(st.integers(1, 7), min_size=2, max_size=3))), draw(st.integers(0, 1))
+    block = draw(st.integers(1, shape[axis]))
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    few = tuple(-(-d // block) if i == axis else d for i, d in enumerate(shape))
+    scale = random.choice([0.25, 0.5, 3.0], few).astype(np.float32)
+    zero = random.integers(-3, 4, few).astype(np.int8)
+    nodes = [onnx.helper.make_node("DequantizeLinear", ["w", "s", "z"], ["d"], axis=axis, block_size=block),
+             onnx.helper.make_node("Add", ["x", "d"], ["y"])]  # fmt: skip
+    stored = {"w": random.integers(-128, 128, shape).astype(np.int8), "s": scale, "z": zero}
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in "xy")
+    constants = [onnx.numpy_helper.from_array(a, n) for n, a in stored.items()]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "g", [x], [y], constants),
+        opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10,
+    )  # fmt: skip
+    path.write_bytes(model.SerializeToString())
+    graph, inputs = load(path), {"x": np.zeros(shape, np.float32)}
+    at = np.arange(shape[axis]) // block
+    wide = (stored["w"].astype(np.int64) - zero.take(at, axis)) * scale.take(at, axis)
+    np.testing.assert_array_equal(evaluate(graph, [inputs["x"]])[0], wide)
+    np.testing.assert_array_equal(evaluate(again(graph, path, 21), [inputs["x"]])[0], wide)
+    np.testing.assert_array_equal(run_batch_of(graph, inputs, path)["y"], wide)
+    (written,) = [n for n in onnx.load(path).graph.node if n.op_type == "DequantizeLinear"]
+    sizes = {i.name: int(np.prod(i.dims)) for i in onnx.load(path).graph.initializer}
+    assert sizes[written.input[1]] <= max(scale.size, *shape)  # along one axis alone: one for each index
 
 
 def test_transposes_of_constants_are_done_when_writing():
