@@ -31,6 +31,7 @@ from .calibration import LEAST_DB, METHODS, Method, Statistics, calibrate, decib
 from .decompose import decompose, has_products
 from .parallel import split_layer
 from .quantization_plan import Plan, Unit, activation_quants, units
+from .widen import Widen
 
 #: The largest magnitude of a weight. With 63 the sum of two products fits into 16 bits, whatever the activations are;
 #: with 127 it saturates in runtimes that add there (ONNX Runtime and others on x86 with AVX2 and without VNNI).
@@ -67,6 +68,7 @@ class Quantize(Pass):
         if any(isinstance(n.op, QuantizeOp | Dequantize) for n in graph.nodes):
             raise UsageError("the model is quantized already", fix="leave quantize out of the pipeline")
         _check_names(self.exclude, graph)
+        Widen().run(graph, context)  # scales are f32
         decompose(graph, [n for n in graph.nodes if has_products(n)])
         statistics = calibrate(graph, context, _wanted(graph))
         auto = self.calibration == "auto"
