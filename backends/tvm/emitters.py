@@ -31,15 +31,6 @@ class Scalar:
     array: Array | None = None
 
 
-def uniform(array: Array) -> Any:
-    """The one number that all elements are, by bits; None where they differ or there are none."""
-    if array.size == 0:
-        return None
-    first = array.reshape(-1)[:1]
-    same = array.tobytes() == np.repeat(first, array.size).tobytes()
-    return first[0] if same else None
-
-
 def number(value: Any, dtype: DType) -> Expr:
     """A constant of exactly this value.
 
