@@ -114,8 +114,8 @@ class Study:
         """Whether the target takes the graph; else that is found, with the reason."""
         with self._finding(case.seed, target.name, right=False):
             lowered = _lowered(target, case.graph)
-            answers = ((n, target.supports(n)) for n in lowered.nodes)
-            reasons = [(n.describe(), r.reason) for n, r in answers if r is not None]
+            asked = ((n, target.supports(n)) for n in lowered.nodes)
+            reasons = [(n.describe(), r.reason) for n, r in asked if r is not None]
             reasons += [(f"output {v.type}", "it has no elements") for v in lowered.outputs if not v.type.size]
             if reasons:
                 raise UnsupportedError(f"{reasons[0][0]}: {reasons[0][1]}")
