@@ -25,12 +25,14 @@ def is_float(graph: Graph) -> bool:
 
 
 def taken(graph: Graph, arrays: Outputs) -> dict[str, Array]:
-    """Samples of the source model as the lowered graph takes them: quantized where its inputs are integers."""
+    """Samples of the source model as the lowered graph takes them: quantized to integers, or in another float dtype."""
     return {v.name: _quantized(v, np.asarray(arrays[v.name])) for v in graph.inputs}
 
 
 def _quantized(value: Value, array: Array) -> Array:
     dtype, quant = value.type.dtype, value.type.quant
+    if dtype.is_float:
+        return array.astype(dtype.numpy)
     if not dtype.is_integer or array.dtype.kind != "f" or quant is None:
         return array
     integers = arithmetic.quantize(
