@@ -18,8 +18,8 @@ from .composite import Composite, body_of
 from .constant import Const
 from .evaluate import evaluate_node, symbol_sizes
 from .graph import Graph, Node, Value
-from .op import likely_roundings
 from .precision import float64_twin, widened
+from .rounding import likely_roundings
 from .types import Array, DType, dtype_of, sized
 
 #: Outputs of executors may lie so many times as far from the exact ones as the farthest of the trials.

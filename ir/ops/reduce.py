@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self
 from ..builder import builder
 from ..channels import Channels, summed, tied
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op, rounding_error
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
+from ..rounding import rounding_error
 from ..types import F32, I8, I32, Array, Shape, TensorType, static
 from .windows import centred
 

@@ -12,8 +12,9 @@ import numpy as np
 from ..builder import builder
 from ..channels import Channels, tied
 from ..graph import Value
-from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, expect_dtype, op, rounding_error, traffic
+from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, expect_dtype, op, traffic
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
+from ..rounding import rounding_error
 from ..types import F32, I8, I32, NCHW, U8, Array, Layout, TensorType
 from .windows import Size2, centred, from_nhwc, to_layout
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, gamma, last_axis_permuted, op
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, last_axis_permuted, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..rounding import gamma
 from ..types import F32, I8, I32, Array, Quant, TensorType
 
 #: Fraction bits of the table of exponentials.

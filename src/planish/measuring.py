@@ -25,7 +25,7 @@ def is_float(graph: Graph) -> bool:
 
 
 def taken(graph: Graph, arrays: Outputs) -> dict[str, Array]:
-    """Samples of the source model as the lowered graph takes them: quantized where that takes integers, or widened."""
+    """Samples of the source model as the lowered graph takes them: quantized to integers, or in another float dtype."""
     return {v.name: _quantized(v, np.asarray(arrays[v.name])) for v in graph.inputs}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -114,8 +114,8 @@ class Study:
         """Whether the target takes the graph; else that is found, with the reason."""
         with self._finding(case.seed, target.name, right=False):
             lowered = _lowered(target, case.graph)
-            reasons = [(n, target.supports(n)) for n in lowered.nodes]
-            reasons = [(n.describe(), r.reason) for n, r in reasons if r is not None]
+            asked = ((n, target.supports(n)) for n in lowered.nodes)
+            reasons = [(n.describe(), r.reason) for n, r in asked if r is not None]
             reasons += [(f"output {v.type}", "it has no elements") for v in lowered.outputs if not v.type.size]
             if reasons:
                 raise UnsupportedError(f"{reasons[0][0]}: {reasons[0][1]}")
@@ -203,7 +203,7 @@ def _peer(drawn: DrawnModel) -> dict[str, Array]:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    runners: list[Callable[[], list[Array]]] = [
+    runners: list[Callable[[], Any]] = [
         lambda: ort.InferenceSession(drawn.proto.SerializeToString(), options).run(names, drawn.inputs),
         lambda: ReferenceEvaluator(drawn.proto).run(names, drawn.inputs),
     ]
