@@ -17,7 +17,6 @@ from pathlib import Path
 from planish.testing.agreement import Finding, Kind, Study
 from planish.testing.models import drawn_model
 
-
 #: The page is written again after so many models: what was counted is not lost with the rest.
 CHUNK = 50
 
