@@ -1,4 +1,4 @@
-"""How far rounding moves the results of an op: bounds that hold for every executor, whatever the order of its sums."""
+"""Bounds of rounding errors: what `Op.error` is written with."""
 
 from __future__ import annotations
 

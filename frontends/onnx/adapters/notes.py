@@ -1,4 +1,4 @@
-"""What is to be known of operators beside ONNX's specification; `tools/operators_page.py` makes docs/operators.md of it.
+"""What is to be known of operators beside ONNX's specification; of it `tools/operators_page.py` makes a page.
 
 What is not taken, and what was decided where the specification leaves it open.
 """
@@ -13,8 +13,8 @@ _CAST = (
     "To bool, 0 is false, anything else true, NaN too. A float becomes an integer of at least 32 bits first: its "
     "integer part, the nearest end of the range beyond it, 0 for NaN; that wraps in fewer bits. So 200.0 is -56 in "
     "int8 and 3e9 is 2,147,483,647 in int32; NaN is 0. ONNX leaves all of it undefined; within 32 bits ONNX Runtime "
-    "does the same on x86, beyond them it differs between processors. The first integer has 64 bits for uint32, int64 and uint64. In 4 bits what "
-    "does not fit is 0, as in ONNX's own tests."
+    "does the same on x86, beyond them it differs between processors. The first integer has 64 bits for uint32, int64 "
+    "and uint64. In 4 bits what does not fit is 0, as in ONNX's own tests."
 )
 
 #: By operator of ONNX's own domain.
