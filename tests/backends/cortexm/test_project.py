@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from planish.backends.cortexm import cores
 from planish.backends.cortexm.names import identifier, plain
 from planish.backends.cortexm.target import CTarget
+from planish.backends.fitting import require_flash
 from planish.ir.builder import const_value
 from planish.ir.errors import DoesNotFitError, UnsupportedError
 from planish.ir.evaluate import evaluate
@@ -149,6 +150,10 @@ def test_too_large_for_ram_or_flash(tmp_path: Path) -> None:
     assert "constants 336 bytes" in str(flash.value)
     assert "layer_00_conv2d" in str(flash.value)
     assert not list(tmp_path.iterdir())
+    artifact = CTarget("c").emit(network(), tmp_path, "model", Limits())
+    with pytest.raises(DoesNotFitError, match=r"of flash on c, 336 are there") as flash:
+        require_flash(artifact, Limits(flash=336))  # which is what the constants take, without the code
+    assert "layer_00_conv2d: 336 bytes of constants" in str(flash.value)
 
 
 def test_every_unsupported_node_is_named(tmp_path: Path) -> None:
