@@ -178,7 +178,8 @@ class Graph:
 
     Everything that the outputs need is adopted at construction; raises InvalidGraphError when that reaches a value that
     is neither an input nor produced by a free node. `metadata` is what the source said about itself (`onnx.opset`), for
-    ways out that want to say it again; no semantics reads it.
+    ways out that want to say it again; no semantics reads it. `origin` is the graph that passes made this one of, where
+    that is known: what figures of accuracy are about.
     """
 
     def __init__(
@@ -186,6 +187,7 @@ class Graph:
     ) -> None:
         self.name = name
         self.metadata: dict[str, str] = {}
+        self.origin: Graph | None = None
         self._limits: Limits | None = None
         self.inputs: list[Value] = list(inputs)
         self._outputs: list[Value] = []
@@ -370,6 +372,7 @@ class Graph:
         copy.outputs = [values[v] for v in self.outputs]
         copy.output_names = list(self.output_names)
         copy.metadata = dict(self.metadata)
+        copy.origin = self.origin
         return copy
 
     def __copy__(self) -> Graph:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 #: Constants that are computed while importing take together at most so many bytes, and so many times the stored ones.
-MADE_BYTES, MADE_TIMES = 2**26, 4
+MADE_BYTES, MADE_TIMES = 2**23, 4
 
 
 @dataclass

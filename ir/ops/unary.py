@@ -12,9 +12,10 @@ from ..builder import builder, number
 from ..exact import Exact
 from ..graph import Value
 from ..literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI, SQRT_HALF
-from ..op import Bounds, Draw, Instance, expect_dtype, gamma, op, smallest
+from ..op import Bounds, Draw, Instance, expect_dtype, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal, tabulated
-from ..types import BOOL, EXACT, F32, I8, I16, I32, I64, U8, U16, U32, Array, DType, Quant, TensorType, dtype_of
+from ..rounding import gamma, smallest
+from ..types import BOOL, EXACT, F32, F64, I8, I16, I32, I64, U8, U16, U32, Array, DType, Quant, TensorType, dtype_of
 from .elementwise import Elementwise, add, mul
 
 
@@ -40,7 +41,7 @@ def increasing(op: Any, x: Bounds, size: float = 0.0) -> Bounds:
     """
     with np.errstate(all="ignore"):
         lo, hi = (np.asarray(op.ref(np.asarray(e, np.float64))) for e in (x.lo, x.hi))
-    slack = 4 * float(np.finfo(np.float64 if x.type.dtype is EXACT else x.type.dtype.numpy).eps)
+    slack = 4 * float((F64 if x.type.dtype is EXACT else x.type.dtype).limits.eps)
     return Bounds(x.type, lo - slack * (np.abs(lo) + size), hi + slack * (np.abs(hi) + size))
 
 

@@ -10,7 +10,8 @@ from ...ir.ops.quant import Dequantize
 
 #: No constant is made larger than this.
 LARGEST = 64 << 20
-#: Nor more than `GROWTH` times the constants it comes from, unless it is small anyway.
+#: Unless it is small anyway, it has no more elements than the constants it comes from, else chains would double it at
+#: each step; nor more than `GROWTH` times their bytes.
 GROWTH, SMALL = 4, 64 << 10
 
 
@@ -41,7 +42,9 @@ def _why_not(node: Node) -> str:
         size = sum(v.type.nbytes for v in node.results)
     except InferenceError as error:
         return error.what
-    source = sum(v.type.nbytes for v in node.operands)
-    if size > LARGEST or size > max(SMALL, GROWTH * source):
+    operands = [v.type for v in dict.fromkeys(node.operands)]
+    source = sum(t.nbytes for t in operands)
+    more = sum(v.type.size for v in node.results) > sum(t.size for t in operands)
+    if size > LARGEST or (size > SMALL and (more or size > GROWTH * source)):
         return f"the result has {size} bytes, the operands {source}"
     return ""

@@ -5,14 +5,16 @@ from hypothesis import given
 from planish.ir.arithmetic import fixed_point
 from planish.ir.equality import same
 from planish.ir.graph import Loc
+from planish.ir.ops import unary
 from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import add, clip, relu
 from planish.ir.ops.quant import dequantize, rescale, rescale_add, sum_factors
 from planish.ir.ops.shape import reshape
 from planish.ir.ops.softmax import softmax
+from planish.ir.ranges import ranges
 from planish.ir.text import print_graph
-from planish.ir.types import I8
+from planish.ir.types import BF16, F16, F32, F64, I8
 from planish.passes.group import Group, ungroup
 from planish.passes.pipeline import run_pipeline
 from planish.testing import graphs
@@ -125,3 +127,14 @@ graph @main(%x: f32[1,2]) -> ("y0": f32[1,2]) {
   return %y
 }
 """
+
+
+@pytest.mark.parametrize("dtype", [F64, F32, F16, BF16], ids=str)
+def test_every_function_of_every_float_has_bounds_and_is_grouped(dtype):
+    x = x_input(2, 3, dtype=dtype)
+    functions = (unary.exp, unary.log, unary.sqrt, unary.tanh, unary.sigmoid, unary.erf, unary.gelu, unary.silu)
+    graph = graph_of(*(add(function(x), x) for function in functions))
+    assert all(v in ranges(graph) for v in graph.outputs)
+    grouped = run_pipeline(graph, "group").graph
+    assert set(ops(grouped)) == {"fused"}
+    assert all(v in ranges(grouped) for v in grouped.outputs)

@@ -210,6 +210,15 @@ def test_the_channel_axis_of_constants_moves_along():
     assert (stored.type.shape, stored.type.quant.axis) == ((6, 4), 1)
 
 
+def test_chains_of_constants_do_not_double():
+    """Each of these is small beside its operands; 2^12 times as much is not small beside the first."""
+    value = const_value(reals(1024))
+    for _ in range(12):
+        value = concat(value, value, axis=0)
+    after = transformed(graph_of(add(x_input(1), value)), Simplify())
+    assert sum(array.nbytes for array in after.constants.values()) <= 2**17
+
+
 def test_folding_is_bounded():
     big = add(np.zeros((1, 4096), np.float32), np.zeros((4096, 1), np.float32))  # 64 MiB from 32 KiB
     result = run_pipeline(graph_of(add(x_input(1), big)), "simplify")

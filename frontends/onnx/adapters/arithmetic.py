@@ -42,6 +42,8 @@ def negated(x: Value) -> Value:
 
 
 def neg(node: SourceNode) -> Value:
+    if node.value(0).type.dtype.kind not in ("float", "int"):
+        raise node.broken("there are no negatives of this element type")
     return negated(node.value(0))
 
 

@@ -22,7 +22,7 @@ from ....ir.types import Array, Dim, Shape, Sym, broadcast, count
 from ..source import Adapter, Parts, SourceNode
 
 #: Elements that may be picked by indices that are known: each of them is an attribute.
-MOST_PICKED = 2**20
+MOST_PICKED = 2**18
 #: Parts that a sequence may have.
 MOST_PARTS = 2**12
 
@@ -276,6 +276,8 @@ def gather_elements(node: SourceNode) -> Value:
     x, indices = node.value(0), node.value(1)
     if x.const is None or indices.const is None:
         raise node.unsupported("only elements of a constant at constant indices are taken", fix="use Gather")
+    if not indices.type.dtype.is_integer:
+        raise node.broken("the indices must be integers")
     axis = node.axis(node.integer("axis", 0), x.type.rank)
     size, index = x.const.shape[axis], indices.const
     others = [i for i in range(x.type.rank) if i != axis]

@@ -12,16 +12,12 @@ from ....ir.graph import Value
 from ....ir.ops.elementwise import add, clip, div, maximum, mul, sub
 from ....ir.ops.reduce import reduce_max, reduce_mean, reduce_min, reduce_sum
 from ....ir.ops.unary import abs_, exp, log, sqrt
-from ....ir.types import BF16
 from ..source import Adapter, SourceNode
 from .arithmetic import number
 from .movement import reshaped
 
 #: Takes a tensor, `axes` and `keepdims`.
 Reduce = Callable[..., Any]
-
-#: The largest bfloat16, which NumPy does not tell.
-BF16_MAX = float(2**128 - 2**120)
 
 
 def reduction(build: Reduce) -> Adapter:
@@ -63,7 +59,7 @@ def keepdims_of(node: SourceNode) -> bool:
 
 def log_sum_exp(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
     """Shifted by the largest element, so that no exponential overflows; by a finite one, for infinities keep theirs."""
-    most = float(np.finfo(x.type.dtype.numpy).max) if x.type.dtype != BF16 else BF16_MAX
+    most = float(x.type.dtype.limits.max)
     largest = clip(reduce_max(x, axes=axes), lo=-most, hi=most)
     kept: Value = add(log(reduce_sum(exp(sub(x, largest)), axes=axes)), largest)
     return reshaped(kept, tuple(d for i, d in enumerate(kept.type.shape) if keepdims or i not in axes))
@@ -100,7 +96,7 @@ def lp_normalization(node: SourceNode) -> Value:
     if p not in (1, 2):
         raise node.broken(f"p is {p}")
     norm = reduce_sum(abs_(x), axes=axes) if p == 1 else length(x, axes=axes)
-    smallest = float(np.finfo(x.type.dtype.numpy).tiny)
+    smallest = float(x.type.dtype.limits.tiny)
     return div(x, maximum(norm, number(x, smallest)))
 
 

@@ -11,6 +11,7 @@ from ....ir.graph import Value
 from ....ir.ops.resize import Coordinates, Rounding, resize_linear, resize_nearest
 from ....ir.types import NCHW, NHWC, Array, Layout
 from ..source import Adapter, SourceNode
+from .movement import MOST_PICKED
 
 #: Of each axis its size in the result, None where it stays.
 Sizes = list[int | None]
@@ -120,6 +121,8 @@ def _resized(
     size = [have if (new := made[i]) is None else new for i, have in zip(layout.spatial, spatial, strict=True)]
     if min(*size, *spatial) < 1:
         raise node.broken(f"{spatial} pixels become {size}")
+    if max(size) > MOST_PICKED:  # each row and column of the result has an entry in a table
+        raise node.unsupported(f"{spatial} pixels become {size}", fix=f"at most {MOST_PICKED} in a row or column")
     given: dict[str, Any] = {"size": tuple(size), "scales": tuple(scales[i] for i in layout.spatial), "layout": layout}
     if mode == "nearest":
         return resize_nearest(x, coordinates=coordinates, rounding=rounding, **given)
