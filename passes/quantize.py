@@ -70,14 +70,14 @@ class Quantize(Pass):
         _check_names(self.exclude, graph)
         Widen().run(graph, context)  # scales are f32
         decompose(graph, [n for n in graph.nodes if has_products(n)])
-        wanted = dict.fromkeys(v for v in graph.inputs if v.type.dtype.is_float)
-        wanted.update(dict.fromkeys(v for u in units(graph) for v in (*u.activations, u.result)))
-        statistics = calibrate(graph, context, wanted)
+        statistics = calibrate(graph, context, _wanted(graph))
         auto = self.calibration == "auto"
         # What made-up ranges would decide, nothing decides: no layer is tried, and no output measured.
         given = [] if context.assumed else islice(samples(context), MEASURED)
         inputs = [[_array(v, s) for v in graph.inputs] for s in given]
-        split = _split(graph, statistics, METHODS["mse" if auto else self.calibration]) if inputs else 0
+        unlike = apart(graph, list(units(graph)), statistics, METHODS["mse" if auto else self.calibration])
+        split = sum(split_layer(graph, value) for value in unlike) if inputs else 0
+        statistics = calibrate(graph, context, _wanted(graph)) if split else statistics
         expected = [evaluate(graph, x) for x in inputs]
         tried = {m: self._tried(graph, inputs, expected, statistics, m) for m in METHODS if auto}
         method = max(tried, key=lambda m: _rank(tried[m])) if auto else self.calibration
@@ -142,14 +142,10 @@ class Quantize(Pass):
         return f"%{infinite[0]} is infinite in places" if infinite else None
 
 
-def _split(graph: Graph, statistics: dict[Value, Statistics], method: Method) -> int:
-    """Compute layers in parts where these have unlike ranges; returns how many. The parts get their own statistics."""
-    count = 0
-    for value in apart(graph, list(units(graph)), statistics, method):
-        parts = split_layer(graph, value)
-        count += bool(parts)
-        statistics.update({new: statistics.pop(old) for old, new in parts.items() if old in statistics})
-    return count
+def _wanted(graph: Graph) -> dict[Value, None]:
+    """Values whose ranges are asked for, in order: of inputs, and of what units take and make."""
+    wanted = dict.fromkeys(v for v in graph.inputs if v.type.dtype.is_float)
+    return wanted | dict.fromkeys(v for u in units(graph) for v in (*u.activations, u.result))
 
 
 def _unserved(

@@ -81,8 +81,9 @@ class Artifact:
     """A compiled model on disk.
 
     graph: the lowered graph that it implements; the interpreter on this graph decides what is right.
-    facts: figures for the report, JSON-able: arena_bytes, constant_bytes, flags, ... For devices with flash: code_bytes,
-    flash_bytes (constants and code), flash_error (how far off an estimate may be, relative; 0 where it was measured).
+    facts: figures for the report, JSON-able: arena_bytes, constant_bytes, flags, ... For devices with flash:
+    code_bytes, flash_bytes (constants and code), flash_error (how far off an estimate may be, relative; 0 where it was
+    measured).
     They hold no paths and no time stamps: same input, same bytes out.
     """
 

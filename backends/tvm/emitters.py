@@ -130,12 +130,19 @@ def _table(op: Table, operands: Sequence[Scalar], code: Code) -> Expr:
     return code.load(code.table(table.array), cast("int32", x.expr) - x.dtype.min)
 
 
+def unrelated(x: Scalar) -> Expr:
+    """The element, hidden from TVM: of x - x it says 0, and that x == x holds, though x may be no number."""
+    if not x.dtype.is_float or x.array is not None:
+        return x.expr
+    return tirx.reinterpret(tir_type(x.dtype), tirx.reinterpret(f"int{x.dtype.bits}", x.expr))
+
+
 Combine = Callable[[Expr, Expr], Expr]
 
 
 def wrapping(combine: Combine) -> Emitter:
     """An arithmetic operator; integers wrap as NumPy's do."""
-    return lambda op, operands, code: wrapped(combine, *(s.expr for s in operands), operands[0].dtype)
+    return lambda op, operands, code: wrapped(combine, operands[0].expr, unrelated(operands[1]), operands[0].dtype)
 
 
 def wrapped(combine: Combine, a: Expr, b: Expr, dtype: DType) -> Expr:
@@ -276,7 +283,7 @@ def _gelu(op: Gelu, operands: Sequence[Scalar], code: Code) -> Expr:
 
 def comparison(holds: Callable[[Expr, Expr], Expr]) -> Emitter:
     """A truth value, 0 or 1; false where an operand is NaN."""
-    return lambda op, operands, code: cast("uint8", holds(operands[0].expr, operands[1].expr))
+    return lambda op, operands, code: cast("uint8", holds(operands[0].expr, unrelated(operands[1])))
 
 
 def _where(op: Where, operands: Sequence[Scalar], code: Code) -> Expr:

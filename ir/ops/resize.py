@@ -22,6 +22,9 @@ from .windows import Size2, centred, from_nhwc, to_layout
 WEIGHT_BITS = 10
 #: What the weights of one result add up to, and so the unit of sums of integers.
 UNIT = 1 << 2 * WEIGHT_BITS
+#: Rounded weights are off by up to 2^-11 of 255 steps of the operand, along each axis: times so many, by a step of the
+#: result (docs/arithmetic.md).
+COARSEST = 3.5
 
 
 class Coordinates(enum.Enum):
@@ -215,6 +218,8 @@ class ResizeLinear(Resizing):
         (x,) = operands
         if x.value is None or not x.per_tensor or x.value.type.dtype.bits != 8:
             return Refusal("the input is not an 8-bit tensor with one scale")
+        if float(x.scale.item()) > COARSEST * result.scale:
+            return Refusal("the result's scale is too fine for weights of 10 bits")
         total = resize_linear(
             x.value, size=self.size, scales=self.scales, coordinates=self.coordinates,
             input_zero=int(x.zero.item()), layout=self.layout,

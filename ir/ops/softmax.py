@@ -21,6 +21,8 @@ EXP_BITS = 19
 NO_SHARE = (EXP_BITS + 1) * math.log(2)
 #: Up to here the integer form is within one step of exact: 1/2 + 2^-4 + classes / 2^12 (docs/arithmetic.md).
 MOST_CLASSES = 1792
+#: And results may have scales so many times finer than 1/256.
+FINEST = 1.2
 
 
 @op
@@ -62,6 +64,8 @@ class Softmax(Op):
             return Refusal("the input is not an int8 tensor with one scale")
         if not isinstance(x.type.shape[-1], int) or x.type.shape[-1] > MOST_CLASSES:
             return Refusal(f"beyond {MOST_CLASSES} classes the integer softmax may be wrong by more than one step")
+        if result.scale * 256 < 1 / FINEST:
+            return Refusal("the result's scale is finer than that of the integer softmax, 1/256")
         value: Value = integer_softmax(x.value, exp_table(float(x.scale.item())))
         value.type = value.type.with_quant(self.natural_quant)
         return result.requantized(QuantizedOperand(x.type, value, np.array(1 / 256), np.array(-128)))
