@@ -49,7 +49,7 @@ class DType:
     @property
     def limits(self) -> Any:
         """Of a float dtype what `numpy.finfo` says, which knows no bfloat16."""
-        return ml_dtypes.finfo(self.numpy)
+        return ml_dtypes.finfo(self.numpy)  # type: ignore[no-untyped-call]
 
     def number(self, value: float) -> Any:
         """An attribute's value as an element: rounded; as an integer the nearest towards 0 that the dtype has."""
