@@ -26,7 +26,7 @@ def require_flash(artifact: Artifact, limits: Limits) -> str | None:
     """Raise DoesNotFitError where the flash of an artifact is beyond the limit; a remark where an estimate is close."""
     if limits.flash is None:
         return None
-    needed, error = artifact.facts["flash_bytes"], artifact.facts["flash_error"]
+    needed, error = artifact.facts.get("flash_bytes", 0), artifact.facts.get("flash_error", 0.0)
     if needed > limits.flash:
         about = f"about {needed} bytes (within {error:.0%})" if error else f"{needed} bytes"
         parts = f"constants {artifact.facts['constant_bytes']} bytes, code {artifact.facts['code_bytes']} bytes"

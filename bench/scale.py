@@ -161,8 +161,7 @@ def main() -> None:
 TITLE = f"""# What large graphs cost
 
 `python bench/scale.py`: seconds of the processor for each step, on graphs of 1,000 and 10,000 nodes.
-{os.cpu_count()} cores ({platform.machine()}), shared with other work (load {os.getloadavg()[0]:.0f}): times vary by a
-third.
+{os.cpu_count()} cores ({platform.machine()}), shared with other work (load {os.getloadavg()[0]:.0f}): times vary.
 `text` prints the imported graph, `parse` reads it; `c` and `onnx` are lowering, the target's files, both graphs, the
 report and its page. That no step grows faster than the graph is held by tests (`tests/passes/test_scale.py`), which
 count lines that are executed.

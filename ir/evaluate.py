@@ -25,11 +25,12 @@ def evaluate_node(node: Node, operands: Sequence[Array], sizes: Mapping[str, int
     """Result arrays of one node, in the dtypes that inference promised, in row-major order.
 
     sizes: what the symbols in the op's attributes stand for.
-    The order of elements in memory decides how NumPy and BLAS sum; fixed, results depend on values alone. Floats of 16
-    bits are computed with in float32, and the results rounded once, as processors and ONNX Runtime do it.
+    The order of elements in memory decides how NumPy and BLAS sum; fixed, results depend on values alone. Elementwise
+    ops compute floats of 16 bits in float32, and round the result once, as processors and ONNX Runtime do it.
     """
     with np.errstate(all="ignore"):
-        wide = (x.astype(np.float32) if dtype_of(x) in (F16, BF16) else x for x in operands)
+        halves = (F16, BF16) if node.op.elementwise else ()
+        wide = (x.astype(np.float32) if dtype_of(x) in halves else x for x in operands)
         out = (node.op.sized(sizes) if sizes else node.op).ref(*wide)
         results = out if isinstance(out, tuple) else (out,)
         return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))

@@ -21,8 +21,8 @@ float16, bfloat16, float32, float64, integers of 4 to 64 bits and bool; a node w
 does not is *unsupported* (exit code 4), one that contradicts ONNX's own schema *broken* (3).
 
 - **Meaning.** The specification's words decide; where they leave something open, ONNX Runtime does; where that
-  differs between processors, the table says what was decided. All executors agree: the interpreter, C, TVM. Floats
-  of 16 bits are computed with in float32, and each result is rounded once.
+  differs between processors, the table says what was decided. All executors agree: the interpreter, C, TVM.
+  Elementwise operators compute floats of 16 bits in float32, and round each result once.
 - **Functions of a model's own** become the nodes that they stand for: at most {nodes:,} nodes, and {mib} MiB beside
   the file's own size; they may not call themselves.
 - **If** with a condition that is known while importing becomes the branch that it takes. Loop and Scan are not

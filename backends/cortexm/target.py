@@ -17,7 +17,7 @@ from ...ir.types import Array
 from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
 from ...runtime.unchained import Cut
 from ..cutting import cut_program
-from ..fitting import remedies
+from ..fitting import remedies, require_flash
 from ..kernel import Choice, Kernel, choose, unfit
 from ..lowering import DEVICE
 from ..memory import Plan, plan
@@ -91,11 +91,14 @@ class CTarget(Target):
         memory = self._plan(graph)
         project = self._generate(graph, c_name, memory)
         _require_ram(self.name, graph, memory, project, limits)
-        for file, content in project.files.items():
-            (out / file).write_bytes(content if isinstance(content, bytes) else content.encode("ascii"))
         layers = _layers(graph, memory, project)
         facts = _facts(c_name, self.flags, graph, memory, project, layers) | self._flash(project)
-        return Artifact(self.name, out, graph, layers, facts)
+        artifact = Artifact(self.name, out, graph, layers, facts)
+        if limits.flash is not None and project.table_bytes > limits.flash:  # code only adds to that
+            require_flash(artifact, limits)
+        for file, content in project.files.items():
+            (out / file).write_bytes(content if isinstance(content, bytes) else content.encode("ascii"))
+        return artifact
 
     def _flash(self, project: Project) -> dict[str, Any]:
         """What is known of the flash before anything is compiled."""

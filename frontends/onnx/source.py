@@ -219,6 +219,7 @@ class SourceNode:
 
     def rename(self, old: str, new: str) -> None:
         """Read an attribute that the node has under another name."""
+        self._read.add(old)
         if old in self._attributes:
             self._attributes[new] = self._attributes.pop(old)
 

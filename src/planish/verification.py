@@ -119,7 +119,7 @@ def verify_build(build: Path, data: str | Data | None = None, samples: int | Non
     inputs = taken(lowered, executed.arrays)
     execution = target.run(artifact, inputs, profile=True)
     expected = run_batch(lowered, inputs)
-    float_outputs = run_batch(reference, executed.arrays)
+    float_outputs = reals(reference, run_batch(reference, executed.arrays))
     floats = is_float(reference)
     by_layer = judge_layers(target, artifact, inputs)
     agreement = None if by_layer is None else measured(lowered, None, execution.outputs, expected)["agreement"]

@@ -251,7 +251,7 @@ def test_constants_are_computed_where_no_adapter_is(op, tmp_path):
 HUGE = {
     "OneHot": ([np.arange(4), np.int64(2**40), np.array([0, 1], np.float32)], {}),
     "Einsum": ([np.ones(2**7, np.float32)] * 5, {"equation": "a,b,c,d,e->abcde"}),
-    "Xor": ([np.ones((2**11, 1), bool), np.ones((1, 2**11), bool)], {}),
+    "BitwiseXor": ([np.ones((2**11, 1), np.uint8), np.ones((1, 2**11), np.uint8)], {}),
     "HannWindow": ([np.int64(2**40)], {}),
 }
 

@@ -29,7 +29,7 @@ NOTES: Mapping[str, str] = {
     "BatchNormalization": "Inference only.",
     "Cast": _CAST,
     "CastLike": "As Cast.",
-    "Celu": "Of 16-bit floats computed in float32 and rounded once, as all operators.",
+    "Celu": "Of 16-bit floats computed in float32 and rounded once, as all elementwise operators.",
     "Conv": _IMAGES,
     "ConvTranspose": _IMAGES,
     "DequantizeLinear": (
