@@ -58,6 +58,7 @@ pyright: setup
 
 docs: setup
 	$(BIN)/python tools/passes_page.py
+	$(BIN)/python tools/operators_page.py
 
 format: setup
 	$(BIN)/ruff check --fix

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from ..ir.constant import Const
 from ..ir.graph import Node, Value
 from ..ir.ops.fused import Fused
@@ -114,3 +116,12 @@ class Group:
     def describe(self) -> str:
         """For comments: ops and result type, no names."""
         return f"{' + '.join(n.op.name for n in self.nodes)} -> {self.node.results[0].type.bare}"
+
+
+def uniform(array: Array) -> Any:
+    """The one number that all elements are, by bits; None where they differ or there are none."""
+    if array.size == 0:
+        return None
+    flat = np.ascontiguousarray(array).reshape(-1)
+    bits = flat.view(f"u{flat.itemsize}")
+    return flat[0] if bits[0] == bits[-1] and np.all(bits == bits[0]) else None

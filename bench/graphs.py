@@ -17,6 +17,9 @@ from pathlib import Path
 from planish.testing.agreement import Finding, Kind, Study
 from planish.testing.models import drawn_model
 
+#: The page is written again after so many models: what was counted is not lost with the rest.
+CHUNK = 50
+
 
 def main() -> None:
     """Draw, execute, count."""
@@ -26,18 +29,21 @@ def main() -> None:
     parser.add_argument("--targets", default="onnx,c,tvm")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    started, study, operators = time.process_time(), Study(asked.targets.split(",")), Counter[str]()
-    for seed in range(asked.first, asked.first + asked.count):
-        drawn = drawn_model(seed)
-        operators.update(drawn.operators)
-        study.add(drawn)
-    study.finish()
-    for finding in study.faults:
-        print(f"{finding.seed} {finding.stage}: {finding.kind.value}: {finding.why}")
-    page = written(study.findings, operators, asked.first, asked.count)
+    targets = asked.targets.split(",")
+    started, findings, operators = time.process_time(), list[Finding](), Counter[str]()
+    for first in range(asked.first, asked.first + asked.count, CHUNK):
+        study, done = Study(targets), min(CHUNK, asked.first + asked.count - first)
+        for drawn in map(drawn_model, range(first, first + done)):
+            operators.update(drawn.operators)
+            study.add(drawn)
+        study.finish()
+        for fault in study.faults:
+            print(f"{fault.seed} {fault.stage}: {fault.kind.value}: {fault.why}", flush=True)
+        findings += study.findings
+        page = written(findings, operators, asked.first, first + done - asked.first)
+        if asked.out:
+            asked.out.write_text(page, encoding="utf-8")
     print(f"{page}\n{time.process_time() - started:.0f} seconds of this process")
-    if asked.out:
-        asked.out.write_text(page, encoding="utf-8")
 
 
 def written(findings: Sequence[Finding], operators: Counter[str], first: int, count: int) -> str:
@@ -64,7 +70,7 @@ def written(findings: Sequence[Finding], operators: Counter[str], first: int, co
 
 def _reason(why: str) -> str:
     """What is said after the node."""
-    return why.split("|")[0].rsplit(": ", 1)[-1].strip()
+    return why.split("|", 1)[0].rsplit(": ", 1)[-1].strip()
 
 
 if __name__ == "__main__":

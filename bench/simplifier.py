@@ -1,4 +1,4 @@
-"""How many nodes are left, and how long does it take: planish beside onnxsim, onnxslim, onnxscript and ONNX Runtime.
+"""How many nodes and bytes are left, and how long does it take: planish beside onnxsim, onnxslim, onnxscript and ORT.
 
     python bench/zoo.py ZOO && python bench/simplifier.py FOLDER ... [--only NAME ...] [--out bench/simplifier.md]
 
@@ -115,7 +115,7 @@ def outputs(path: Path) -> list[Any]:
 
 @dataclass(frozen=True)
 class Measured:
-    """Nodes left, seconds on the clock and of the processor, and the largest difference of an output.
+    """Nodes and bytes left, seconds on the clock and of the processor, and the largest difference of an output.
 
     The difference is relative to the largest element; `opset` is that of the result.
     """
@@ -125,10 +125,11 @@ class Measured:
     processor: float
     gap: float
     opset: int
+    size: int
 
     def __str__(self) -> str:
         off = "" if self.gap <= 1e-5 else f", off by {self.gap:.0e}"
-        return f"{self.nodes}, {self.seconds:.2f} s ({self.processor:.2f}){off}"
+        return f"{self.nodes}, {self.size:,} B, {self.seconds:.2f} s ({self.processor:.2f}){off}"
 
 
 def measure(tool: str, source: Path) -> Measured:
@@ -151,7 +152,7 @@ def measure(tool: str, source: Path) -> Measured:
             float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30))
             for a, b in zip(outputs(result), outputs(source), strict=True)
         ]
-        return Measured(count(result), seconds, processor, max(gaps), opset(result))
+        return Measured(count(result), seconds, processor, max(gaps), opset(result), result.stat().st_size)
 
 
 def opset(path: Path) -> int:
@@ -192,14 +193,24 @@ class Row:
     model: str
     opset: int
     nodes: int
+    size: int
     results: dict[str, Measured | str]
 
     @property
-    def best(self) -> int:
-        """The fewest nodes of any peer whose result computes the same."""
+    def fair(self) -> list[Measured]:
+        """Results of peers that compute the same."""
         peers = [r for tool, r in self.results.items() if tool != "planish" and isinstance(r, Measured)]
-        fair = (r.nodes for r in peers if r.gap < 1e-3)
-        return min(fair, default=sys.maxsize)
+        return [r for r in peers if r.gap < 1e-3]
+
+    @property
+    def best(self) -> int:
+        """The fewest nodes of any peer, or of the source."""
+        return min([self.nodes, *(r.nodes for r in self.fair)])
+
+    @property
+    def smallest(self) -> int:
+        """The fewest bytes of any peer, or of the source."""
+        return min([self.size, *(r.size for r in self.fair)])
 
     @property
     def complaint(self) -> str:
@@ -209,6 +220,8 @@ class Row:
             return f"{self.model}: {ours}"
         if ours.nodes > most:
             return f"{self.model}: {ours.nodes} nodes instead of {most}"
+        if ours.size > 1.05 * self.smallest:
+            return f"{self.model}: {ours.size:,} bytes instead of {self.smallest:,}"
         if ours.opset > self.opset:
             return f"{self.model}: operator set {ours.opset} instead of {self.opset}"
         limit = 3 if "resnet50" in self.model else 10
@@ -216,7 +229,13 @@ class Row:
         return slow if ours.processor > limit else ""
 
     def __str__(self) -> str:
-        cells = (self.model, self.opset, self.nodes, GOALS.get(self.model, ""), *self.results.values())
+        cells = (
+            self.model,
+            self.opset,
+            f"{self.nodes}, {self.size:,} B",
+            GOALS.get(self.model, ""),
+            *self.results.values(),
+        )
         return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -234,7 +253,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for given in sources(options.folders, Path(scratch), options.only):
             source = static(given, Path(scratch))
-            row = Row(name_of(given), opset(source), count(source), {tool: measured(tool, source) for tool in tools})
+            row = Row(
+                name_of(given),
+                opset(source),
+                count(source),
+                source.stat().st_size,
+                {tool: measured(tool, source) for tool in tools},
+            )
             lines.append(str(row))
             complaints.extend([row.complaint] if row.complaint else [])
             print(lines[-1], flush=True)
@@ -283,13 +308,14 @@ def versions(tools: list[str]) -> str:
 
 TITLE = """# The simplifier beside its peers
 
-`python bench/simplifier.py`: nodes without Constant, seconds on the clock and in brackets of the processor, after an
-import and a first run that do not count. {cores} cores, shared with other work (load {load} at the end): processor time
-says more than the clock's. planish's time is that of import, passes (`simplify,fuse`), lowering and writing a model
-that onnx's checker accepts. ONNX Runtime ran every result beside its source; differences above 1e-5 of the largest
-element are noted. Versions: {versions}.
+`python bench/simplifier.py`: nodes without Constant, bytes of the file, seconds on the clock and in brackets of the
+processor, after an import and a first run that do not count. {cores} cores, shared with other work (load {load} at the
+end): processor time says more than the clock's. planish's time is that of import, passes (`simplify,fuse`), lowering
+and writing a model that onnx's checker accepts. ONNX Runtime ran every result beside its source; differences above 1e-5
+of the largest element are noted. Versions: {versions}.
 
-Where a peer leaves fewer nodes, a goal is missed, the operator set is raised, or it takes too long:{told}
+Where a peer or the source has fewer nodes, or by more than a twentieth fewer bytes, a goal is missed, the operator set
+is raised, or it takes too long:{told}
 
 """
 

@@ -69,6 +69,9 @@ class Loc:
     def __hash__(self) -> int:
         return hash(self.names)
 
+    def __reduce__(self) -> tuple[type[Loc], tuple[tuple[str, ...]]]:
+        return Loc, (self.names,)
+
     def __repr__(self) -> str:
         return f"Loc({self.names!r})"
 
@@ -175,7 +178,8 @@ class Graph:
 
     Everything that the outputs need is adopted at construction; raises InvalidGraphError when that reaches a value that
     is neither an input nor produced by a free node. `metadata` is what the source said about itself (`onnx.opset`), for
-    ways out that want to say it again; no semantics reads it.
+    ways out that want to say it again; no semantics reads it. `origin` is the graph that passes made this one of, where
+    that is known: what figures of accuracy are about.
     """
 
     def __init__(
@@ -183,6 +187,7 @@ class Graph:
     ) -> None:
         self.name = name
         self.metadata: dict[str, str] = {}
+        self.origin: Graph | None = None
         self._limits: Limits | None = None
         self.inputs: list[Value] = list(inputs)
         self._outputs: list[Value] = []
@@ -367,7 +372,16 @@ class Graph:
         copy.outputs = [values[v] for v in self.outputs]
         copy.output_names = list(self.output_names)
         copy.metadata = dict(self.metadata)
+        copy.origin = self.origin
         return copy
+
+    def __copy__(self) -> Graph:
+        """Nodes belong to one graph: a copy has its own."""
+        return self.clone()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Graph:
+        """Node by node: the generic way recurses as deep as the graph is."""
+        return self.clone()
 
     def __repr__(self) -> str:
         return f"<graph {self.name}: {len(self.inputs)} inputs, {self._count} nodes, {len(self.outputs)} outputs>"

@@ -165,7 +165,7 @@ class Bindings:
         for node in self.matched[1:]:
             for value in node.results:
                 outside = node.graph is not None and node.graph.is_output(value)
-                if outside or any(user not in self.matched for user in value.users):
+                if outside or any(user not in self.matched for user, _ in value.uses):
                     yield node
 
 

@@ -18,8 +18,8 @@ from .composite import Composite, body_of
 from .constant import Const
 from .evaluate import evaluate_node, symbol_sizes
 from .graph import Graph, Node, Value
-from .op import likely_roundings
 from .precision import float64_twin, widened
+from .rounding import likely_roundings
 from .types import Array, DType, dtype_of, sized
 
 #: Outputs of executors may lie so many times as far from the exact ones as the farthest of the trials.
@@ -73,8 +73,9 @@ class _Runs:
         live: dict[Value, list[Array]] = dict(zip(twin.inputs, inputs, strict=True))
         remaining = {v: len(v.uses) for node in twin.nodes for v in node.results}
         kept = set(twin.outputs)
-        for node, other in zip(graph.nodes, twin.nodes, strict=True):
-            results = self._node(node, other, [live[v] for v in other.operands])
+        originals = _originals(graph, twin)
+        for other in twin.nodes:
+            results = self._node(originals[other], other, [live[v] for v in other.operands])
             live.update(zip(other.results, results, strict=True))
             for value in other.operands:
                 if value in remaining:
@@ -104,6 +105,18 @@ class _Runs:
         if all(array is arrays[0] for arrays in operands for array in arrays):  # nothing has been moved yet
             return [evaluate_node(twin, [arrays[0] for arrays in operands], self.sizes)] * count
         return [evaluate_node(twin, [arrays[i] for arrays in operands], self.sizes) for i in range(count)]
+
+
+def _originals(graph: Graph, twin: Graph) -> dict[Node, Node]:
+    """Which node of the graph each of its twin's stands for; their orders may differ."""
+    found: dict[Node, Node] = {}
+    stack = list(zip(twin.outputs, graph.outputs, strict=True))
+    while stack:
+        other, value = stack.pop()
+        if other.producer is not None and value.producer is not None and other.producer not in found:
+            found[other.producer] = value.producer
+            stack.extend(zip(other.producer.operands, value.producer.operands, strict=True))
+    return found
 
 
 def _body(node: Node, sizes: Mapping[str, int]) -> Graph | None:

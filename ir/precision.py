@@ -18,7 +18,7 @@ GRAPH_FACTOR = 8
 
 def float64_twin(graph: Graph) -> Graph:
     """The same graph with every float in f64: inputs, constants, attributes that name a dtype, and bodies."""
-    return _twin(graph, F64)
+    return float_twin(graph, F64)
 
 
 def exact_twin(graph: Graph) -> Graph:
@@ -27,10 +27,11 @@ def exact_twin(graph: Graph) -> Graph:
     Raises Undefined where a constant is no number. Some ops have no meaning there (those that round to integers): then
     evaluation raises TypeError.
     """
-    return _twin(graph, EXACT)
+    return float_twin(graph, EXACT)
 
 
-def _twin(graph: Graph, dtype: DType) -> Graph:
+def float_twin(graph: Graph, dtype: DType) -> Graph:
+    """The same graph with every float in this dtype."""
     values: dict[Value, Value] = {v: Value(_type(v.type, dtype), v.name) for v in graph.inputs}
     inputs = list(values.values())
     for node in graph.nodes:
@@ -71,5 +72,5 @@ def _op(op: Op, dtype: DType) -> Op:
         if isinstance(value, DType) and value.is_float:
             changes[field.name] = dtype
         elif isinstance(value, Graph):
-            changes[field.name] = _twin(value, dtype)
+            changes[field.name] = float_twin(value, dtype)
     return op.like(**changes) if changes else op

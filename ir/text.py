@@ -240,7 +240,8 @@ def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
 
 def _attribute(value: Any) -> str:
     if isinstance(value, tuple):
-        return f"[{','.join(map(_attribute, value))}]"
+        shown = repr if set(map(type, value)) == {int} else _attribute  # indices are many
+        return f"[{','.join(map(shown, value))}]"
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, str):

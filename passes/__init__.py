@@ -14,9 +14,11 @@ from .group import Group
 from .layout import Layout
 from .quantize import Quantize
 from .simplify import Simplify
+from .widen import Widen
 
 PASSES: tuple[type[Pass], ...] = (
     Simplify, Fuse, Quantize, FoldQuantization, DequantizeConstants, DeadChannels, Layout, Decompose, Group,
+    Widen,
 )  # fmt: skip
 
 _registry: dict[str, type[Pass]] = {}

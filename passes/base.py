@@ -58,12 +58,14 @@ class Changes:
 class Context:
     """What a pass may ask for beside the graph.
 
-    calibration: a function that starts a new iteration over the samples (passes may need several), or None.
-    notes: remarks for the report and the terminal, such as assumptions that were made.
+    calibration: a function that starts a new iteration over the samples (passes may need several), or None. assumed:
+    whether these are made up: then nothing is decided that their ranges would decide. notes: remarks for the report and
+    the terminal, such as assumptions that were made.
     """
 
     calibration: Callable[[], Samples] | None = None
     target: Target | None = None
+    assumed: bool = False
     notes: list[str] = field(default_factory=list)
 
 

@@ -17,9 +17,10 @@ from ..ir.constant import Const
 from ..ir.graph import Graph, Node, Value, graph_input
 from ..ir.op import Draw
 from ..ir.ops.conv import conv2d
-from ..ir.ops.dense import dense
+from ..ir.ops.dense import dense, matmul
 from ..ir.ops.elementwise import add, clip, relu
 from ..ir.ops.quant import Dequantize, Quantize, dequantize, quantize, rescale
+from ..ir.ops.shape import transpose
 from ..ir.ops.unary import sigmoid
 from ..ir.pattern import const, only_use
 from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal, squeezed
@@ -231,6 +232,28 @@ class StoredBias(LayerRule):
         return value
 
 
+class MatmulOfStored(Rule):
+    """A matrix product with dequantized weights is a dense layer, which takes any zero point of its input."""
+
+    def pattern(self, x: Any, w: Any) -> Any:
+        return matmul(x, w)
+
+    def rewrite(self, m: Any, x: Value, w: Value) -> Value | NoMatch:
+        seen = _integers(w)
+        if w.type.rank != 2 or seen is None or seen.value is None or seen.real is None:
+            return no_match("the second operand is no matrix of dequantized weights")
+        zeros = np.zeros(seen.real.shape[1], m.matmul.dtype.numpy)
+        value: Value = dense(x, transpose(w, perm=(1, 0)), zeros)
+        return value
+
+    def examples(self, draw: Draw) -> Value:
+        """Integers by stored ones, which may have been moved."""
+        rows, inner, columns = (draw.integer(1, 3) for _ in range(3))
+        x = dequantize(graph_input("x", TensorType((rows, inner), I8)), *scaled(draw))
+        value: Value = matmul(x, dequantize(draw.array((inner, columns), I8), *scaled(draw)))
+        return value
+
+
 class IntegerSum(LayerRule):
     """A layer of integers whose result stays float is an integer sum, dequantized."""
 
@@ -263,7 +286,7 @@ LAYERS = (conv2d, dense)
 CLUSTERS: tuple[Rule, ...] = (
     WholeBytes(), SignedQuantize(), SignedDequantize(), MergeShift(), HoistShift(), QuantizeShifted(),
     ClampedInside(quantize), ClampedInside(rescale), QuantizeConstant(), NarrowClip(),
-    *(StoredBias(layer) for layer in LAYERS), FoldCluster(), HoistQuantize(),
+    MatmulOfStored(), *(StoredBias(layer) for layer in LAYERS), FoldCluster(), HoistQuantize(),
 )  # fmt: skip
 #: After the clusters: what they take has a result of integers, which is better.
 SUMS: tuple[Rule, ...] = tuple(IntegerSum(layer) for layer in LAYERS)

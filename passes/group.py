@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 
 from ..ir.constant import Const
@@ -102,7 +103,7 @@ def inline(graph: Graph, fused: Node) -> list[Node]:
 def _input_names(values: list[Value]) -> list[str]:
     """Names of the body's inputs: those of the operands, where they have one and it is theirs alone."""
     names = [v.name for v in values]
-    unique = [name for name in names if name and names.count(name) == 1]
+    unique = {name for name, count in Counter(names).items() if name and count == 1}
     free = (name for i in itertools.count() if (name := f"x{i}") not in unique)
     return [name if name in unique else next(free) for name in names]
 

@@ -212,20 +212,24 @@ def _merge(graph: Graph, value: Value, layers: Sequence[Node]) -> None:
     _replace(graph, layers, cut(whole, whole.type.rank - 1, sizes))
 
 
-def split_layer(graph: Graph, value: Value) -> dict[Value, Value]:
+def split_layer(graph: Graph, value: Value) -> bool:
     """Compute a layer in parts where nothing but slices that share it out read it: one layer for each slice.
 
-    Returns the results of the layers by those of the slices, which are gone; nothing where the value is no such layer.
+    Functions of single elements behind the layer are computed for each part, too. Returns whether the value is such.
     """
-    node = value.producer
+    node, behind = value.producer, list[Node]()
+    while node is not None and node.op.elementwise and len(node.operands) == 1:
+        behind.insert(0, node)
+        (x,) = node.operands
+        node = x.producer if graph.only_user(x) is node else None
     shares = [s for s in shares_of(value) if len(s.slices) == len(value.uses)]
     if node is None or not shares or len(shares[0].slices) < 2 or graph.is_output(value):
-        return {}
+        return False
     axis, slices = shares[0].axis, shares[0].slices
     rows = _rows(node, axis)
     if rows is None:
-        return {}
-    parts: dict[Value, Value] = {}
+        return False
+    parts: list[Value] = []
     for part, (start, stop) in zip(slices, pairwise(accumulate(shares[0].sizes, initial=0)), strict=True):
         kept = Kept({(i, 0): np.arange(start, stop) for i in rows}, {(0, axis): np.arange(start, stop)})
         operands = [
@@ -234,10 +238,13 @@ def split_layer(graph: Graph, value: Value) -> dict[Value, Value]:
         ]
         op = node.op.resized([v.type for v in operands], kept)
         assert op is not None
-        parts[part.results[0]] = apply(op, *operands, loc=node.loc | part.loc).result
-    _replace(graph, slices, list(parts.values()))
-    graph.prune_from([node])
-    return parts
+        result = apply(op, *operands, loc=node.loc | part.loc).result
+        for follower in behind:
+            result = apply(follower.op, result, loc=follower.loc).result
+        parts.append(result)
+    _replace(graph, slices, parts)
+    graph.prune_from([behind[-1] if behind else node])
+    return True
 
 
 def _rows(node: Node, axis: int) -> list[int] | None:

@@ -31,6 +31,7 @@ from .calibration import LEAST_DB, METHODS, Method, Statistics, calibrate, decib
 from .decompose import decompose, has_products
 from .parallel import split_layer
 from .quantization_plan import Plan, Unit, activation_quants, units
+from .widen import Widen
 
 #: The largest magnitude of a weight. With 63 the sum of two products fits into 16 bits, whatever the activations are;
 #: with 127 it saturates in runtimes that add there (ONNX Runtime and others on x86 with AVX2 and without VNNI).
@@ -67,13 +68,16 @@ class Quantize(Pass):
         if any(isinstance(n.op, QuantizeOp | Dequantize) for n in graph.nodes):
             raise UsageError("the model is quantized already", fix="leave quantize out of the pipeline")
         _check_names(self.exclude, graph)
+        Widen().run(graph, context)  # scales are f32
         decompose(graph, [n for n in graph.nodes if has_products(n)])
-        wanted = dict.fromkeys(v for v in graph.inputs if v.type.dtype.is_float)
-        wanted.update(dict.fromkeys(v for u in units(graph) for v in (*u.activations, u.result)))
-        statistics = calibrate(graph, context, wanted)
+        statistics = calibrate(graph, context, _wanted(graph))
         auto = self.calibration == "auto"
-        split = _split(graph, statistics, METHODS["mse" if auto else self.calibration])
-        inputs = [[_array(v, s) for v in graph.inputs] for s in islice(samples(context), MEASURED)]
+        # What made-up ranges would decide, nothing decides: no layer is tried, and no output measured.
+        given = [] if context.assumed else islice(samples(context), MEASURED)
+        inputs = [[_array(v, s) for v in graph.inputs] for s in given]
+        unlike = apart(graph, list(units(graph)), statistics, METHODS["mse" if auto else self.calibration])
+        split = sum(split_layer(graph, value) for value in unlike) if inputs else 0
+        statistics = calibrate(graph, context, _wanted(graph)) if split else statistics
         expected = [evaluate(graph, x) for x in inputs]
         tried = {m: self._tried(graph, inputs, expected, statistics, m) for m in METHODS if auto}
         method = max(tried, key=lambda m: _rank(tried[m])) if auto else self.calibration
@@ -110,7 +114,7 @@ class Quantize(Pass):
         candidates = list(units(graph))
         refused = {u: reason for u in candidates if (reason := self._excluded(u, statistics))}
         left = [u for u in candidates if u not in refused]
-        unserved = _unserved(graph, left, statistics, METHODS[method], inputs[:TRIED])
+        unserved = _unserved(graph, left, statistics, METHODS[method], inputs[:TRIED]) if inputs else {}
         quants = activation_quants(graph, [u for u in left if u not in unserved], statistics, METHODS[method])
         refused |= unserved
         plan, changes = Plan(quants, largest=LARGEST[self.weights]), Changes()
@@ -138,14 +142,10 @@ class Quantize(Pass):
         return f"%{infinite[0]} is infinite in places" if infinite else None
 
 
-def _split(graph: Graph, statistics: dict[Value, Statistics], method: Method) -> int:
-    """Compute layers in parts where these have unlike ranges; returns how many. The parts get their own statistics."""
-    count = 0
-    for value in apart(graph, list(units(graph)), statistics, method):
-        parts = split_layer(graph, value)
-        count += bool(parts)
-        statistics.update({new: statistics.pop(old) for old, new in parts.items() if old in statistics})
-    return count
+def _wanted(graph: Graph) -> dict[Value, None]:
+    """Values whose ranges are asked for, in order: of inputs, and of what units take and make."""
+    wanted = dict.fromkeys(v for v in graph.inputs if v.type.dtype.is_float)
+    return wanted | dict.fromkeys(v for u in units(graph) for v in (*u.activations, u.result))
 
 
 def _unserved(
@@ -178,7 +178,9 @@ def _unserved(
 
 
 def _measured(graph: Graph, inputs: Sequence[Sequence[Array]], expected: Sequence[Sequence[Array]]) -> dict[str, float]:
-    """SQNR of each output in dB, by name."""
+    """SQNR of each output in dB, by name; nothing without samples."""
+    if not inputs:
+        return {}
     return dict(zip(graph.output_names, sqnr(expected, [_evaluated(graph, x) for x in inputs]), strict=True))
 
 

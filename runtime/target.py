@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..ir.errors import UsageError
 from ..ir.graph import Graph, Node
 from ..ir.ops.shape import Reshape
 from ..ir.types import Array
@@ -43,7 +44,7 @@ class Limits:
 class Layer:
     """One row of a report: a node of the lowered graph as the artifact executes it.
 
-    ram_bytes: what the arena holds while the layer runs, its scratch included. flash_bytes: its constants. node: the
+    ram_bytes: what the arena holds while the layer runs, its scratch included. constant_bytes: its constants. node: the
     place of the node in the order of the graph's nodes, for drawings of the graph.
     """
 
@@ -53,7 +54,7 @@ class Layer:
     shape: str
     macs: int = 0
     kernel: str = ""
-    flash_bytes: int = 0
+    constant_bytes: int = 0
     ram_bytes: int = 0
     instructions: int | None = None
     node: int | None = None
@@ -80,7 +81,9 @@ class Artifact:
     """A compiled model on disk.
 
     graph: the lowered graph that it implements; the interpreter on this graph decides what is right.
-    facts: figures for the report, JSON-able: arena_bytes, flash_bytes (of constants; code comes on top), flags, ...
+    facts: figures for the report, JSON-able: arena_bytes, constant_bytes, flags, ... For devices with flash:
+    code_bytes, flash_bytes (constants and code), flash_error (how far off an estimate may be, relative; 0 where it was
+    measured).
     They hold no paths and no time stamps: same input, same bytes out.
     """
 
@@ -129,6 +132,18 @@ class Target(ABC):
 
         Raises UnsupportedError naming every node that is not supported, DoesNotFitError beyond the limits.
         """
+
+    def build(self, artifact: Artifact) -> None:
+        """Compile what was emitted, as its users do, warnings being errors; measured sizes go into the facts.
+
+        Raises VerificationError where that fails, UsageError where there is no compiler or nothing to compile.
+        """
+        raise UsageError(f"there is nothing to compile for target {self.name}", fix="leave --build out")
+
+    @property
+    def measures(self) -> bool:
+        """Whether `build` measures the flash, with what is on this machine."""
+        return False
 
     @abstractmethod
     def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:

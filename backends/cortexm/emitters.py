@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ...ir.op import Op
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
 from ...ir.ops.unary import Abs, Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
 from ...ir.types import BOOL, F32, I32, I64, U64, Array, DType
+from ..group import uniform
 from .code import CTYPES, Code, scalar
 
 
@@ -29,15 +28,6 @@ class Scalar:
     def fixed(self) -> Any:
         """The number, where all elements of a constant are one; else None."""
         return uniform(self.array) if self.array is not None else None
-
-
-def uniform(array: Array) -> Any:
-    """The one number that all elements are, by bits; None where they differ or there are none."""
-    if array.size == 0:
-        return None
-    first = array.reshape(-1)[:1]
-    same = array.tobytes() == np.repeat(first, array.size).tobytes()
-    return first[0] if same else None
 
 
 Emitter = Callable[[Any, Sequence[Scalar], Code], str]

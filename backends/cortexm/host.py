@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,13 @@ def run_on_host(
     check_status(spec, finished)
     outputs = read_outputs(spec, inferences, directory)
     return Execution(outputs, instructions=None, layers=None, stack_bytes=None, size=None, seconds=seconds)
+
+
+def build_on_host(source: Path) -> None:
+    """Compile one generated C source with this machine's compiler, warnings being errors; raises BuildFailed."""
+    flags = [*cores.MODEL_FLAGS, cores.OPTIMIZATION, *cores.WARNINGS, *include_flags([source])]
+    with tempfile.TemporaryDirectory(prefix="planish-") as folder:
+        compile_objects(find_tool("cc"), flags, [source], Path(folder), "model")
 
 
 def _build(directory: Path, sources: Sequence[Path], spec: Spec, optimization: str, extra: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from .cores import CORES, Core
 from .errors import BuildFailed, DeviceFault, ExecutionError, GuardOverwritten, RunFailed, TimedOut, ToolMissing
 from .harness import Buffer, Execution, Spec
-from .host import run_on_host
+from .host import build_on_host, run_on_host
 from .qemu import run_on_qemu
 from .toolchain import Size
 
@@ -21,6 +21,7 @@ __all__ = [
     "Spec",
     "TimedOut",
     "ToolMissing",
+    "build_on_host",
     "run_on_host",
     "run_on_qemu",
 ]

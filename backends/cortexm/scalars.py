@@ -11,9 +11,9 @@ from ...ir.graph import Node, Value
 from ...ir.ops.elementwise import Div
 from ...ir.ops.quant import Rescale, Table
 from ...runtime.target import Unsupported
-from ..group import Group
+from ..group import Group, uniform
 from .code import CTYPES, Code, scalar
-from .emitters import EMITTERS, Scalar, uniform
+from .emitters import EMITTERS, Scalar
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from ...ir.types import Array
 from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, Unsupported
 from ...runtime.unchained import Cut
 from ..cutting import cut_program
+from ..fitting import remedies, require_flash
 from ..kernel import Choice, Kernel, choose, unfit
 from ..lowering import DEVICE
 from ..memory import Plan, plan
-from . import cores, runner
+from . import cores, runner, sizes
 from .code import CTYPES
 from .kernels import KERNELS
 from .names import identifier
@@ -89,15 +90,35 @@ class CTarget(Target):
         c_name = identifier(name)
         memory = self._plan(graph)
         project = self._generate(graph, c_name, memory)
-        _require_fit(self.name, graph, memory, project, limits)
+        _require_ram(self.name, graph, memory, project, limits)
+        layers = _layers(graph, memory, project)
+        facts = _facts(c_name, self.flags, graph, memory, project, layers) | self._flash(project)
+        artifact = Artifact(self.name, out, graph, layers, facts)
+        if limits.flash is not None and project.table_bytes > limits.flash:  # code only adds to that
+            require_flash(artifact, limits)
         for file, content in project.files.items():
             (out / file).write_bytes(content if isinstance(content, bytes) else content.encode("ascii"))
-        layers = _layers(graph, memory, project)
-        facts = _facts(c_name, self.flags, graph, memory, project, layers)
-        return Artifact(self.name, out, graph, layers, facts)
+        return artifact
+
+    def _flash(self, project: Project) -> dict[str, Any]:
+        """What is known of the flash before anything is compiled."""
+        texts = [(f.kernel.name, f.text) for f in project.functions]
+        return _flash_facts(sizes.estimate(self.name, texts, project.table_bytes))
+
+    @property
+    def measures(self) -> bool:
+        return sizes.can_measure(self.name)
+
+    def build(self, artifact: Artifact) -> None:
+        name = artifact.facts["name"]
+        source = artifact.path / f"{name}.c"
+        if self.name == HOST:
+            runner.build_on_host(source)
+        else:
+            artifact.facts.update(_flash_facts(sizes.measure(self.name, source, name)))
 
     def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:
-        keys = ("name", "op", "source", "shape", "macs", "kernel", "flash_bytes", "ram_bytes", "node")
+        keys = ("name", "op", "source", "shape", "macs", "kernel", "constant_bytes", "ram_bytes", "node")
         layers = [Layer(**{key: row[key] for key in keys}) for row in facts["layers"]]
         return Artifact(self.name, path, graph, layers, dict(facts))
 
@@ -142,13 +163,16 @@ class CTarget(Target):
 
     def _require_supported(self, graph: Graph) -> None:
         """Raise UnsupportedError with every node, input and output that the target cannot take."""
-        problems = [(n.describe(), p) for n in graph.nodes if (p := self.supports(n)) is not None]
-        problems += [(f"input {v.name}: {v.type}", p) for v in graph.inputs if (p := unfit(v.type)) is not None]
+        nodes = [(n.describe(), p) for n in graph.nodes if (p := self.supports(n)) is not None]
+        inputs = [(f"input {v.name}: {v.type}", p) for v in graph.inputs if (p := unfit(v.type)) is not None]
+        problems = nodes + inputs
         if not problems:
             return
+        count = sum(not isinstance(n.op, Const) for n in graph.nodes)
+        parts = [f"{len(nodes)} of the {count} nodes"] * bool(nodes) + [f"{len(inputs)} of the inputs"] * bool(inputs)
         hints = dict.fromkeys(p.hint for _, p in problems if p.hint)
         raise UnsupportedError(
-            f"target {self.name} cannot take {len(problems)} of the model's {len(graph)} nodes",
+            f"target {self.name} cannot take {' and '.join(parts)}",
             fix="; ".join(hints) or "run the model on another target, or rewrite these nodes",
             details=tuple(f"{where}: {p.reason}" for where, p in problems),
         )
@@ -171,25 +195,27 @@ def _as_stored(array: Array, buffer: runner.Buffer) -> Array:
     return np.asarray(array).view(np.uint8) if array.dtype == np.bool_ else np.asarray(array)
 
 
-def _require_fit(target: str, graph: Graph, memory: Plan, project: Project, limits: Limits) -> None:
-    """Raise DoesNotFitError where RAM (arena and public buffers) or flash (constants alone) exceed the limits."""
+def _flash_facts(flash: sizes.Flash) -> dict[str, Any]:
+    return {
+        "constant_bytes": flash.constants,
+        "code_bytes": flash.code,
+        "flash_bytes": flash.total,
+        "flash_error": flash.error,
+    }
+
+
+def _require_ram(target: str, graph: Graph, memory: Plan, project: Project, limits: Limits) -> None:
+    """Raise DoesNotFitError where the arena and the public buffers exceed the RAM."""
     public = sum(v.type.nbytes for v in (*graph.inputs, *graph.outputs))
     ram = memory.arena_bytes + public
     if limits.ram is not None and ram > limits.ram:
         raise DoesNotFitError(
             f"the model needs {ram} bytes of RAM on {target}, {limits.ram} are there",
-            fix="quantize (int8 takes a quarter of float), prune, or use a smaller input",
+            fix=remedies(graph),
             details=(
                 f"arena {memory.arena_bytes} bytes, inputs and outputs {public} bytes; the stack comes on top",
                 *_largest_at_peak(memory, project),
             ),
-        )
-    if limits.flash is not None and project.table_bytes > limits.flash:
-        largest = sorted(project.functions, key=lambda f: -f.table_bytes)[:3]
-        raise DoesNotFitError(
-            f"the model's constants take {project.table_bytes} bytes of flash on {target}, {limits.flash} are there",
-            fix="quantize (int8 takes a quarter of float) or prune",
-            details=tuple(f"{f.name}: {f.table_bytes} bytes, from {f.node.loc}" for f in largest),
         )
 
 
@@ -219,7 +245,7 @@ def _layers(graph: Graph, memory: Plan, project: Project) -> list[Layer]:
                 shape=str(result.bare),
                 macs=macs,
                 kernel=f.kernel.name,
-                flash_bytes=f.table_bytes,
+                constant_bytes=f.table_bytes,
                 ram_bytes=ram,
                 node=place[node],
             )
@@ -238,7 +264,7 @@ def _facts(
         "arena_optimal": memory.optimal,
         "input_bytes": sum(v.type.nbytes for v in graph.inputs),
         "output_bytes": sum(v.type.nbytes for v in graph.outputs),
-        "flash_bytes": project.table_bytes,
+        "constant_bytes": project.table_bytes,
         "files": sorted(project.files),
         "layers": [
             {

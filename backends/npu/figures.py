@@ -10,31 +10,30 @@ from typing import Any
 from ...ir.graph import Node
 from ...runtime.cost import node_cost
 from ...runtime.target import Artifact, Layer
+from ..cortexm.sizes import Flash
 from .compiler import Compiled, NpuLayer
+from .encoding import encode
 from .host import Counted, HostSegment
 from .jobs import kind
 from .layout import offsets
 from .partition import Placement
+from .program import Program
 from .simulator import Simulation
 
 
 @dataclass(frozen=True, eq=False)
 class Hosted:
-    """A host segment, the C that was emitted for it, and what was counted."""
+    """A host segment, the C that was emitted for it, what was counted, and the flash that it takes."""
 
     segment: HostSegment
     code: Artifact
     counted: Counted
+    flash: Flash
 
     def layer(self, node: Node) -> Layer:
         """The C function of a node of the partitioned graph."""
         place = list(self.segment.graph.nodes).index(self.segment.twins[node])
         return next(layer for layer in self.code.layers if layer.node == place)
-
-    @property
-    def flash_bytes(self) -> int:
-        """Of constants."""
-        return int(self.code.facts["flash_bytes"])
 
 
 def facts(compiled: Compiled, simulations: Sequence[Simulation], hosted: Sequence[Hosted]) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def facts(compiled: Compiled, simulations: Sequence[Simulation], hosted: Sequenc
         "instructions": sum(len(p.instructions) for p in programs),
         "arena_bytes": compiled.layout.arena_bytes,
         "offsets": offsets(compiled.layout),
-        "flash_bytes": (len(programs[0].constants) if programs else 0) + sum(h.flash_bytes for h in hosted),
+        **_flash(programs, hosted),
         "cycles": cycles,
         "microseconds": microseconds,
         "total_microseconds": total,
@@ -64,11 +63,34 @@ def facts(compiled: Compiled, simulations: Sequence[Simulation], hosted: Sequenc
         "bound_cycles": sum(row["bound"] for row in profile),
         "host": host,
         "host_steps": steps,
+        "remarks": _remarks(steps, bool(programs)),
         "host_bytes": host["bytes_read"] + host["bytes_written"] + 2 * host["bytes_copied"],
         "profile": profile,
     }
     found["layers"] = [vars(layer) | {"refused": refused} for layer, refused in _layers(compiled, hosted)]
     return found
+
+
+def _remarks(steps: Sequence[Mapping[str, Any]], has_programs: bool) -> list[str]:
+    """What the user should know before anything else."""
+    if has_programs or not steps:
+        return []
+    hints = dict.fromkeys(step["hint"] for step in steps if step["hint"])
+    what = f"nothing runs on the NPU: its host computes all {len(steps)} layers"
+    return [f"{what}; {' or '.join(hints)}" if hints else what]
+
+
+def _flash(programs: Sequence[Program], hosted: Sequence[Hosted]) -> dict[str, Any]:
+    """Constants and code: the instructions of the programs, and what the host executes."""
+    constants = (len(programs[0].constants) if programs else 0) + sum(h.flash.constants for h in hosted)
+    code = sum(len(encode(p)) - len(p.constants) for p in programs) + sum(h.flash.code for h in hosted)
+    own = sum(h.flash.code * h.flash.error for h in hosted)
+    return {
+        "constant_bytes": constants,
+        "code_bytes": code,
+        "flash_bytes": constants + code,
+        "flash_error": round(own / (constants + code), 3) if code else 0.0,
+    }
 
 
 def _order(compiled: Compiled) -> list[str]:
@@ -224,7 +246,7 @@ def _layers(compiled: Compiled, hosted: Sequence[Hosted]) -> list[tuple[Layer, d
             str(node.loc),
             str(node.results[0].type.bare),
             macs=node_cost(node).macs,
-            flash_bytes=sum(v.type.nbytes for v in node.operands if v.const is not None),
+            constant_bytes=sum(v.type.nbytes for v in node.operands if v.const is not None),
             ram_bytes=compiled.layout.live.get(node, 0),
         )
         refused = {}

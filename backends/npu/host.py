@@ -21,6 +21,7 @@ from ...runtime.cost import node_cost
 from ...runtime.target import Artifact, Limits, Unsupported
 from ..cortexm.errors import BuildFailed, TimedOut, ToolMissing
 from ..cortexm.runner import run_on_qemu
+from ..cortexm.sizes import Flash, can_measure, measure
 from ..cortexm.target import HOST, CTarget, interface
 from ..memory import Place, Plan, Space
 from .layout import Layout
@@ -196,6 +197,13 @@ def count(segment: HostSegment, out: Path, host: Host) -> Counted:
             return Counted(None, {}, f"{segment.name} is too large for the emulated board of {host.core}")
         raise
     return Counted(max(done.instructions or [0]), done.layers or {})
+
+
+def flash(segment: HostSegment, code: Artifact, host: Host) -> Flash:
+    """What the C of a segment takes on the host's core: measured where its compiler is here, else estimated."""
+    if can_measure(host.core):
+        return measure(host.core, code.path / f"{segment.name}.c", segment.name)
+    return Flash(code.facts["constant_bytes"], code.facts["code_bytes"], code.facts["flash_error"])
 
 
 def _drawn(value: Value) -> Array:

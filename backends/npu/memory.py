@@ -113,5 +113,5 @@ def require_room(arena: int, constants: int, machine: Machine) -> None:
         if needed > machine.size(space):
             raise DoesNotFitError(
                 f"the model needs {needed} bytes {what} on {machine.name}, {machine.size(space)} are there",
-                fix="use a smaller input, prune, or choose a machine (or a memory mode) with more memory",
+                fix="use a smaller input or model, or choose a machine (or a memory mode) with more memory",
             )

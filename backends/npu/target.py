@@ -15,6 +15,7 @@ from ...runtime.target import Artifact, Execution, Limits, Need, Target, Unsuppo
 from ...runtime.unchained import Cut
 from ..cortexm.target import HOST, CTarget
 from ..cutting import cut_program
+from ..fitting import remedies
 from ..lowering import DEVICE
 from . import executor, figures, functional, host, simulator
 from .assembly import disassemble
@@ -64,14 +65,18 @@ class NpuTarget(Target):
         for program in programs:
             prove(program, self.machine)
         simulations = [simulator.time(p, self.machine) for p in programs]
-        hosted = [Hosted(s, host.emit(s, out), host.count(s, out, self.machine.host)) for s in segments]
+        hosted = [self._hosted(segment, out) for segment in segments]
         facts = figures.facts(compiled, simulations, hosted)
-        _require_fit(self.name, facts, limits)
+        _require_ram(graph, self.name, facts, limits)
         for i, program in enumerate(programs):
             _segment(out, i).write_bytes(encode(program))
             _segment(out, i).with_suffix(".asm").write_text(disassemble(program), encoding="ascii", newline="\n")
         (out / MACHINE).write_bytes(self._description().read_bytes())
         return Artifact(self.name, out, graph, figures.layers(facts["layers"]), facts)
+
+    def _hosted(self, segment: HostSegment, out: Path) -> Hosted:
+        code, core = host.emit(segment, out), self.machine.host
+        return Hosted(segment, code, host.count(segment, out, core), host.flash(segment, code, core))
 
     def _description(self) -> Path:
         text = self.name.removeprefix(PREFIX).partition("@")[0]
@@ -143,10 +148,9 @@ def _program(path: Path) -> Program:
         raise
 
 
-def _require_fit(target: str, facts: Mapping[str, Any], limits: Limits) -> None:
-    for what, there, needed in (("RAM", limits.ram, "arena_bytes"), ("flash", limits.flash, "flash_bytes")):
-        if there is not None and facts[needed] > there:
-            raise DoesNotFitError(
-                f"the model needs {facts[needed]} bytes of {what} on {target}, {there} are there",
-                fix="prune, or use a smaller input",
-            )
+def _require_ram(graph: Graph, target: str, facts: Mapping[str, Any], limits: Limits) -> None:
+    if limits.ram is not None and facts["arena_bytes"] > limits.ram:
+        raise DoesNotFitError(
+            f"the model needs {facts['arena_bytes']} bytes of RAM on {target}, {limits.ram} are there",
+            fix=remedies(graph),
+        )

@@ -21,10 +21,10 @@ from ...ir.ops.logic import less, where
 from ...ir.ops.reduce import reduce_max, reduce_sum
 from ...ir.ops.shape import reshape, transpose
 from ...ir.ops.softmax import softmax
-from ...ir.ops.unary import exp, log, sqrt
+from ...ir.ops.unary import abs_, exp, log, sqrt
 from ...ir.pattern import Mismatch, either, match, one
 from ...ir.rewrite import Match, Rule
-from ...ir.types import Array, broadcast
+from ...ir.types import F16, F64, Array, broadcast
 from .site import Operand, RefusedError, Site, TooOldError
 
 #: From this operator set on reductions have axes as an operand: ReduceSum already had.
@@ -125,7 +125,7 @@ def negative(x: Any) -> Any:
 
 def magnitude(x: Any) -> Any:
     """|x| in a pattern."""
-    return maximum(x, negative(x))
+    return either(abs_(x), maximum(x, negative(x)))
 
 
 class Negative(Pattern):
@@ -152,7 +152,7 @@ class Magnitude(Pattern):
     """The larger of x and -x."""
 
     def pattern(self, x: Any) -> Any:
-        return magnitude(x)
+        return maximum(x, negative(x))
 
     def rewrite(self, m: Any, x: Value) -> Any:
         return Written("Abs", (x,)) if m.maximum.value.type == x.type else None
@@ -250,12 +250,16 @@ class LogSum(Pattern):
 class LogSumExp(Pattern):
     """The logarithm of a sum of powers, shifted by the largest."""
 
-    def pattern(self, x: Any, axes: Any) -> Any:
-        largest = reduce_max(x, axes=axes, keepdims=True)
+    def pattern(self, x: Any, axes: Any, low: Any, high: Any) -> Any:
+        most = reduce_max(x, axes=axes, keepdims=True)
+        largest = either(clip(most, lo=low, hi=high), most)
         kept = add(log(reduce_sum(exp(sub(x, largest)), axes=axes, keepdims=True)), largest)
         return either(reshape(kept, as_="flat"), kept)
 
-    def rewrite(self, m: Any, x: Value, axes: tuple[int, ...]) -> Any:
+    def rewrite(self, m: Any, x: Value, axes: tuple[int, ...], low: float | None, high: float | None) -> Any:
+        finite = 3e38 if x.type.dtype not in (F16, F64) else float(np.finfo(x.type.dtype.numpy).max)
+        if low is not None and high is not None and not (low <= -finite and finite <= high):
+            return None
         if "flat" not in m.nodes:
             return reduction("ReduceLogSumExp", x, axes, True)
         rest = tuple(d for i, d in enumerate(x.type.shape) if i not in axes)

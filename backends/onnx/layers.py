@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...ir.op import Op
 from ...ir.ops.activations import Elu, Mish, Softplus
 from ...ir.ops.attention import Attention
 from ...ir.ops.index import Take
@@ -16,12 +17,23 @@ from ...ir.ops.norm import LayerNorm, Lrn
 from ...ir.ops.recurrent import Gru, Lstm, Recurrent, Rnn
 from ...ir.ops.unary import Gelu, HardSigmoid, HardSwish, Silu
 from ...ir.types import BOOL, Shape, static
+from .compact import shrunk
 from .site import Operand, RefusedError, Site
 
 
 def same(kind: str) -> Any:
-    """The operator of the same meaning, without attributes."""
-    return lambda site, op, *operands: site.emit(kind, *operands)
+    """The operator of the same meaning, without attributes. It repeats constants by itself."""
+
+    def emitted(site: Site, op: Op, *operands: Operand) -> Operand:
+        given = list(operands)
+        for i, x in enumerate(operands):
+            if x.const is not None and len(operands) > 1:
+                others = [y.type.shape for k, y in enumerate(given) if k != i]
+                small = shrunk(x.const, others, site.type.shape)
+                given[i] = x if small is x.const else site.array("constant", small)
+        return site.emit(kind, *given)
+
+    return emitted
 
 
 def layer_norm(site: Site, op: LayerNorm, x: Operand, scale: Operand, shift: Operand) -> Operand:

@@ -71,7 +71,7 @@ class OnnxTarget(Target):
             "opset": opset,
             "ir_version": written.model.ir_version,
             "nodes": len(written.model.graph.node),
-            "flash_bytes": constants_of(written.model),
+            "constant_bytes": constants_of(written.model),
             "steps": written.steps,
         }
         layers = [_layer(node, became) for node, became in written.nodes.items()]
@@ -179,5 +179,5 @@ def _layer(node: Node, became: Sequence[gs.Node]) -> Layer:
         shape=str(node.results[0].type),
         macs=node.op.cost(*types).macs if known else 0,
         kernel=" + ".join(one.op for one in became) or "(part of another)",
-        flash_bytes=sum(v.const.nbytes for v in node.operands if v.const is not None),
+        constant_bytes=sum(v.const.nbytes for v in node.operands if v.const is not None),
     )

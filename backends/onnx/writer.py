@@ -13,7 +13,7 @@ from ...ir.ops.fused import Fused
 from ...ir.ops.quant import Quantize
 from ...ir.types import Array
 from ...passes.parallel import Shares
-from . import pairs, reshaped
+from . import compact, pairs, reshaped
 from .adapters import ADAPTERS
 from .affine import Affine, affines
 from .forms import FINDERS, Form, forms
@@ -146,6 +146,7 @@ class _Writer:
     steps: list[str] = field(default_factory=list)
     spare: list[gs.Node] = field(default_factory=list)
     arrays: dict[str, Array] = field(default_factory=dict)
+    public: set[str] = field(default_factory=set)
 
     def graph(self, graph: Graph) -> Any:
         """The graph as one of graphsurgeon."""
@@ -157,6 +158,7 @@ class _Writer:
             if value.const is None and value not in inputs:
                 public.setdefault(value, name)
         tensors = dict(inputs)
+        self.public = set(public.values())
         self.body(graph, tensors, public)
         outputs = [self.output(tensors[v], v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True)]
         self.drop_spare({y.tensor.name for y in outputs})
@@ -186,7 +188,7 @@ class _Writer:
             written[:] = [n for n in written if id(n) not in gone]
 
     def share_constants(self) -> None:
-        """Equal constants become one, the first; but not those of quantized weights.
+        """Equal constants become one, the first; but not quantized weights and their zero points.
 
         ONNX Runtime 1.32 with session.x64quantprecision=1 rewrites these for each use, and trips over the second.
         """
@@ -194,10 +196,9 @@ class _Writer:
 
         first: dict[Any, Any] = {}
         for node in self.nodes:
-            if node.op == "DequantizeLinear" and isinstance(node.inputs[0], gs.Constant):
-                continue
+            stored = node.op == "DequantizeLinear" and isinstance(node.inputs[0], gs.Constant)
             for i, tensor in enumerate(node.inputs):
-                if isinstance(tensor, gs.Constant):
+                if isinstance(tensor, gs.Constant) and not (stored and i != 1):
                     node.inputs[i] = first.setdefault(content(self.arrays[tensor.name]), tensor)
 
     def name_nodes(self) -> None:
@@ -239,9 +240,7 @@ class _Writer:
         absorbed |= {affine.product for affine in sums.values()}
         for node in graph.nodes:
             if isinstance(node.op, Const):
-                tensors[node.result] = constant(node.op.data)
-                tensors[node.result].tensor.name = self.tensor_name(node.result.name or "constant")
-                self.arrays[tensors[node.result].tensor.name] = node.op.data
+                self.constant(node, node.op.data, tensors)
             elif node in absorbed or node.results[0] in tensors:
                 self.became[node] = []
             elif node in shares:
@@ -275,6 +274,19 @@ class _Writer:
         self.enter(node, site, dict(zip(node.results, results, strict=True)), tensors, public or {})
         if isinstance(node.op, Quantize):
             self.steps.append(results[0].tensor.name)
+
+    def constant(self, node: Node, array: Array, tensors: dict[Value, Operand]) -> None:
+        """Write a constant: as it is, or as what it was computed of where that is smaller."""
+        site = Site(self.opset, node.result.type)
+        if compact.may_be_computed(node) and (made := compact.recomputed(site, array)) is not None:
+            self.enter(node, site, {node.result: made}, tensors, {})
+            tensors[node.result] = replace(made, const=array)
+            self.became.pop(node)
+            self.spare.extend(site.nodes)
+            return
+        tensors[node.result] = constant(array)
+        tensors[node.result].tensor.name = self.tensor_name(node.result.name or "constant")
+        self.arrays[tensors[node.result].tensor.name] = array
 
     def split(self, node: Node, shares: Shares, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """Write the first of the slices that are one Split, with the results of all of them."""
@@ -310,14 +322,15 @@ class _Writer:
     def name(self, node: Node, site: Site, made: Mapping[Value, Operand], public: Mapping[Value, str]) -> None:
         """Names of the tensors that a node gave: its results' for the last. One that was there keeps a public name."""
         own, new = "", {id(part.tensor) for _, part in site.roles}
+        results = {id(result.tensor) for result in made.values()}
         for value, result in reversed(list(made.items())):
-            if id(result.tensor) not in new and (not result.tensor.inputs or result.tensor.name in public.values()):
+            if id(result.tensor) not in new and (not result.tensor.inputs or result.tensor.name in self.public):
                 continue
             name = next(iter(node.loc.names), node.op.name)
             own = public.get(value) or self.tensor_name(value.name or _tensor_of(name) or name)
             result.tensor.name = own
         for role, part in site.roles:
-            if all(part.tensor is not result.tensor for result in made.values()):
+            if id(part.tensor) not in results:
                 part.tensor.name = self.tensor_name(f"{own}_{role}" if part.const is None else role)
             if part.const is not None:
                 self.arrays[part.tensor.name] = part.const

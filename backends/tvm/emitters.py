@@ -31,15 +31,6 @@ class Scalar:
     array: Array | None = None
 
 
-def uniform(array: Array) -> Any:
-    """The one number that all elements are, by bits; None where they differ or there are none."""
-    if array.size == 0:
-        return None
-    first = array.reshape(-1)[:1]
-    same = array.tobytes() == np.repeat(first, array.size).tobytes()
-    return first[0] if same else None
-
-
 def number(value: Any, dtype: DType) -> Expr:
     """A constant of exactly this value.
 
@@ -139,39 +130,48 @@ def _table(op: Table, operands: Sequence[Scalar], code: Code) -> Expr:
     return code.load(code.table(table.array), cast("int32", x.expr) - x.dtype.min)
 
 
+def unrelated(x: Scalar) -> Expr:
+    """The element, hidden from TVM: of x - x it says 0, and that x == x holds, though x may be no number."""
+    if not x.dtype.is_float or x.array is not None:
+        return x.expr
+    return tirx.reinterpret(tir_type(x.dtype), tirx.reinterpret(f"int{x.dtype.bits}", x.expr))
+
+
 Combine = Callable[[Expr, Expr], Expr]
 
 
 def wrapping(combine: Combine) -> Emitter:
     """An arithmetic operator; integers wrap as NumPy's do."""
-    return lambda op, operands, code: wrapped(combine, *(s.expr for s in operands), operands[0].dtype)
+    return lambda op, operands, code: wrapped(combine, operands[0].expr, unrelated(operands[1]), operands[0].dtype)
 
 
 def wrapped(combine: Combine, a: Expr, b: Expr, dtype: DType) -> Expr:
     """A sum, difference or product. TVM promises LLVM that integers of 32 bits and more, signed or not, never overflow.
 
-    So those of 32 bits are computed in 64, and those of 64 in halves. Of either kind the low bits are the same.
+    So those of 32 bits are computed in 64, and those of 64 in halves. All casts are of numbers that the other type has,
+    as TVM's own casts of constants do not wrap.
     """
     if dtype.is_float or dtype.bits < 32:
         return combine(a, b)
     if dtype.bits == 64:
         return _in_halves(combine, a, b, dtype)
-    x, y = (cast("int64", _same_bits(v, I32)) for v in (a, b))
-    return _same_bits(cast("int32", combine(x, y)), dtype)
-
-
-def _same_bits(expr: Expr, dtype: DType) -> Expr:
-    """An integer as one of the other sign; TVM's casts of constants do not wrap."""
-    if isinstance(expr, tirx.IntImm):
-        value = int(expr.value) % (1 << dtype.bits)
-        return number(value - (1 << dtype.bits) if value > dtype.max else value, dtype)
-    return tirx.reinterpret(tir_type(dtype), expr)
+    if dtype.kind == "int":
+        return cast("int32", combine(cast("int64", a), cast("int64", b)))
+    x, y = cast("uint64", a), cast("uint64", b)
+    wide = x + (tirx.const(1 << 32, "uint64") - y) if combine is difference else combine(x, y)
+    return cast("uint32", wide & tirx.const(0xFFFFFFFF, "uint64"))
 
 
 def _in_halves(combine: Combine, a: Expr, b: Expr, dtype: DType) -> Expr:
     """`wrapped` of 64 bits: 32 bits at a time, from numbers that are too small to overflow."""
     half, low = tirx.const(32, "uint64"), tirx.const(0xFFFFFFFF, "uint64")
-    (a1, a0), (b1, b0) = ((v >> half, v & low) for v in (_same_bits(v, U64) for v in (a, b)))
+
+    def halves(v: Expr) -> tuple[Expr, Expr]:
+        own = tir_type(dtype)
+        mask = tirx.const(0xFFFFFFFF, own)
+        return cast("uint64", (v >> tirx.const(32, own)) & mask), cast("uint64", v & mask)
+
+    (a1, a0), (b1, b0) = halves(a), halves(b)
     if combine is product:
         first = a0 * b0
         second = (first >> half) + ((a1 * b0) & low) + ((a0 * b1) & low)
@@ -180,7 +180,7 @@ def _in_halves(combine: Combine, a: Expr, b: Expr, dtype: DType) -> Expr:
         less = combine is difference
         first = a0 + ((b0 ^ low) + tirx.const(1, "uint64") if less else b0)
         second = (first >> half) + a1 + (b1 ^ low if less else b1)
-    return _same_bits(((second & low) << half) | (first & low), dtype)
+    return cast(tir_type(dtype), ((second & low) << half) | (first & low))
 
 
 def total(a: Expr, b: Expr) -> Expr:
@@ -283,7 +283,7 @@ def _gelu(op: Gelu, operands: Sequence[Scalar], code: Code) -> Expr:
 
 def comparison(holds: Callable[[Expr, Expr], Expr]) -> Emitter:
     """A truth value, 0 or 1; false where an operand is NaN."""
-    return lambda op, operands, code: cast("uint8", holds(operands[0].expr, operands[1].expr))
+    return lambda op, operands, code: cast("uint8", holds(operands[0].expr, unrelated(operands[1])))
 
 
 def _where(op: Where, operands: Sequence[Scalar], code: Code) -> Expr:

@@ -13,10 +13,10 @@ from ...ir.ops.elementwise import Div
 from ...ir.ops.quant import Rescale, Table
 from ...ir.types import BOOL, DType
 from ...runtime.target import Unsupported
-from ..group import Group
+from ..group import Group, uniform
 from . import tir as tirx
 from .code import Code, Expr
-from .emitters import EMITTERS, Scalar, number, uniform
+from .emitters import EMITTERS, Scalar, number
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ...ir.errors import UnsupportedError, UsageError
 from ...ir.graph import Graph
 from ...ir.types import Array
-from ...runtime.target import Artifact, Limits, Need
+from ...runtime.target import Artifact, Limits, Need, Target
 from ..cortexm import runner as c_runner
 from ..cortexm.project import Project
 from ..cortexm.target import CTarget
@@ -56,6 +57,17 @@ class TvmTarget(CTarget):
         artifact = super().emit(graph, out, name, limits)
         artifact.facts["cpu"] = machine_named(self.name).cpu
         return artifact
+
+    def _flash(self, project: Project) -> dict[str, Any]:
+        """Nothing: it is loaded into memory with its program."""
+        return {}
+
+    @property
+    def measures(self) -> bool:
+        return False
+
+    def build(self, artifact: Artifact) -> None:
+        Target.build(self, artifact)
 
     def _generate(self, graph: Graph, name: str, memory: Plan) -> Project:
         machine = machine_named(self.name)

@@ -14,7 +14,7 @@ import numpy as np
 from ...ir.builder import const_value
 from ...ir.errors import InferenceError, UnsupportedError
 from ...ir.evaluate import evaluate_node
-from ...ir.graph import Node, Value
+from ...ir.graph import Loc, Node, Value
 from ...ir.types import Array, dtype_of
 from .source import Adapted, Adapter, SourceNode, Tensor
 
@@ -51,7 +51,10 @@ def folded(result: Tensor, node: SourceNode) -> Tensor:
         except (ValueError, ArithmeticError, IndexError) as error:  # for instance the maximum of no elements
             raise UnsupportedError(f"its value cannot be computed: {error}") from None
         arrays.update(zip(step.results, values, strict=True))
-    return const_value(np.array(arrays[result], order="C"), result.name)
+    constant = const_value(np.array(arrays[result], order="C"), result.name)
+    if constant.producer is not None:
+        constant.producer.loc = Loc((node.name,))  # it was computed there, and is not stored in the file
+    return constant
 
 
 #: The elements that an operator makes or visits, from its node and its operands; absent ones are None.

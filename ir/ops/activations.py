@@ -8,7 +8,8 @@ import numpy as np
 
 from ..builder import builder, number
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, gamma, op, smallest
+from ..op import Bounds, Draw, Instance, op
+from ..rounding import gamma, smallest
 from ..types import F32, Array, converted, dtype_of
 from .elementwise import add, clip, div, minimum, mul
 from .unary import Unary, exp, increasing, log, tanh

@@ -12,7 +12,7 @@ import numpy as np
 from ..builder import builder, const_value
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect_dtype, invert, op, same_dtype
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved, tabulated
+from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, moved, overflow, tabulated
 from ..types import BOOL, F32, I32, Array, DType, TensorType, broadcast, dtype_of
 
 
@@ -127,10 +127,18 @@ def quantized_sum(
     assert a.value is not None
     assert b.value is not None
     factors = [sign * float(x.scale.item()) / result.scale for sign, x in zip(signs, (a, b), strict=True)]
-    attributes = sum_factors(factors, (int(a.zero.item()), int(b.zero.item())), result.zero)
+    zeros = int(a.zero.item()), int(b.zero.item())
+    attributes = sum_factors(factors, zeros, result.zero)
     if attributes is None:
         return Refusal("the operands' scales differ too much from the result's")
+    # Factors have 16 bits: of operands of 8 bits that is enough, of wider ones seldom.
+    taken = [attributes[f"{name}_multiplier"] / 2.0 ** attributes["shift"] for name in "ab"]
+    reach = [max(z - v.type.dtype.min, v.type.dtype.max - z) for v, z in zip((a.value, b.value), zeros, strict=True)]
+    if sum(abs(f - t) * r for f, t, r in zip(factors, taken, reach, strict=True)) > 0.5:
+        return Refusal("the sum may be more than a step off")
     value: Value = rescale_add(a.value, b.value, **attributes, lo=result.lo, hi=result.hi, dtype=result.dtype)
+    if overflow(value).max() > 1:
+        return Refusal(NOT_PROVEN)
     value.type = value.type.with_quant(result.quant)
     return value
 

@@ -10,7 +10,8 @@ import numpy as np
 from ..builder import builder, number
 from ..channels import Channels, tied
 from ..graph import Value
-from ..op import Draw, Instance, Op, Perm, expect, expect_dtype, gamma, last_axis_permuted, op, same_dtype
+from ..op import Draw, Instance, Op, Perm, expect, expect_dtype, last_axis_permuted, op, same_dtype
+from ..rounding import gamma
 from ..types import F32, NCHW, NHWC, Array, Layout, TensorType
 from .elementwise import add, div, mul, sub
 from .reduce import reduce_mean

@@ -10,8 +10,9 @@ import numpy as np
 from ..builder import builder
 from ..channels import Channels, tied
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op, rounding_error
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
+from ..rounding import rounding_error
 from ..types import F32, I8, I32, NCHW, U8, Array, Layout, TensorType
 from .windows import Pads2, Size2, centred, from_nhwc, pooled, to_layout, windows
 

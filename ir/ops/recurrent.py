@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..builder import builder
-from ..op import Bounds, Cost, Draw, Instance, Op, expect, gamma, op, same_dtype, traffic
+from ..op import Bounds, Cost, Draw, Instance, Op, expect, op, same_dtype, traffic
+from ..rounding import gamma
 from ..running_error import Approximate, dot
 from ..types import EXACT, F32, Array, Sym, TensorType, static
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self
 from ..builder import builder
 from ..channels import Channels, summed, tied
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op, rounding_error
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
+from ..rounding import rounding_error
 from ..types import F32, I8, I32, Array, Shape, TensorType, static
 from .windows import centred
 
@@ -61,7 +62,7 @@ def reduced(op: Any, x: TensorType) -> Shape:
 
 
 def _examples(cls: Any, draw: Draw, dtype: Any, **attributes: Any) -> Instance:
-    shape = draw.shape(1)
+    shape = draw.shape()
     axes = tuple(i for i in range(len(shape)) if draw.boolean())
     return Instance.of(cls(axes, draw.boolean(), **attributes), draw.array(shape, dtype))
 

@@ -12,8 +12,9 @@ import numpy as np
 from ..builder import builder
 from ..channels import Channels, tied
 from ..graph import Value
-from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, expect_dtype, op, rounding_error, traffic
+from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, expect_dtype, op, traffic
 from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
+from ..rounding import rounding_error
 from ..types import F32, I8, I32, NCHW, U8, Array, Layout, TensorType
 from .windows import Size2, centred, from_nhwc, to_layout
 
@@ -21,6 +22,9 @@ from .windows import Size2, centred, from_nhwc, to_layout
 WEIGHT_BITS = 10
 #: What the weights of one result add up to, and so the unit of sums of integers.
 UNIT = 1 << 2 * WEIGHT_BITS
+#: Rounded weights are off by up to 2^-11 of 255 steps of the operand, along each axis: times so many, by a step of the
+#: result (docs/arithmetic.md).
+COARSEST = 3.5
 
 
 class Coordinates(enum.Enum):
@@ -214,6 +218,8 @@ class ResizeLinear(Resizing):
         (x,) = operands
         if x.value is None or not x.per_tensor or x.value.type.dtype.bits != 8:
             return Refusal("the input is not an 8-bit tensor with one scale")
+        if float(x.scale.item()) > COARSEST * result.scale:
+            return Refusal("the result's scale is too fine for weights of 10 bits")
         total = resize_linear(
             x.value, size=self.size, scales=self.scales, coordinates=self.coordinates,
             input_zero=int(x.zero.item()), layout=self.layout,

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..builder import builder
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, gamma, last_axis_permuted, op
+from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, last_axis_permuted, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..rounding import gamma
 from ..types import F32, I8, I32, Array, Quant, TensorType
 
 #: Fraction bits of the table of exponentials.
@@ -20,6 +21,8 @@ EXP_BITS = 19
 NO_SHARE = (EXP_BITS + 1) * math.log(2)
 #: Up to here the integer form is within one step of exact: 1/2 + 2^-4 + classes / 2^12 (docs/arithmetic.md).
 MOST_CLASSES = 1792
+#: And results may have scales so many times finer than 1/256.
+FINEST = 1.2
 
 
 @op
@@ -61,6 +64,8 @@ class Softmax(Op):
             return Refusal("the input is not an int8 tensor with one scale")
         if not isinstance(x.type.shape[-1], int) or x.type.shape[-1] > MOST_CLASSES:
             return Refusal(f"beyond {MOST_CLASSES} classes the integer softmax may be wrong by more than one step")
+        if result.scale * 256 < 1 / FINEST:
+            return Refusal("the result's scale is finer than that of the integer softmax, 1/256")
         value: Value = integer_softmax(x.value, exp_table(float(x.scale.item())))
         value.type = value.type.with_quant(self.natural_quant)
         return result.requantized(QuantizedOperand(x.type, value, np.array(1 / 256), np.array(-128)))

@@ -18,6 +18,9 @@ from ..moving import axis_groups, is_reshape, regrouped
 
 Interval = tuple[int, int]
 
+#: A gather names all its indices; a transpose of so many says the same with a few numbers.
+MOST_INDICES = 1 << 12
+
 
 class ShuffleIsGather(Rule):
     """An axis split into several, which change places and become one again: a gather along that axis.
@@ -38,6 +41,8 @@ class ShuffleIsGather(Rule):
             same = split[:axis] == shape[:axis] and split[end:] == shape[axis + 1 :]
             inside = sorted(moved) == list(range(axis, end)) and perm[:axis] == tuple(range(axis))
             if same and inside and len(inner) > 1 and all(isinstance(d, int) for d in inner):
+                if product(inner) > MOST_INDICES:
+                    return no_match(f"more than {MOST_INDICES} elements change places")
                 labels = np.arange(product(inner)).reshape(static(inner))
                 order = labels.transpose([i - axis for i in moved]).ravel()
                 return gather(x, axis=axis, indices=tuple(order.tolist()))
@@ -144,13 +149,15 @@ class SliceBeforeReshape(Rule):
 def _serves_one(value: Value) -> bool:
     """Whether a value has one user, and is no output."""
     graph = value.producer.graph if value.producer is not None else None
-    return len(value.users) == 1 and not (graph is not None and graph.is_output(value))
+    first = next(iter(value.uses), (None, 0))[0]
+    alone = first is not None and all(user is first for user, _ in value.uses)
+    return alone and not (graph is not None and graph.is_output(value))
 
 
 def _meets_reshapes(value: Value) -> bool:
     """Whether all that use a value are reshapes: one more before them becomes one with them."""
     output = value.producer is not None and value.producer.graph is not None and value.producer.graph.is_output(value)
-    return bool(value.users) and not output and all(isinstance(user.op, Reshape) for user in value.users)
+    return bool(value.uses) and not output and all(isinstance(user.op, Reshape) for user, _ in value.uses)
 
 
 def _before(

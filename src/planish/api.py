@@ -46,13 +46,17 @@ def optimize(
 ) -> Graph:
     """A copy of the graph with the passes of a pipeline applied, such as `simplify,fuse,quantize{weights=int8}`.
 
+    Its `origin` is the graph that the first such call was given: `compile` takes it as the reference.
+
     calibration: for passes that want data. target: for passes that ask what a device can do.
     """
     dataset = calibration.of(graph) if isinstance(calibration, Data) else calibration
     context = Context(
         None if dataset is None else lambda: iter(dataset), None if target is None else target_named(target)
     )
-    return run_pipeline(graph, pipeline, context, listeners=listeners).graph
+    result = run_pipeline(graph, pipeline, context, listeners=listeners).graph
+    result.origin = graph.origin or graph
+    return result
 
 
 def run(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -70,21 +74,23 @@ def compile(
     calibration: Data | None = None,
     ram: int | None = None,
     flash: int | None = None,
+    build: bool = False,
 ) -> Artifact:
     """Lower a graph for a target and write the artifact into the folder `out`, which appears when it is complete.
 
     name: C identifier; by default the graph's. reference: the float graph that `verify` measures agreement with; by
-    default the graph itself. calibration: tells `verify` from which ranges to draw inputs. ram, flash: the device's,
-    in bytes. Raises UnsupportedError, DoesNotFitError, or UsageError for an `out` that is not ours to replace.
+    default the one that `optimize` made this graph of, else the graph itself. calibration: tells `verify` from which
+    ranges to draw inputs. ram, flash: the device's, in bytes. build: compile what was emitted, as `planish compile
+    --build` does. Raises UnsupportedError, DoesNotFitError, or UsageError for an `out` that is not ours to replace.
     """
     chosen, folder = target_named(target), Path(out)
-    original = reference or graph
+    original = reference or graph.origin or graph
     model = driver.Model(name or driver.identifier(graph.name), original, graph)
     driver.require_static(graph)
     dataset = None if calibration is None else calibration.of(original)
     driver.lower(model, Context(None if dataset is None else lambda: iter(dataset), chosen))
     with new_folder(folder) as working:
-        artifact, report = driver.emit(model, chosen, working, Limits(ram, flash), dataset)
+        artifact, report = driver.emit(model, chosen, working, Limits(ram, flash), dataset, build)
     return chosen.load(folder, artifact.graph, report["facts"])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .driver import Model, Plan, emit, prepare, unsupported_nodes
+from .ir.constant import Const
 from .ir.errors import DoesNotFitError, PlanishError, UnsupportedError
 from .ir.graph import Node
 from .report import show_layers, size_line
@@ -16,8 +17,14 @@ from .runtime.data import Dataset
 from .runtime.target import Limits, Target, Unsupported
 from .screen import Column, Screen, error_as_json
 
-#: Sizes do not depend on ranges, so `check --quantize` needs no data.
+#: Of a report.
+SIZES = ("macs", "arena_bytes", "flash_bytes", "constant_bytes", "code_bytes", "flash_error", "layers")
+#: Sizes hardly depend on ranges, so `check --quantize` needs no data; what depends on them is not done then.
 ANY_RANGE = "random:-1,1"
+ASSUMED = (
+    "without --calib ranges decide nothing: channels that calibrated ones show to be dead are counted, and no layer "
+    "stays float because of its ranges"
+)
 
 
 def check_model(options: dict[str, Any], screen: Screen) -> int:
@@ -25,22 +32,26 @@ def check_model(options: dict[str, Any], screen: Screen) -> int:
 
     Raises UnsupportedError for a model that cannot even be imported, with every node that is to blame.
     """
-    if options.get("quantize") and not options.get("calib"):
+    assumed = bool(options.get("quantize")) and not options.get("calib")
+    if assumed:
         options["calib"] = ANY_RANGE
     plan = Plan(**options)
-    model, target, calibration = prepare(plan, screen)
+    model, target, calibration = prepare(plan, screen, assumed)
+    model.notes.extend([ASSUMED] * assumed)
     found: dict[str, Any] = {"model": plan.model.name, "target": target.name, "supported": True, "fits": None}
     found |= {"unsupported": [], "ram": plan.ram, "flash": plan.flash, "notes": model.notes}
     refused = unsupported_nodes(model.graph, target)
     error: PlanishError | None = None
     if refused:
-        error = UnsupportedError(f"{target.name} does not take {len(refused)} of the model's nodes")
+        nodes = sum(not isinstance(n.op, Const) for n in model.graph.nodes)
+        error = UnsupportedError(f"{target.name} does not take {len(refused)} of the {nodes} nodes")
         found |= {"supported": False, "unsupported": [_refusal(node, answer) for node, answer in refused]}
     else:
         report = _emitted(model, target, Limits(), calibration)
-        found |= {"fits": True, **{key: report[key] for key in ("macs", "arena_bytes", "flash_bytes", "layers")}}
+        found |= {"fits": True, **{key: report[key] for key in SIZES}}
         try:
-            _emitted(model, target, plan.limits, calibration)
+            if plan.limits != Limits():
+                _emitted(model, target, plan.limits, calibration)
         except DoesNotFitError as too_big:
             error = too_big
             found["fits"] = False

@@ -46,6 +46,7 @@ def check(screen: Screen, /, **options: Any) -> int:
 
 @cli.command(name="compile")
 @transforming
+@click.option("--build", is_flag=True, help="Compile the emitted C, warnings being errors; measures the code.")
 @click.option("--validate", is_flag=True, help="Interpret the graph before and after each pass and compare.")
 @click.option("--print-after", is_flag=True, help="Print the graph after each pass, on stderr.")
 @click.option("--out", "-o", required=True, type=PATH, help="Folder to write.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .backends.fitting import require_flash
 from .folder import PAGE, check_replaceable, new_folder, write_report
 from .ir.constant import Const
 from .ir.errors import UsageError
@@ -55,6 +56,7 @@ class Plan:
     opset: int | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
     binds: Mapping[str, Any] = field(default_factory=dict)
+    build: bool = False
     validate: bool = False
     print_after: bool = False
 
@@ -175,8 +177,11 @@ def step_as_json(step: Step) -> dict[str, Any]:
 # ---- the verb compile
 
 
-def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
-    """Everything before the target writes: cheap checks first, then import, passes and lowering."""
+def prepare(plan: Plan, screen: Screen, assumed: bool = False) -> tuple[Model, Target, Dataset | None]:
+    """Everything before the target writes: cheap checks first, then import, passes and lowering.
+
+    assumed: whether the calibration data are made up.
+    """
     target = target_named(plan.target_name)
     for file in plan.plugins:
         load_passes(file)
@@ -187,7 +192,7 @@ def prepare(plan: Plan, screen: Screen) -> tuple[Model, Target, Dataset | None]:
         model.name = plan.name or model.name
         calibration = read(plan.calib).of(model.graph) if plan.calib else None
     listeners = _listeners(plan, screen)
-    context = Context(None if calibration is None else lambda: iter(calibration), target)
+    context = Context(None if calibration is None else lambda: iter(calibration), target, assumed)
     with screen.working(f"transforming {plan.model.name}"):
         transform(model, plan.passes, context, listeners)
         lower(model, context, listeners)
@@ -206,15 +211,22 @@ def _listeners(plan: Plan, screen: Screen) -> list[Listener]:
 
 
 def emit(
-    model: Model, target: Target, folder: Path, limits: Limits, calibration: Dataset | None
+    model: Model, target: Target, folder: Path, limits: Limits, calibration: Dataset | None, build: bool = False
 ) -> tuple[Artifact, dict[str, Any]]:
     """Write the artifact, both graphs and the report into an empty folder; the artifact and the report.
 
-    Raises UnsupportedError naming every node that the target does not take, DoesNotFitError beyond the limits.
+    build: compile what was emitted. Where that measures its flash it is done anyway. Raises UnsupportedError naming
+    every node that the target does not take, DoesNotFitError beyond the limits, VerificationError for what does not
+    compile, UsageError for limits that the target does not have.
     """
     from .ir.text import save
 
     artifact = target.emit(model.graph, folder, model.name, limits)
+    _require_limits(artifact, limits)
+    if build or target.measures:
+        target.build(artifact)
+    close = require_flash(artifact, limits)
+    model.notes.extend(n for n in (close, *artifact.facts.get("remarks", ())) if n and n not in model.notes)
     (folder / LOWERED).parent.mkdir()
     save(model.graph, folder / LOWERED)
     save(model.reference, folder / REFERENCE)
@@ -230,6 +242,13 @@ def emit(
     (folder / PAGE).write_text(render(report), encoding="utf-8", newline="\n")
     write_report(folder, report)
     return artifact, report
+
+
+def _require_limits(artifact: Artifact, limits: Limits) -> None:
+    """Raise UsageError for a limit on what the target has none of."""
+    for option, limit, fact in (("--ram", limits.ram, "arena_bytes"), ("--flash", limits.flash, "flash_bytes")):
+        if limit is not None and fact not in artifact.facts:
+            raise UsageError(f"{option} is for devices, not for target {artifact.target}", fix="leave it out")
 
 
 def input_ranges(graph: Graph) -> dict[str, tuple[float, float]]:
@@ -257,6 +276,6 @@ def compile_model(plan: Plan, out: Path, screen: Screen) -> None:
     check_replaceable(out)
     model, target, calibration = prepare(plan, screen)
     with screen.working(f"compiling for {target.name}"), new_folder(out) as folder:
-        _, report = emit(model, target, folder, plan.limits, calibration)
+        _, report = emit(model, target, folder, plan.limits, calibration, plan.build)
     screen.result(report)
     show_compiled(screen, report, out)

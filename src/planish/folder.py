@@ -27,7 +27,7 @@ PAGE, VERDICT = "report.html", "verify.json"
 #: What is ours whatever its size; the report lists the sizes of all others.
 _UNLISTED = {REPORT, PAGE, VERDICT}
 #: Of the report and of the files that it lists; a reader refuses what it does not know.
-FORMAT = 1
+FORMAT = 2
 _KEYS = ("name", "target", "model", "inputs", "outputs", "calibration", "passes", "macs", "facts", "layers", "notes")
 #: What goes wrong with disks rather than with us.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}

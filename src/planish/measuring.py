@@ -1,4 +1,4 @@
-"""Figures of outputs against the float model's: each output by itself, for a pooled one hides the smaller output."""
+"""Figures of outputs against those of the model: each output by itself, for a pooled one hides the smaller output."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from .ir import arithmetic
 from .ir.graph import Graph, Value
+from .ir.ops.quant import QuantOp
 from .ir.types import Array
 from .runtime.oracle import sqnr_db
 
@@ -18,13 +19,20 @@ Outputs = Mapping[str, Array]
 NOTHING_DB = -200.0
 
 
+def is_float(graph: Graph) -> bool:
+    """Whether a model computes with floats alone: nothing in it is quantized."""
+    return all(not isinstance(n.op, QuantOp) and all(map(is_float, n.op.bodies())) for n in graph.nodes)
+
+
 def taken(graph: Graph, arrays: Outputs) -> dict[str, Array]:
-    """Samples of the source model as the lowered graph takes them: quantized where its inputs are integers."""
+    """Samples of the source model as the lowered graph takes them: quantized to integers, or in another float dtype."""
     return {v.name: _quantized(v, np.asarray(arrays[v.name])) for v in graph.inputs}
 
 
 def _quantized(value: Value, array: Array) -> Array:
     dtype, quant = value.type.dtype, value.type.quant
+    if dtype.is_float:
+        return array.astype(dtype.numpy)
     if not dtype.is_integer or array.dtype.kind != "f" or quant is None:
         return array
     integers = arithmetic.quantize(
@@ -63,14 +71,20 @@ def agreements(graph: Graph, outputs: Outputs, float_outputs: Outputs) -> dict[s
     return found
 
 
-def measured(graph: Graph, labels: Array | None, outputs: Outputs, float_outputs: Outputs) -> dict[str, float | None]:
-    """Top-1 accuracy of both by the first output of scores, and the agreement of the output where it is the least."""
+def measured(
+    graph: Graph, labels: Array | None, outputs: Outputs, float_outputs: Outputs, floats: bool = True
+) -> dict[str, float | None]:
+    """Top-1 accuracy of both by the first output of scores, and the agreement of the output where it is the least.
+
+    floats: whether the others are those of a float model; of another there is no `accuracy_float`.
+    """
     found = agreements(graph, outputs, float_outputs)
     rates: list[float | None] = [None, None]
     if found and labels is not None:
         guesses = [_top1(outs[next(iter(found))]) for outs in (outputs, float_outputs)]
         rates = [float(np.mean(g == labels)) if g is not None and g.shape == labels.shape else None for g in guesses]
-    return {"accuracy": rates[0], "accuracy_float": rates[1], "agreement": min(found.values(), default=None)}
+    accuracy_float = rates[1] if floats else None
+    return {"accuracy": rates[0], "accuracy_float": accuracy_float, "agreement": min(found.values(), default=None)}
 
 
 def by_output(graph: Graph, outputs: Outputs, float_outputs: Outputs) -> dict[str, dict[str, Any]]:

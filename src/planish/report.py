@@ -51,7 +51,7 @@ def build_report(
         "passes": [dict(step) for step in passes],
         "macs": sum(layer.macs for layer in artifact.layers),
         "arena_bytes": artifact.facts.get("arena_bytes"),
-        "flash_bytes": artifact.facts.get("flash_bytes"),
+        **{key: artifact.facts.get(key) for key in ("flash_bytes", "constant_bytes", "code_bytes", "flash_error")},
         "flags": artifact.facts.get("flags"),
         "facts": jsonable(artifact.facts),
         "layers": [dataclasses.asdict(layer) for layer in artifact.layers],
@@ -89,7 +89,7 @@ LAYERS = (
     Column("kernel"),
     Column("MACs", number=True),
     Column("RAM", number=True),
-    Column("flash", number=True),
+    Column("constants", number=True),
     Column("instructions", number=True),
     Column("instr/MAC", number=True),
 )
@@ -101,7 +101,7 @@ def layer_row(layer: Mapping[str, Any]) -> list[object]:
     ratio = f"{instructions / macs:.2f}" if instructions and macs else None
     source = short_source(layer["source"], layer["name"])
     row = [source, layer["op"], layer["shape"], layer["kernel"]]
-    return [*row, *(layer[key] or None for key in ("macs", "ram_bytes", "flash_bytes", "instructions")), ratio]
+    return [*row, *(layer[key] or None for key in ("macs", "ram_bytes", "constant_bytes", "instructions")), ratio]
 
 
 def show_layers(screen: Screen, layers: Sequence[Mapping[str, Any]], title: str = "layers") -> None:
@@ -111,9 +111,18 @@ def show_layers(screen: Screen, layers: Sequence[Mapping[str, Any]], title: str 
 
 def size_line(report: Mapping[str, Any]) -> str:
     """The sizes of a report in one line."""
-    sizes = [("arena", "arena_bytes"), ("constants", "flash_bytes")]
-    parts = [f"{label} {report[key]:,} bytes" for label, key in sizes if report.get(key) is not None]
-    return ", ".join([*parts, f"{report['macs']:,} MACs"])
+    arena = None if report.get("arena_bytes") is None else f"arena {report['arena_bytes']:,} bytes"
+    return ", ".join([*filter(None, [arena, flash_text(report)]), f"{report['macs']:,} MACs"])
+
+
+def flash_text(report: Mapping[str, Any]) -> str:
+    """Constants and code, where the target has flash; else the constants."""
+    flash, error, constants = (report.get(key) for key in ("flash_bytes", "flash_error", "constant_bytes"))
+    if flash is None:
+        return "" if constants is None else f"constants {constants:,} bytes"
+    if error:
+        return f"flash about {flash:,} bytes (constants {constants:,}; code is estimated, within {error:.0%})"
+    return f"flash {flash:,} bytes (constants {constants:,})"
 
 
 def pass_line(step: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from .ir.graph import Graph
 from .ir.text import load
 from .ir.types import Array
 from .judging import Difference, first_difference, judge_layers, same_bytes
-from .measuring import by_output, finite, levels, measured, reals, taken, worst
+from .measuring import by_output, finite, is_float, levels, measured, reals, taken, worst
 from .page import render
 from .registry import target_named
 from .report import jsonable, show_layers
@@ -45,8 +45,9 @@ class Verdict:
     exact: every byte of every output is the interpreter's. passed: exact, or for float arithmetic within the tolerance.
     accuracy: the artifact's top-1; accuracy_float: the float model's on the same samples; agreement of the two's top-1;
     sqnr_db: signal-to-noise ratio against the float model (None where they are equal). agreement and sqnr_db are those
-    of the worst output; `outputs` has them of each. instructions and cycles are per inference. Where layers are floats
-    between integers (QDQ) they are judged one by one:
+    of the worst output; `outputs` has them of each. reference: what they are measured against, the "float model" or,
+    where that is quantized itself, the "source model"; then accuracy_float is None. instructions and cycles are per
+    inference. Where layers are floats between integers (QDQ) they are judged one by one:
     layer_steps: the largest difference of one, given the same inputs, in quantization steps (1 passes);
     agreement_interpreter: of the artifact's top-1 with the interpreter's. by_default: figures of the artifact as its
     users run it, where that is another way (`Target.customary`), with remarks; they do not decide whether it passed.
@@ -61,6 +62,7 @@ class Verdict:
     accuracy_float: float | None
     agreement: float | None
     sqnr_db: float | None
+    reference: str
     outputs: dict[str, dict[str, Any]]
     instructions: int | None
     cycles: int | None
@@ -117,7 +119,8 @@ def verify_build(build: Path, data: str | Data | None = None, samples: int | Non
     inputs = taken(lowered, executed.arrays)
     execution = target.run(artifact, inputs, profile=True)
     expected = run_batch(lowered, inputs)
-    float_outputs = run_batch(reference, executed.arrays)
+    float_outputs = reals(reference, run_batch(reference, executed.arrays))
+    floats = is_float(reference)
     by_layer = judge_layers(target, artifact, inputs)
     agreement = None if by_layer is None else measured(lowered, None, execution.outputs, expected)["agreement"]
     if by_layer is not None:
@@ -130,7 +133,8 @@ def verify_build(build: Path, data: str | Data | None = None, samples: int | Non
         passed=difference is None and (agreement is None or agreement >= AGREEMENT),
         exact=all(same_bytes(expected[name], execution.outputs[name]) for name in expected),
         samples=len(executed),
-        **measured(lowered, executed.labels, execution.outputs, float_outputs),
+        **measured(lowered, executed.labels, execution.outputs, float_outputs, floats),
+        reference="float model" if floats else "source model",
         sqnr_db=finite(worst(levels(lowered, execution.outputs, float_outputs))),
         outputs=by_output(lowered, execution.outputs, float_outputs),
         instructions=execution.instructions,
@@ -177,7 +181,7 @@ def _interpreted(lowered: Graph, reference: Graph, dataset: Dataset) -> dict[str
     if dataset.labels is None:
         return None
     outputs = run_batch(lowered, taken(lowered, dataset.arrays))
-    found = measured(lowered, dataset.labels, outputs, run_batch(reference, dataset.arrays))
+    found = measured(lowered, dataset.labels, outputs, run_batch(reference, dataset.arrays), is_float(reference))
     return {"samples": len(dataset), **found}
 
 
@@ -228,10 +232,9 @@ def show_verdict(screen: Screen, verdict: Verdict) -> None:
         screen.table(OUTPUTS, rows)
     if verdict.interpreted is not None:
         found = verdict.interpreted
-        screen.say(
-            f"  by the interpreter, on all {found['samples']} samples: accuracy {_percent(found['accuracy'])}, "
-            f"float model {_percent(found['accuracy_float'])}, agreement {_percent(found['agreement'])}"
-        )
+        rates = (("accuracy", "accuracy"), ("float model", "accuracy_float"), ("agreement", "agreement"))
+        texts = [f"{label} {_percent(found[key])}" for label, key in rates if found[key] is not None]
+        screen.say(f"  by the interpreter, on all {found['samples']} samples: {', '.join(texts)}")
     if verdict.by_default is not None:
         screen.say(f"  {verdict.by_default['how']}: {_as_run(verdict.by_default)}")
         for remark in verdict.by_default["remarks"]:
@@ -262,11 +265,12 @@ def _closeness(verdict: Verdict) -> str:
 
 
 def _figures(verdict: Verdict) -> list[str]:
+    source = "" if verdict.reference == "float model" else f" with the {verdict.reference}"
     worst_of = " (the worst output)" if len(verdict.outputs) > 1 else ""
     rates = [
         ("accuracy", _percent(verdict.accuracy)),
         ("float model", _percent(verdict.accuracy_float)),
-        ("agreement of top-1", _percent(verdict.agreement)),
+        (f"agreement of top-1{source}", _percent(verdict.agreement)),
         ("with the interpreter", _percent(verdict.agreement_interpreter)),
         ("SQNR", "" if verdict.sqnr_db is None else f"{verdict.sqnr_db:.1f} dB{worst_of}"),
     ]

@@ -121,7 +121,7 @@ def test_the_machine_code_of_each_kind_moves_what_the_op_means(require_tool, tvm
 def test_a_reversed_axis_of_a_million_has_no_table(tmp_path):
     x = graph_input("x", TensorType((1 << 20,), F32))
     graph = Graph([x], [gather(x, axis=0, indices=tuple(range((1 << 20) - 1, -1, -1)))], ["y"])
-    assert CTarget("c").emit(graph, tmp_path, "model", Limits()).facts["flash_bytes"] == 0
+    assert CTarget("c").emit(graph, tmp_path, "model", Limits()).facts["constant_bytes"] == 0
 
 
 @pytest.mark.parametrize("kernels", [PORTABLE, TIR])

@@ -14,10 +14,11 @@ from planish.driver import Model, input_ranges, lower
 from planish.ir.errors import UnsupportedError
 from planish.ir.graph import Graph, graph_input
 from planish.ir.ops.conv import conv2d
+from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import relu
-from planish.ir.ops.quant import dequantize
+from planish.ir.ops.quant import dequantize, quantize
 from planish.ir.ops.recurrent import lstm
-from planish.ir.types import F32, Array, TensorType
+from planish.ir.types import F32, I8, Array, Quant, TensorType
 from planish.judging import is_integer
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
@@ -88,3 +89,17 @@ def test_recurrent_layers_are_refused_with_what_helps(name: str, stored: bool, t
     assert "recurrent layers are not compiled to code yet, such as this lstm of 6 steps" in detail
     assert "target onnx" in error.value.fix
     assert "LSTMCell" in error.value.fix
+
+
+def test_integers_of_the_source_count_as_what_they_mean(tmp_path: Path, require_tool: Any) -> None:
+    """A model whose own result is quantized loses nothing by being compiled, and so the figures say."""
+    require_tool("cc")
+    x = graph_input("x", TensorType((1, 6), I8, Quant.of(0.1, 3)))
+    w = dequantize(np.arange(-9, 9, dtype=np.int8).reshape(3, 6), np.float32(0.02), np.int8(0))
+    reals = dense(dequantize(x, np.float32(0.1), np.int8(3)), w, np.zeros(3, np.float32))
+    y = quantize(reals, np.float32(0.05), np.int8(9))
+    y.type = y.type.with_quant(Quant.of(0.05, 9))
+    api.compile(Graph([x], [y], ["y"]), target="c", out=tmp_path / "out")
+    verdict = api.verify(tmp_path / "out", samples=5)
+    assert verdict.exact
+    assert verdict.sqnr_db is None or verdict.sqnr_db > 20

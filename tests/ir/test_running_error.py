@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planish.ir.op import gamma
+from planish.ir.rounding import gamma
 from planish.ir.running_error import Approximate, dot
 
 UNIT = gamma(1, [np.float32(0)])

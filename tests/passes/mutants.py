@@ -26,6 +26,7 @@ from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.group import Group
 from planish.passes.quantize import Quantize
 from planish.passes.simplify.cse import merge_common
+from planish.passes.widen import Widen
 from planish.runtime.contracts import EXACT, REASSOCIATING, Contract
 from tests.passes.recognition_mutants import WRONG_PASSES, WRONG_RULES, HalfOfIt
 
@@ -256,6 +257,14 @@ class SilentQuantize(Quantize):
 
 
 @dataclass(frozen=True)
+class SilentWiden(Widen):
+    """Reports nothing."""
+
+    def run(self, graph, context):
+        return replace(super().run(graph, context), facts={})
+
+
+@dataclass(frozen=True)
 class ZeroPointOff(FoldQuantization):
     """Rescales to another zero point."""
 
@@ -382,6 +391,7 @@ MUTANTS = {
     "quantize": [SilentQuantize(calibration="minmax")],
     "fold-quantization": [ZeroPointOff()],
     "dequantize-constants": [OneScaleForAll()],
+    "widen": [SilentWiden()],
     "dead-channels": [
         WrongChannels(round=wrong)
         for wrong in (_IgnoresPadding, _IgnoresInputZero, _IntoTheNextBias, _OneBranchIsEnough, _ForgetsOffsets)

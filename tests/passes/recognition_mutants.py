@@ -41,6 +41,13 @@ class LayerNormFirstAxes(normalizations.LayerNorm):
         return super().rewrite(m, x, last, epsilon) if len(axes) == 1 else no_match("not one axis")
 
 
+class MomentsWithoutFactor(normalizations.LayerNormByMoments):
+    """Forgets the factor at the inverse of the deviation."""
+
+    def rewrite(self, m, x, axes, keepdims, size, epsilon, scale):
+        return super().rewrite(m, x, axes, keepdims, size, epsilon, None)
+
+
 class ScalesOnly(normalizations.LayerNormAffine):
     """Scales the columns and forgets their shift."""
 
@@ -171,7 +178,7 @@ class HalfOfIt(Decompose):
 
 
 WRONG_RULES = (
-    LayerNormWithoutEpsilon(), LayerNormFirstAxes(), ScalesOnly(mul), RoughGelu(), GeluOfAnything(), GateOfFour(),
-    SoftmaxOfAnyAxis(), AttentionOfRows(), AttentionScaledOnce(),
+    LayerNormWithoutEpsilon(), LayerNormFirstAxes(), MomentsWithoutFactor(), ScalesOnly(mul), RoughGelu(),
+    GeluOfAnything(), GateOfFour(), SoftmaxOfAnyAxis(), AttentionOfRows(), AttentionScaledOnce(),
 )  # fmt: skip
 WRONG_PASSES = (SideBySide("cut", keys_for_values), SideBySide("_places", innermost))

@@ -21,6 +21,7 @@ from planish.ir.ops.logic import where
 from planish.ir.ops.pool import max_pool2d
 from planish.ir.ops.shape import concat, pad, reshape, slice_, transpose
 from planish.ir.ops.softmax import softmax
+from planish.ir.ops.unary import silu
 from planish.ir.types import F32, Array, TensorType
 from planish.ir.verifier import verify
 from planish.passes.base import Context
@@ -180,11 +181,13 @@ def test_exclusion_is_asked_before_scales_are_united(excluded: tuple[str, ...]) 
 # ---- what is cut apart
 
 
+@pytest.mark.parametrize("function", [None, relu, silu])
 @pytest.mark.parametrize("factor", [1e3, 1e-3])
-def test_a_layer_of_unlike_slices_is_computed_in_parts(factor: float) -> None:
+def test_a_layer_of_unlike_slices_is_computed_in_parts(factor: float, function: Any) -> None:
     x = graph_input("x", TensorType((1, 3, 4, 4), F32))
     scale = np.array([1, 1, factor, factor, factor], np.float32)
     both = conv2d(x, normal(1, 5, 3, 3, 3) * scale[:, None, None, None], normal(2, 5) * scale)
+    both = both if function is None else function(both)
     ends = [(0, 2), (2, 5)]
     cut = [slice_(both, starts=(0, a, 0, 0), stops=(1, b, 2, 2), steps=(1,) * 4) for a, b in ends]
     cut = [conv2d(part, normal(3, 2, b - a, 1, 1), normal(4, 2)) for part, (a, b) in zip(cut, ends, strict=True)]

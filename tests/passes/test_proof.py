@@ -30,6 +30,7 @@ from planish.passes.layout import Layout
 from planish.passes.pipeline import run_pipeline
 from planish.passes.quantize import Quantize
 from planish.passes.simplify import Simplify
+from planish.passes.widen import Widen
 from planish.runtime.contracts import REASSOCIATING, Promise
 from planish.testing import (
     Counterexample,
@@ -44,6 +45,7 @@ from planish.testing import (
 from planish.testing.contracts import outcome, samples
 from planish.testing.counterexample import size
 from tests.passes.mutants import MUTANTS
+from tests.support.passes import halved
 
 PROOF = os.environ.get("PLANISH_PROFILE") == "proof"
 
@@ -67,7 +69,7 @@ PROVEN = 500
 
 CHECKED = [
     Simplify(), Fuse(), Layout(), Layout("nchw"), Decompose(), Group(), Quantize(calibration="minmax"),
-    FoldQuantization(), DequantizeConstants(), DeadChannels(),
+    FoldQuantization(), DequantizeConstants(), DeadChannels(), Widen(),
 ]  # fmt: skip
 #: Composite ops in the midst of networks.
 COMPOSITES = graphs_with([of_op(op) for op in BUILT_IN if op.definition is not Op.definition])
@@ -79,6 +81,7 @@ DRAWN = {
     Decompose(): COMPOSITES,
     DequantizeConstants(): quantized_graphs(folded=False),
     DeadChannels(): graphs_with_dead_channels(),
+    Widen(): graphs(4, 4).map(halved),
 }
 
 

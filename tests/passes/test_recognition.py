@@ -308,5 +308,5 @@ def test_the_opset_stays_and_older_ones_get_the_definition(build, opset, expecte
     model = onnx.load(tmp_path / "model.onnx")
     again = ops(load(tmp_path / "model.onnx"))
     assert again == ops(lowered), "what is written is read as the same"
-    assert artifact.facts["opset"] == opset
+    assert artifact.facts["opset"] == (opset if "Attention" in expected else min(opset, 20))
     assert [node.op_type for node in model.graph.node] == expected

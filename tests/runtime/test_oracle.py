@@ -42,6 +42,19 @@ def test_nan_equals_nan_and_nothing_else():
         assert not compare(a, np.array(wrong, np.float32), tolerance=1e30).agrees
 
 
+def test_what_is_no_number_or_infinite_in_both_does_not_hide_the_rest():
+    x = graph_input("x", TensorType((3,), F32))
+    graph = Graph([x], [add(x, np.array([1, np.inf, 1], np.float32))], ["y"])
+    sample = {"x": np.array([1, 1, np.nan], np.float32)}
+    assert judge(graph, sample, run(graph, sample))["y"].agrees
+    assert not judge(graph, sample, {"y": np.array([2.5, np.inf, np.nan], np.float32)})["y"].agrees
+
+
+def test_single_integers_of_64_bits_are_compared():
+    assert compare(np.array(2**62), np.array([2**62])[0]).exact
+    assert not compare(np.array(2**62), np.array([2**62 + 1])[0]).agrees
+
+
 def test_tolerances_are_per_element():
     a = np.array([1.0, 100.0])
     assert compare(a, np.array([1.0, 100.5]), tolerance=np.array([0.1, 1.0])).agrees

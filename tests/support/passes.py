@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from planish.ir.graph import Graph, Value, graph_input
-from planish.ir.types import F32, DType, TensorType
+from planish.ir.precision import float_twin
+from planish.ir.types import F16, F32, DType, TensorType
 from planish.passes.base import Pass
 from planish.passes.pipeline import Result, run_pipeline
 from planish.passes.validation import Validation
@@ -54,3 +55,8 @@ def transformed(graph: Graph, *passes: Pass | str) -> Graph:
 def validated(graph: Graph, pipeline: Pass | str) -> Result:
     listeners = [Validation(generated=2)]
     return run_pipeline(graph, pipeline if isinstance(pipeline, str) else [pipeline], listeners=listeners)
+
+
+def halved(graph: Graph, dtype: DType = F16) -> Graph:
+    """The graph in floats of 16 bits."""
+    return float_twin(graph, dtype)

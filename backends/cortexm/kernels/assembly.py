@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from ..code import Code
 
+#: C99 compilers need not take strings of more than 4,095 characters, and clang counts assembly among them.
 GUARD = """\
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Woverlength-strings"
+#endif
 #if !defined(__ARM_FEATURE_DSP)
 #error "this code is for Cortex-M cores with the DSP extension: compile with -mcpu, or generate portable C (target c)"
 #endif

@@ -7,10 +7,10 @@ import numpy as np
 from ....ir.ops.norm import BatchNorm
 from ....ir.types import F32, NCHW
 from ....runtime.target import Unsupported
-from ...group import Group
+from ...group import Group, uniform
 from .. import scalars
 from ..code import Code
-from ..emitters import EMITTERS, uniform
+from ..emitters import EMITTERS
 from ..scalars import Position
 from .loops import nest, position, variables
 from .portable import Portable

@@ -15,10 +15,9 @@ from ....ir.ops.elementwise import Clip
 from ....ir.ops.quant import Rescale, RescaleAdd, Table
 from ....ir.types import I8, Array
 from ....runtime.target import Unsupported
-from ...group import Group
+from ...group import Group, uniform
 from .. import scalars
 from ..code import Code
-from ..emitters import uniform
 from ..scalars import Position
 
 

@@ -15,7 +15,7 @@ from ..folder import read_report
 from ..ir.errors import UsageError
 from ..ir.graph import Graph
 from ..ir.text import load
-from ..measuring import levels, taken, worst
+from ..measuring import levels, reals, taken, worst
 from ..passes.base import Pass, option_text
 from ..passes.dead_channels import DeadChannels
 from ..passes.pipeline import Pipeline, parse_pipeline, run_pipeline
@@ -203,7 +203,8 @@ def candidates(found: Blame) -> list[str]:
 def output_levels(subject: Subject, graph: Graph) -> dict[str, float]:
     """SQNR of each output in dB, infinite where it is equal."""
     arrays = subject.dataset.arrays
-    return levels(graph, run_batch(graph, taken(graph, arrays)), run_batch(subject.reference, arrays))
+    expected = reals(subject.reference, run_batch(subject.reference, arrays))
+    return levels(graph, run_batch(graph, taken(graph, arrays)), expected)
 
 
 # ---- the command

@@ -17,17 +17,19 @@ Report = Mapping[str, Any]
 def headline(report: Report, verdict: Report | None) -> list[tuple[str, str, str]]:
     """Figure, what it is, and a remark: sizes and work, and where something was verified what was measured."""
     found = verdict or {}
+    model = found.get("reference", "float model")
     tiles = [
         (_bytes(report.get("arena_bytes")), "arena (RAM)", _optimal(report)),
         (_bytes(found.get("flash_bytes") or report.get("flash_bytes")), "flash", _flash_remark(report, found)),
+        ("" if report.get("flash_bytes") else _bytes(report.get("constant_bytes")), "constants", "weights and tables"),
         (_count(report["macs"]), "MACs", "per inference"),
         (_count(found.get("instructions")), "instructions", _ratio(found.get("instructions"), report["macs"])),
         (_count(found.get("cycles")), "cycles", "per inference"),
         (_time(report["facts"].get("total_microseconds")), "time", "per inference, the host's included"),
         (_bytes(found.get("stack_bytes")), "stack", "deepest"),
         (percent(found.get("accuracy")), "accuracy", _float_accuracy(found)),
-        (percent(found.get("agreement")), "agreement", f"of top-1 with the float model{_worst(report)}"),
-        (_decibel(found.get("sqnr_db")), "SQNR", f"against the float model{_worst(report)}"),
+        (percent(found.get("agreement")), "agreement", f"of top-1 with the {model}{_worst(report)}"),
+        (_decibel(found.get("sqnr_db")), "SQNR", f"against the {model}{_worst(report)}"),
     ]
     return [tile for tile in tiles if tile[0]]
 
@@ -37,7 +39,9 @@ def _optimal(report: Report) -> str:
 
 
 def _flash_remark(report: Report, found: Report) -> str:
-    return "code and constants" if (found.get("flash_bytes") or 0) > (report.get("flash_bytes") or 0) else "constants"
+    parts = f"constants {_bytes(report.get('constant_bytes'))} and code"
+    error = report.get("flash_error")
+    return f"{parts}, estimated within {error:.0%}" if error and not found.get("flash_bytes") else parts
 
 
 def _worst(report: Report) -> str:
@@ -109,8 +113,8 @@ def cost_rows(report: Report, verdict: Report | None) -> list[dict[str, Any]]:
     ]
 
 
-COSTS = ("macs", "instructions", "flash_bytes", "ram_bytes")
-COST_NAMES = ("MACs", "instructions", "flash bytes", "RAM bytes")
+COSTS = ("macs", "instructions", "constant_bytes", "ram_bytes")
+COST_NAMES = ("MACs", "instructions", "constant bytes", "RAM bytes")
 
 
 def _bars(numbers: Sequence[int | None]) -> list[tuple[int | str, float, float]]:

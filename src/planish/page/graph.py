@@ -49,7 +49,7 @@ def _box(node: Mapping[str, Any], layers: Any) -> dict[str, Any]:
     about = [node["title"], node["source"], node["type"]]
     if layer is not None:
         about += [f"kernel {layer['kernel']}"] if layer["kernel"] else []
-        units = (("macs", "MACs"), ("flash_bytes", "bytes of constants"), ("ram_bytes", "bytes of arena in use"))
+        units = (("macs", "MACs"), ("constant_bytes", "bytes of constants"), ("ram_bytes", "bytes of arena in use"))
         about += [f"{layer[key]:,} {unit}" for key, unit in units if layer[key]]
     return {
         "kind": "io" if ends else node["kind"],

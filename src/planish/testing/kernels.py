@@ -47,7 +47,7 @@ def check_kernel(target: Target, op: type[Op], programs: int = 2) -> int:
     @given(st.lists(instances(op), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM, unique_by=id))
     def run(drawn: list[Instance]) -> None:
         nonlocal executed
-        taken = [instance for instance in drawn if _takes(target, instance)]
+        taken = [instance for instance in drawn if takes(target, instance)]
         if taken:
             _compare(target, taken)
             executed += len(taken)
@@ -78,7 +78,8 @@ def _lowered(target: Target, graph: Graph) -> Graph:
     return run_pipeline(graph, target.lowering, Context(target=target)).graph
 
 
-def _takes(target: Target, instance: Instance) -> bool:
+def takes(target: Target, instance: Instance) -> bool:
+    """Whether a target has kernels for all that an example becomes."""
     try:
         nodes = _lowered(target, graph_of(instance)).nodes
     except PlanishError:

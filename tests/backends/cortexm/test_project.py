@@ -144,8 +144,9 @@ def test_too_large_for_ram_or_flash(tmp_path: Path) -> None:
     with pytest.raises(DoesNotFitError, match=r"needs 720 bytes of RAM on c, 100 are there") as ram:
         CTarget("c").emit(network(), tmp_path, "model", Limits(ram=100))
     assert ram.value.fix
-    with pytest.raises(DoesNotFitError, match=r"constants take 336 bytes of flash on c, 300 are there") as flash:
+    with pytest.raises(DoesNotFitError, match=r"bytes \(within \d+%\) of flash on c, 300 are there") as flash:
         CTarget("c").emit(network(), tmp_path, "model", Limits(flash=300))
+    assert "constants 336 bytes" in str(flash.value)
     assert "layer_00_conv2d" in str(flash.value)
     assert not list(tmp_path.iterdir())
 

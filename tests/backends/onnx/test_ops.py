@@ -17,7 +17,9 @@ from planish.backends.onnx.writer import refusal, write
 from planish.ir.constant import Const
 from planish.ir.errors import VerificationError
 from planish.ir.graph import infer
+from planish.ir.op import Instance
 from planish.ir.ops import BUILT_IN, op_named
+from planish.ir.ops.elementwise import Clip
 from planish.ir.text import print_graph
 from planish.ir.types import I32, dtype_of, type_of
 from planish.passes.base import Context
@@ -155,3 +157,23 @@ def test_integer_arithmetic_is_refused_with_what_would_help(name):
         assert "fold-quantization" in error.hint
 
     for_each_instance(op_named(name), refused)
+
+
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lo", "hi", "written"),
+    [
+        (np.float32, 0.0, INF, "Relu"), (np.uint8, 0.0, INF, "Identity"), (np.int8, 0.0, 127.0, "Clip"),
+        (np.int8, -128.0, 127.0, "Identity"), (np.int64, -(2.0**63), 2.0**63, "Identity"),
+        (np.float32, -INF, -INF, "Clip"), (np.uint8, -5.0, 300.0, "Identity"), (np.int32, 2.0, 1e30, "Clip"),
+    ],
+)  # fmt: skip
+def test_clips_at_the_ends_of_types(dtype, lo, hi, written, tmp_path):
+    x = np.array([0, 1, 5, 100], dtype)
+    y = Clip(lo, hi).ref(x)
+    model = write(graph_of(Instance.of(Clip(lo, hi), x)), 17).model
+    assert [node.op_type for node in model.graph.node] == [written]
+    np.testing.assert_array_equal(onnx_reference(model, {"x0": x}, tmp_path), y)
+    np.testing.assert_array_equal(onnx_runtime(model, {"x0": x}, tmp_path / "m.onnx"), y)

@@ -2,15 +2,19 @@
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from planish.backends.onnx.compact import recomputed, shrunk
 from planish.backends.onnx.session import session
+from planish.backends.onnx.site import Site
 from planish.backends.onnx.target import FILE, OnnxTarget
 from planish.backends.onnx.writer import write
 from planish.frontends.onnx import load
+from planish.ir.types import type_of
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
 from planish.runtime.target import Limits
@@ -230,3 +234,84 @@ def test_written_and_optimized_a_graph_does_not_grow(tmp_path_factory, graph, op
     source = write(plain, opset).model
     made = smaller(source, tmp_path_factory.mktemp("graph"))
     require_no_growth(source, made)
+
+
+ROW = np.linspace(1, 2, 256, dtype=np.float32).reshape(1, 256)
+BIG = [64, 256]
+#: What sources compute of constants, beside an input [64, 256]: nodes whose result is `c`, and their constants.
+COMPUTED = {
+    "Expand": ([helper.make_node("Expand", ["row", "size"], ["c"])], [("row", ROW), ("size", np.array(BIG))]),
+    "Tile": ([helper.make_node("Tile", ["row", "times"], ["c"])], [("row", ROW), ("times", np.array([64, 1]))]),
+    "ConstantOfShape": ([helper.make_node("ConstantOfShape", ["size"], ["c"])], [("size", np.array(BIG))]),
+    "Gather": (
+        [helper.make_node("Gather", ["table", "rows"], ["c"])],
+        [("table", RANDOM.normal(size=(4, 256)).astype(np.float32)), ("rows", np.arange(64) % 4)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("user", ["Concat", "Add", "Mul"])
+@pytest.mark.parametrize("kind", COMPUTED)
+def test_constants_that_are_computed_do_not_become_large(kind, user, tmp_path):
+    nodes, constants = COMPUTED[kind]
+    last = helper.make_node(user, ["x", "c"], ["y"], **({"axis": 1} if user == "Concat" else {}))
+    shape = [64, 512] if user == "Concat" else BIG
+    source = model([*nodes, last], [("x", BIG)], [("y", shape)], constants)
+    made = smaller(source, tmp_path)
+    require_no_growth(source, made)
+    require_same(source, made, tmp_path)
+
+
+def test_a_constant_range_stays_a_rule(tmp_path):
+    ends = [(name, np.int64(v)) for name, v in (("start", 3), ("limit", 3 + 2 * 4096), ("delta", 2))]
+    nodes = [helper.make_node("Range", ["start", "limit", "delta"], ["r"])]
+    nodes += [helper.make_node("Cast", ["r"], ["f"], to=TensorProto.FLOAT), helper.make_node("Add", ["x", "f"], ["y"])]
+    source = model(nodes, [("x", [4096])], [("y", [4096])], ends)
+    made = smaller(source, tmp_path)
+    require_no_growth(source, made)
+    require_same(source, made, tmp_path)
+
+
+@given(st.data())
+def test_a_constant_beside_others_broadcasts_to_the_same(data):
+    """Bit for bit, and never to another shape."""
+    shape = tuple(data.draw(st.lists(st.sampled_from([1, 2, 3, 64]), min_size=1, max_size=3)))
+    own = tuple(1 if data.draw(st.booleans()) else d for d in shape)
+    small = np.random.default_rng(data.draw(st.integers(0, 9))).choice([0.0, -0.0, np.nan, 1.0], own).astype(np.float32)
+    array = np.broadcast_to(small, shape)
+    other = tuple(1 if data.draw(st.booleans()) else d for d in shape)
+    found = shrunk(array, [other], shape)
+    assert np.broadcast_shapes(found.shape, other) == np.broadcast_shapes(array.shape, other)
+    assert np.broadcast_to(found, shape).tobytes() == array.tobytes()
+
+
+@given(st.data())
+def test_what_is_computed_again_has_the_same_bits(data):
+    """The operator that takes a constant's place, by ONNX's own reference."""
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    dtype = data.draw(st.sampled_from([np.float32, np.int64]))
+    shape = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=3))
+    array = random.integers(0, 3, [d if data.draw(st.booleans()) else 1 for d in shape]).astype(dtype)
+    array = np.ascontiguousarray(np.broadcast_to(array, shape))
+    if data.draw(st.booleans()):
+        array = array.take(random.integers(0, 2, 300) % array.shape[0], 0)
+    if data.draw(st.booleans()):
+        array = np.arange(300, dtype=dtype) * dtype(3) + dtype(1)
+    site = Site(20, type_of(array))
+    made = recomputed(site, array)
+    if made is None:
+        return
+    (node,) = site.nodes
+    operands = [part.const for _, part in site.roles if part.const is not None]
+    names = [f"c{i}" for i in range(len(operands))]
+    given = {k: numpy_helper.from_array(v) if isinstance(v, np.ndarray) else v for k, v in node.attrs.items()}
+    graph = helper.make_graph(
+        [helper.make_node(node.op, names, ["y"], **given)], "g", [],
+        [helper.make_tensor_value_info("y", helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)],
+        [numpy_helper.from_array(v, name) for v, name in zip(operands, names, strict=True)],
+    )  # fmt: skip
+    made_model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    (found,) = onnx.reference.ReferenceEvaluator(made_model).run(None, {})
+    assert found.dtype == array.dtype
+    assert found.tobytes() == array.tobytes()
+    assert 2 * sum(v.nbytes for v in operands) <= array.nbytes

@@ -1,0 +1,72 @@
+"""Bounds of rounding errors: what `Op.error` is written with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .types import F16, F64, Array, dtype_of
+
+if TYPE_CHECKING:
+    from .op import Op
+
+
+def rounding_error(op: Op, operands: Sequence[Array], terms: int) -> Any:
+    """gamma_n * max(ref(|x|), |ref(x)|), n = terms + 2 * ulps. Higham, Accuracy and Stability, 2nd ed., 3.1 and 3.5.
+
+    Below float32's smallest normal number precision is lost, or the value flushed: one of these for each rounding.
+    """
+    wide = [x.astype(np.float64) if dtype_of(x).is_float else x for x in operands]
+    n = 0 if op.moves_data else terms + 2 * op.ulps
+    factor = gamma(n, operands)
+    tiny = n * float(np.finfo(np.float32).tiny) if factor else 0.0
+
+    def scaled(upper: Array, exact: Array) -> Array:
+        return factor * np.maximum(upper, np.abs(exact)).astype(np.float64) + tiny
+
+    upper, exact = op.ref(*map(np.abs, wide)), op.ref(*wide)
+    return tuple(map(scaled, upper, exact)) if isinstance(exact, tuple) else scaled(upper, exact)
+
+
+#: Sums of more terms are unlikely to meet the worst case, in which every rounding goes the same way.
+FEW_ROUNDINGS = 16
+_likely: ContextVar[bool] = ContextVar("likely", default=False)
+
+
+@contextmanager
+def likely_roundings() -> Iterator[None]:
+    """Inside, `Op.error` says by how much rounding is likely to move a result, not by how much it may at worst.
+
+    Roundings of a long sum are as good as independent, and add up as sqrt(n) does: N. J. Higham and T. Mary, A new
+    approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019.
+    """
+    token = _likely.set(True)
+    try:
+        yield
+    finally:
+        _likely.reset(token)
+
+
+def gamma(n: float, operands: Sequence[Array]) -> float:
+    """Higham's gamma_n: n * u / (1 - n * u), u the unit roundoff of the coarsest float operand; 0 without one.
+
+    Under `likely_roundings` of more than FEW_ROUNDINGS no more than sqrt(n) count.
+    """
+    if _likely.get():
+        n = min(n, max(FEW_ROUNDINGS, math.sqrt(n)))
+    u = max((2.0 ** -_PRECISION[d.name] for x in operands if (d := dtype_of(x)).is_float), default=0.0)
+    return n * u / (1 - n * u)
+
+
+def smallest(x: Array) -> float:
+    """The smallest normal number of a float array's dtype: results below it may lose digits, or be flushed to 0."""
+    return 2.0**-14 if dtype_of(x) is F16 else 2.0**-1022 if dtype_of(x) is F64 else 2.0**-126
+
+
+#: Bits of the significand, the hidden one included.
+_PRECISION = {"f64": 53, "f32": 24, "f16": 11, "bf16": 8}
