@@ -14,7 +14,7 @@ from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Su
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
 from ...ir.ops.unary import Abs, Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
-from ...ir.types import BOOL, I32, U64, Array, DType
+from ...ir.types import BOOL, F32, I32, U64, Array, DType
 from . import tir as tirx
 from .code import Code, Expr, tir_type
 
@@ -254,7 +254,7 @@ def _sqrt(op: Sqrt, operands: Sequence[Scalar], code: Code) -> Expr:
 def _hard(x: Expr, alpha: float, beta: float) -> Expr:
     """Alpha * x + beta, clipped to 0 and 1; NaN stays."""
     zero, one = (tirx.const(end, "float32") for end in (0.0, 1.0))
-    line = x * tirx.const(alpha, "float32") + tirx.const(beta, "float32")
+    line = x * number(alpha, F32) + number(beta, F32)
     low = tirx.Select(line < zero, zero, line)
     return tirx.Select(low > one, one, low)
 
