@@ -313,8 +313,8 @@ class Cast(Elementwise):
         source, shape = draw.dtype(F32, I8, U8, I32, BOOL), draw.shape()
         x = draw.array(shape, source, *((-300, 300) if source.is_float else ()))
         if source.is_float and draw.boolean():  # far beyond every integer, and what is no number
-            x = x * np.float32(10.0 ** draw.integer(0, 18))
-            x[x == 0] = draw.choice([0.0, -0.0, np.nan, np.inf, -np.inf])
+            far = x * np.float32(10.0 ** draw.integer(0, 18))
+            x = np.where(far == 0, np.float32(draw.choice([0.0, -0.0, np.nan, np.inf, -np.inf])), far)
         return Instance.of(Cast(draw.choice([F32, I32, I8, U8, I16, U16, U32, BOOL])), x)
 
 
