@@ -89,7 +89,9 @@ def activation_quants(
         natural = {u.node.op.natural_quant if u.node.result is u.result else None for u in producers.get(root, [])}
         fixed = natural.pop() if len(natural) == 1 and not any(v.producer is None for v in group) else None
         if fixed is None or root in symmetric:
-            fixed = method(Statistics.of([statistics[v] for v in group]), root in symmetric)
+            chosen = method(Statistics.of([statistics[v] for v in group]), root in symmetric)
+            # No scale is finer than that of the op's own integer form: there are no steps between its steps.
+            fixed = chosen if fixed is None else Quant.of(max(chosen.scale[0], fixed.scale[0]), chosen.zero[0])
         quants.update(dict.fromkeys(group, fixed))
     return quants
 

@@ -15,7 +15,7 @@ from planish.testing.agreement import Kind, Study
 from planish.testing.models import drawn_model
 
 pytest.importorskip("onnxruntime")
-SEEDS = range(2_000, 2_000 + 2 * hypothesis.settings().max_examples)
+SEEDS = range(2_000, 2_000 + hypothesis.settings().max_examples)
 
 
 def study(targets: tuple[str, ...], seeds: range) -> Study:

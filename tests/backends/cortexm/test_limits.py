@@ -30,7 +30,7 @@ from planish.testing.limits import check_at_limits, limits
 from tests.backends.cortexm.test_kernels import TESTED
 from tests.support.quantized_layers import fused
 
-PROGRAMS = max(2, hypothesis.settings().max_examples // 12)
+PROGRAMS = max(1, hypothesis.settings().max_examples // 25)
 CHUNKS = [TESTED[i::3] for i in range(3)]
 
 #: What is said on the command line beside the warnings: by compiler, where it is installed.

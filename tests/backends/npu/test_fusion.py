@@ -91,7 +91,7 @@ def kinds_of_plans(compiled: Compiled) -> Counter[str]:
 def test_any_plan_is_exact() -> None:
     seen: Counter[str] = Counter()
 
-    @hypothesis.settings(CASES, max_examples=2 * CASES.max_examples)
+    @hypothesis.settings(CASES, max_examples=CASES.max_examples)
     @given(networks(12, outputs=2), machines, st.integers(0, 1 << 30))
     def check(graph: Graph, machine: Machine, seed: int) -> None:
         first, second = drawn(seed)

@@ -19,7 +19,7 @@ from planish.runtime.target import Limits
 from planish.testing.limits import check_at_limits, limits
 from tests.backends.tvm.test_kernels import TESTED
 
-PROGRAMS = max(2, hypothesis.settings().max_examples // 12)
+PROGRAMS = max(1, hypothesis.settings().max_examples // 25)
 CHUNKS = [TESTED[i::3] for i in range(3)]
 
 
