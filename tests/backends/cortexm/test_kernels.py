@@ -31,7 +31,7 @@ from tests.support.emitted import run_sanitized, together
 
 # One program holds many examples of an op, as compiling takes long.
 IN_ONE_PROGRAM = 10
-PROGRAMS = max(2, hypothesis.settings().max_examples // IN_ONE_PROGRAM)
+PROGRAMS = max(1, hypothesis.settings().max_examples // (2 * IN_ONE_PROGRAM))
 # For the same reason nothing is shrunk: the failure names the one example.
 IN_PROGRAMS = hypothesis.settings(max_examples=PROGRAMS, phases=[hypothesis.Phase.generate])
 

@@ -78,7 +78,7 @@ def test_the_npu_takes_it(layer: str) -> None:
         types = [v.type for v in (*placement.node.operands, *placement.node.results)]
         assert placement.on_host == any(t.dtype.is_float for t in types), placement.node
         assert placement.refusal is None or (placement.refusal.reason and placement.node.op.name in BORDERS)
-    for macs in (32, 64, 128, 256):
+    for macs in (32, 256):
         compiled = compile_graph(graph, load_machine(str(macs)))
         assert len(compiled.layers) == sum(not p.on_host for p in placements) > 0
 
