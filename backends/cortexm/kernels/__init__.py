@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...kernel import Kernel
+from ...loops.kernels.elementwise import Elementwise
 from .depthwise import SmladDepthwise, SmladDepthwise3x3
-from .elementwise import Elementwise, PortableBatchNorm
 from .linear import PortableConv2d, PortableDense, PortableMatmul
 from .move import PortableConcat, PortableGather, PortableMove, PortablePad
+from .norm import PortableBatchNorm
 from .reduce import PortableIntegerSoftmax, PortableLayerNorm, PortablePool2d, PortableReduce, PortableSoftmax
 from .resize import PortableResizeLinear, PortableResizeNearest
 from .smlad import SmladConv2d, SmladDense

@@ -5,14 +5,14 @@ from __future__ import annotations
 from ....runtime.target import Unsupported
 from ...group import Group
 from ...kernel import Kernel
-from .. import scalars
+from ...loops import epilogue
 
 
 class Portable(Kernel):
-    """Plain loops in C99, with any epilogue that `scalars` knows; last in every list."""
+    """Plain loops in C99, with any epilogue that `elements` knows; last in every list."""
 
     def accepts(self, group: Group) -> Unsupported | None:
-        return scalars.refusal(group)
+        return epilogue.refusal(group)
 
     def in_place(self, group: Group) -> tuple[int, ...]:
-        return scalars.residuals(group)
+        return epilogue.residuals(group)

@@ -11,6 +11,7 @@ from ....ir.ops.softmax import IntegerSoftmax, Softmax
 from ....ir.types import F32, I32, DType
 from ....runtime.target import Unsupported
 from ...group import Group
+from ...loops import epilogue
 from .. import scalars
 from ..code import CTYPES, Code, scalar
 from .image import Image, sliding
@@ -127,7 +128,7 @@ class PortableSoftmax(Portable):
 
     def in_place(self, group: Group) -> tuple[int, ...]:
         if group.result.type.dtype != F32:
-            return scalars.residuals(group)
+            return epilogue.residuals(group)
         # Exponentials overwrite the result's place before the epilogue reads any operand, but after x has been read.
         x = group.top(group.anchor.operands[0])
         later = {group.top(v) for n in group.epilogue for v in n.operands}

@@ -16,6 +16,7 @@ from ....ir.ops.quant import Rescale, RescaleAdd, Table
 from ....ir.types import I8, Array
 from ....runtime.target import Unsupported
 from ...group import Group, uniform
+from ...loops import epilogue
 from .. import scalars
 from ..code import Code
 from ..scalars import Position
@@ -130,7 +131,7 @@ def _followed(group: Group, found: Requantize, rest: tuple[Node, ...]) -> Requan
             if v not in known and not single:
                 return Unsupported(f"{node.op.name} follows, with another tensor")
         known.add(node.result)
-    return scalars.refusal(group) or replace(found, rest=rest)
+    return epilogue.refusal(group) or replace(found, rest=rest)
 
 
 def around(group: Group, code: Code, found: Requantize, body: str) -> str:

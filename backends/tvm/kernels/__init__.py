@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...kernel import Kernel
+from ...loops.kernels.elementwise import Elementwise
 from .depthwise import TirDepthwise
-from .elementwise import TirElementwise
 from .linear import TirConv2d, TirDense, TirMatmul
 from .move import TirConcat, TirDepthToSpace, TirGather, TirMove, TirPad
 from .norm import TirBatchNorm, TirIntegerSoftmax, TirSoftmax
@@ -17,5 +17,5 @@ KERNELS: tuple[Kernel, ...] = (
     TirPool2d(), TirReduce(), TirSoftmax(), TirIntegerSoftmax(),
     TirBatchNorm(), TirMove(), TirDepthToSpace(), TirPad(), TirGather(), TirConcat(),
     TirResizeNearest(), TirResizeLinear(),
-    TirElementwise(),
+    Elementwise(),
 )  # fmt: skip

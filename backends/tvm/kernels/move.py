@@ -15,12 +15,14 @@ from ....ir.types import Array
 from ....runtime.target import Unsupported
 from ...group import Group
 from ...indices import Quotient, arithmetic
+from ...loops.expressions import dense_strides
 from .. import scalars
 from .. import tir as tirx
 from ..code import Code, Expr
-from ..emitters import number
-from ..scalars import Position, dense_strides, flat
-from .base import LANES, TirKernel
+from ..numbers import number
+from ..render import LANES
+from ..scalars import Position, flat
+from .base import TirKernel
 
 
 class TirMove(TirKernel):

@@ -9,12 +9,14 @@ from ....ir.ops.softmax import IntegerSoftmax, Softmax
 from ....ir.types import F32, I32, NCHW
 from ....runtime.target import Unsupported
 from ...group import Group
+from ...loops.expressions import dense_strides
 from .. import scalars
 from .. import tir as tirx
 from ..code import Code
-from ..emitters import call, larger, number
+from ..numbers import call, larger, number
+from ..render import LANES
 from ..scalars import Position
-from .base import LANES, TirKernel
+from .base import TirKernel
 
 
 class TirSoftmax(TirKernel):
@@ -34,7 +36,7 @@ class TirSoftmax(TirKernel):
             most, total = code.local((1,), "float32"), code.local((1,), "float32")
             code.store(most, number(-np.inf, F32), 0)
             code.store(total, tirx.const(0.0, "float32"), 0)
-            row = scalars.flat((*outer, 0), scalars.dense_strides(shape))
+            row = scalars.flat((*outer, 0), dense_strides(shape))
             with code.loop(shape[-1]) as j:
                 code.store(most, larger(code.load(source, row + j), code.load(most, 0), F32), 0)
             with code.loop(shape[-1]) as j:
@@ -69,7 +71,7 @@ class TirIntegerSoftmax(TirKernel):
             most, total = code.local((1,), "int32"), code.local((1,), "int32")
             code.store(most, tirx.const(-128, "int32"), 0)
             code.store(total, tirx.const(0, "int32"), 0)
-            row = scalars.flat((*outer, 0), scalars.dense_strides(shape))
+            row = scalars.flat((*outer, 0), dense_strides(shape))
 
             def element(j: object) -> object:
                 return tirx.Cast("int32", code.load(source, row + j))

@@ -7,12 +7,14 @@ import numpy as np
 from ....ir.ops.pool import AvgPool2d, MaxPool2d, SumPool2d, window_counts
 from ....ir.types import NHWC, Array
 from ...group import Group
+from ...loops.expressions import dense_strides
 from .. import scalars
 from .. import tir as tirx
 from ..code import Code, Expr, blocks_of, tir_type
-from ..emitters import farthest, larger
-from ..scalars import Position, dense_strides, flat
-from .base import LANES, TirKernel
+from ..numbers import farthest, larger
+from ..render import LANES
+from ..scalars import Position, flat
+from .base import TirKernel
 
 Pooling = MaxPool2d | AvgPool2d | SumPool2d
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from ...group import Group
+from ...loops.expressions import dense_strides
 from .. import scalars
 from .. import tir as tirx
 from ..code import Code, Expr, blocks_of, tir_type
-from ..emitters import farthest, larger, total, wrapped
-from ..scalars import Position, dense_strides, flat
-from .base import LANES, TirKernel
+from ..numbers import farthest, larger, wrapped
+from ..render import LANES
+from ..scalars import Position, flat
+from .base import TirKernel
 
 #: Floats are summed in blocks of so many: errors grow with the length of a block plus the number of blocks
 #: (Higham, Accuracy and Stability of Numerical Algorithms, chapter 4).
@@ -64,7 +66,7 @@ def _results(group: Group, code: Code, kept: Sequence[Expr], width: int) -> None
             else:
                 zero = tirx.const(getattr(op, "input_zero", 0), kind)
                 term = tirx.Cast(kind, element) - zero
-                code.store(acc, wrapped(total, old, term, dtype) if wide else old + term, lane)
+                code.store(acc, wrapped("+", old, term, dtype) if wide else old + term, lane)
 
         code.vector(width, step)
 

@@ -9,10 +9,11 @@ from ....ir.types import F32
 from ....runtime.target import Unsupported
 from ...group import Group
 from ...indices import too_many
+from ...loops.expressions import dense_strides
 from .. import scalars
 from .. import tir as tirx
 from ..code import Code, Expr, tir_type
-from ..scalars import dense_strides, flat
+from ..scalars import flat
 from .base import TirKernel
 from .move import picked, rows
 

@@ -1,4 +1,4 @@
-"""Groups of elementwise ops, and batch normalization."""
+"""Portable batch normalization."""
 
 from __future__ import annotations
 
@@ -7,34 +7,11 @@ import numpy as np
 from ....ir.ops.norm import BatchNorm
 from ....ir.types import F32, NCHW
 from ....runtime.target import Unsupported
-from ...group import Group, uniform
+from ...group import Group
 from .. import scalars
 from ..code import Code
-from ..emitters import EMITTERS
-from ..scalars import Position
 from .loops import nest, position, variables
 from .portable import Portable
-
-
-class Elementwise(Portable):
-    """One loop over the elements where operands are of the result's shape or single numbers; nested loops elsewhere."""
-
-    name = "elementwise"
-    ops = tuple(EMITTERS)
-
-    def emit(self, group: Group, code: Code) -> str:
-        shape = group.shape(group.result)
-        if self._is_flat(group):
-            return nest(["i"], [group.result.type.size], scalars.store(group, code, Position("i", ())))
-        names = variables(shape)
-        return nest(names, shape, scalars.store(group, code, position(names, shape)))
-
-    def _is_flat(self, group: Group) -> bool:
-        """Whether no operand is read by coordinates."""
-        result = group.result.type
-        outside = [v for n in group.nodes for v in n.operands if v.producer not in group.nodes]
-        plain = [v for v in outside if (c := group.constant(v)) is None or uniform(c) is None]
-        return result.size > 1 and all(v.type.shape == result.shape for v in plain)
 
 
 class PortableBatchNorm(Portable):

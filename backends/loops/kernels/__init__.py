@@ -1,0 +1,1 @@
+"""The kernels of the loop language, a family in each file."""

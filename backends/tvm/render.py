@@ -1,0 +1,159 @@
+"""The loop language as TIR."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+
+from ...ir.types import BOOL, DType
+from ..loops import expressions as loops
+from ..loops.expressions import (
+    COMPARISONS,
+    LOGIC,
+    Apply,
+    Binary,
+    Buffer,
+    Choose,
+    Convert,
+    Load,
+    Native,
+    Number,
+    Table,
+    Unary,
+    Variable,
+    Wrapping,
+)  # fmt: skip
+from ..loops.statements import Kind, Let, Local, Loop, Statement, Store, When
+from . import tir as tirx
+from .code import Code, Expr, blocks_of, tir_type
+from .numbers import call, cast, hidden, number, stored, wrapped
+
+#: No vector of 8-bit elements is asked for that is wider than this many elements: LLVM splits wider ones.
+LANES = 16
+
+_OPERATORS: Mapping[str, Callable[[Expr, Expr], Expr]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, ">>": operator.rshift, "<<": operator.lshift,
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+    "&": operator.and_, "|": operator.or_,
+}  # fmt: skip
+
+
+class TirRenderer:
+    """Writes statements into a TIR function, and gives expressions: a truth value as a byte, or as TIR's own."""
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+        self._known: dict[Variable, Expr] = {}
+        self._locals: dict[Buffer, Expr] = {}
+
+    # ---- statements
+
+    def statements(self, statements: Sequence[Statement]) -> None:
+        """Write the statements, one after the other."""
+        for s in statements:
+            self._statement(s)
+
+    def _statement(self, s: Statement) -> None:
+        match s:
+            case Let(variable, value):
+                self._known[variable] = self.value(value)
+            case Local(buffer):
+                self._locals[buffer] = self.code.local((buffer.size,), tir_type(buffer.dtype))
+            case Store(buffer, index, value):
+                self.code.store(self._buffer(buffer), stored(self.value(value), buffer.dtype), self.value(index))
+            case Loop(_, _, _, Kind.LANES):
+                self._lanes(s)
+            case Loop(variable, count, body, kind):
+                with self.code.loop(count, kind.name) as self._known[variable]:
+                    self.statements(body)
+            case When(condition, body):
+                with self.code.when(self.condition(condition)):
+                    self.statements(body)
+
+    def _lanes(self, loop: Loop) -> None:
+        """In vectors as far as that goes, then in halves of them."""
+        for start, blocks, width in blocks_of(loop.count, LANES):
+            with self.code.loop(blocks) as block, self.code.loop(width, "VECTORIZED") as lane:
+                self._known[loop.variable] = start + block * width + lane
+                self.statements(loop.body)
+
+    def _buffer(self, buffer: Buffer) -> Expr:
+        if isinstance(buffer, Table):
+            return self.code.table(buffer.array)
+        if buffer in self._locals:
+            return self._locals[buffer]
+        return self.code.y if buffer.name == "y" else self.code.x[int(buffer.name[1:])]
+
+    # ---- expressions
+
+    def value(self, e: loops.Expr) -> Expr:
+        """The number; a truth value as a byte."""
+        match e:
+            case Number(dtype, value):
+                return tirx.const(int(value), "uint8") if dtype == BOOL else number(value, dtype)
+            case Variable():
+                return self._known[e]
+            case Native(dtype, text):
+                return stored(text, dtype)
+            case Load(_, buffer, index):
+                return self.code.load(self._buffer(buffer), self.value(index))
+            case Unary(dtype, op, operand) if dtype != BOOL:
+                return tirx.nearbyint(self.value(operand)) if op == "round" else -self.value(operand)
+            case Binary(dtype, op, left, right) if dtype != BOOL:
+                return self._binary(op, left, right, dtype)
+            case Wrapping(dtype, op, left, right):
+                return wrapped(op, self.value(left), self._hidden(right), dtype)
+            case Choose(_, condition, then, other, lazy):
+                choice = tirx.if_then_else if lazy else tirx.Select
+                return choice(self.condition(condition), self.value(then), self.value(other))
+            case Convert(dtype, operand):
+                return cast(tir_type(dtype), self.value(operand))
+            case loops.Call(_, "sqrtf", (operand,)):
+                return tirx.sqrt(self.value(operand))
+            case loops.Call(_, function, arguments):
+                return call(function, *map(self.value, arguments))
+            case Apply(_, definition, _):
+                self._bind(e)
+                return self.value(definition.body)
+            case Binary(_, "!=", left, right) if left.dtype.is_float:
+                # TVM's "not equal" is false of NaN.
+                same = self.value(left) == self.value(right)
+                return tirx.Select(same, tirx.const(0, "uint8"), tirx.const(1, "uint8"))
+            case _:
+                return cast("uint8", self.condition(e))
+
+    def condition(self, e: loops.Expr) -> Expr:
+        """A truth value as TIR's own."""
+        match e:
+            case Unary(_, "isnan", operand):
+                return tirx.isnan(self.value(operand))
+            case Unary(_, "not", operand):
+                return self.value(operand) == tirx.const(0, "uint8")
+            case Binary(_, op, left, right) if op in LOGIC:
+                return (tirx.And if op == "and" else tirx.Or)(self.condition(left), self.condition(right))
+            case Binary(_, op, left, right) if op in COMPARISONS and not (op == "!=" and left.dtype.is_float):
+                return _OPERATORS[op](self.value(left), self.value(right))
+            case Apply(_, definition, _):
+                self._bind(e)
+                return self.condition(definition.body)
+            case _:
+                return self.value(e) != tirx.const(0, "uint8")
+
+    def _binary(self, op: str, left: loops.Expr, right: loops.Expr, dtype: DType) -> Expr:
+        a, b = self.value(left), self.value(right)
+        if op == "/":
+            return a / b if dtype.is_float else tirx.truncdiv(a, b)
+        if op == "%":
+            return tirx.floormod(a, b)
+        if op in ("<<", ">>") and left.dtype != right.dtype:
+            b = cast(tir_type(dtype), b)
+        return _OPERATORS[op](a, b)
+
+    def _bind(self, e: Apply) -> None:
+        """Parameters mean the arguments. Of several floats TVM is not told whether they are one."""
+        for i, (parameter, argument) in enumerate(zip(e.definition.parameters, e.arguments, strict=True)):
+            self._known[parameter] = self._hidden(argument) if i else self.value(argument)
+
+    def _hidden(self, e: loops.Expr) -> Expr:
+        constant = isinstance(e, Number) or (isinstance(e, Load) and isinstance(e.buffer, Table))
+        return self.value(e) if constant else hidden(self.value(e), e.dtype)
