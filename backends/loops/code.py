@@ -11,7 +11,7 @@ from ...ir.types import I32, DType
 from ..group import Group
 from . import epilogue
 from .epilogue import Position
-from .expressions import Buffer, Expr, Load, Variable, as_expr, number
+from .expressions import Buffer, Expr, Load, Number, Variable, as_expr, number
 from .statements import Kind, Let, Local, Loop, Statement, Store, When
 
 
@@ -57,6 +57,8 @@ class Code:
 
     def let(self, value: Expr) -> Expr:
         """A name for a value that is read more than once."""
+        if isinstance(value, Variable | Number):
+            return value
         variable = Variable(value.dtype, self._name("t"))
         self._add(Let(variable, value))
         return variable

@@ -23,7 +23,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, eq=False)
 class Let:
-    """A name for a value."""
+    """A name for a value. Nothing that the value reads is stored to before the name is read for the last time."""
 
     variable: Variable
     value: Expr

@@ -87,20 +87,6 @@ def _in_halves(op: str, a: Expr, b: Expr, dtype: DType) -> Expr:
     return cast(tir_type(dtype), ((second & low) << half) | (first & low))
 
 
-def larger(a: Expr, b: Expr, dtype: DType, greater: bool = True) -> Expr:
-    """The larger (or smaller) of two; NaN where one is."""
-    if not dtype.is_float:
-        return tirx.max(a, b) if greater else tirx.min(a, b)
-    first = tirx.Select((a > b) if greater else (a < b), a, b)  # b, where either is NaN
-    return tirx.Select(tirx.isnan(a), a, first)
-
-
-def farthest(dtype: DType, greater: bool = True) -> Expr:
-    """What every element is at least; or, not greater, at most."""
-    ends = (-np.inf, np.inf) if dtype.is_float else (dtype.min, dtype.max)
-    return number(ends[0 if greater else 1], dtype)
-
-
 def call(name: str, *arguments: Expr) -> Expr:
     """A call of a float function of <math.h>."""
     return tirx.call_pure_extern("float32", name, *arguments)

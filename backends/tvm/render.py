@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from ...ir.types import BOOL, DType
+from ...ir.types import BOOL, I32, DType
 from ..loops import expressions as loops
 from ..loops.expressions import (
     COMPARISONS,
@@ -24,6 +26,7 @@ from ..loops.expressions import (
     Wrapping,
 )  # fmt: skip
 from ..loops.statements import Kind, Let, Local, Loop, Statement, Store, When
+from ..loops.walk import calls, diverges
 from . import tir as tirx
 from .code import Code, Expr, blocks_of, tir_type
 from .numbers import call, cast, hidden, number, stored, wrapped
@@ -38,13 +41,29 @@ _OPERATORS: Mapping[str, Callable[[Expr, Expr], Expr]] = {
 }  # fmt: skip
 
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """A loop in vectors: `width` turns from `first` on. lane: which of them, inside a statement."""
+
+    variable: Variable
+    first: Expr
+    width: int
+    lane: Expr = None
+
+
 class TirRenderer:
     """Writes statements into a TIR function, and gives expressions: a truth value as a byte, or as TIR's own."""
 
     def __init__(self, code: Code) -> None:
         self.code = code
         self._known: dict[Variable, Expr] = {}
-        self._locals: dict[Buffer, Expr] = {}
+        #: Names for what is computed where it is read: in lanes, once for each statement.
+        self._named: dict[Variable, loops.Expr] = {}
+        self._locals: dict[Buffer, tuple[Expr, int]] = {}
+        self._lanes: Lanes | None = None
 
     # ---- statements
 
@@ -55,34 +74,75 @@ class TirRenderer:
 
     def _statement(self, s: Statement) -> None:
         match s:
+            case Let(variable, value) if calls(value):
+                kept = Buffer(variable.name, variable.dtype, 1)
+                self._statement(Local(kept))
+                self._statement(Store(kept, loops.number(0, I32), value))
+                self._named[variable] = Load(variable.dtype, kept, loops.number(0, I32))
             case Let(variable, value):
-                self._known[variable] = self.value(value)
+                self._named[variable] = value
             case Local(buffer):
-                self._locals[buffer] = self.code.local((buffer.size,), tir_type(buffer.dtype))
-            case Store(buffer, index, value):
-                self.code.store(self._buffer(buffer), stored(self.value(value), buffer.dtype), self.value(index))
+                width = self._lanes.width if self._lanes else 1
+                self._locals[buffer] = self.code.local((buffer.size * width,), tir_type(buffer.dtype)), width
+            case Store():
+                self._store(s)
             case Loop(_, _, _, Kind.LANES):
-                self._lanes(s)
+                self._in_lanes(s)
             case Loop(variable, count, body, kind):
                 with self.code.loop(count, kind.name) as self._known[variable]:
                     self.statements(body)
             case When(condition, body):
-                with self.code.when(self.condition(condition)):
+                with self.code.when(self._once(lambda: self.condition(condition))):
                     self.statements(body)
 
-    def _lanes(self, loop: Loop) -> None:
-        """In vectors as far as that goes, then in halves of them."""
-        for start, blocks, width in blocks_of(loop.count, LANES):
-            with self.code.loop(blocks) as block, self.code.loop(width, "VECTORIZED") as lane:
-                self._known[loop.variable] = start + block * width + lane
-                self.statements(loop.body)
+    def _store(self, s: Store) -> None:
+        def one() -> None:
+            buffer, index = self._place(s.buffer, s.index)
+            self.code.store(buffer, stored(self.value(s.value), s.buffer.dtype), index)
 
-    def _buffer(self, buffer: Buffer) -> Expr:
-        if isinstance(buffer, Table):
-            return self.code.table(buffer.array)
+        lanes = self._lanes
+        if lanes is None or lanes.lane is not None:
+            self._once(one)
+            return
+        with self.code.loop(lanes.width, "VECTORIZED") as lane:
+            self._lanes = replace(lanes, lane=lane)
+            self._known[lanes.variable] = lanes.first + lane
+            self._once(one)
+        self._lanes = lanes
+
+    def _once(self, write: Callable[[], T]) -> T:
+        """Of what one statement reads by a name, nothing is computed twice; the next one computes it anew."""
+        known = dict(self._known)
+        result = write()
+        self._known = known
+        return result
+
+    def _in_lanes(self, loop: Loop) -> None:
+        """In vectors as far as that goes, then in halves of them; one by one where turns go different ways.
+
+        Each store is a vector of stores; loops inside are outside of the vectors, and each lane has its own locals.
+        """
+        outer = self._lanes
+        for start, blocks, width in blocks_of(loop.count, 1 if diverges(loop) else LANES):
+            with self.code.loop(blocks) as block:
+                first = start + block * width
+                self._known[loop.variable] = first
+                self._lanes = Lanes(loop.variable, first, width) if width > 1 else None
+                self.statements(loop.body)
+        self._lanes = outer
+
+    def _place(self, buffer: Buffer, index: loops.Expr) -> tuple[Expr, Expr]:
+        """The array, and the index in it."""
+        at = self.value(index)
         if buffer in self._locals:
-            return self._locals[buffer]
-        return self.code.y if buffer.name == "y" else self.code.x[int(buffer.name[1:])]
+            array, width = self._locals[buffer]
+            if width == 1:
+                return array, at
+            lane = self._lanes.lane if self._lanes else None
+            return array, at * width + (lane if lane is not None else 0)
+        if isinstance(buffer, Table):
+            return self.code.table(buffer.array), at
+        return (self.code.y if buffer.name == "y" else self.code.x[int(buffer.name[1:])]), at
 
     # ---- expressions
 
@@ -92,11 +152,13 @@ class TirRenderer:
             case Number(dtype, value):
                 return tirx.const(int(value), "uint8") if dtype == BOOL else number(value, dtype)
             case Variable():
+                if e not in self._known:
+                    self._known[e] = self.value(self._named[e])
                 return self._known[e]
             case Native(dtype, text):
                 return stored(text, dtype)
             case Load(_, buffer, index):
-                return self.code.load(self._buffer(buffer), self.value(index))
+                return self.code.load(*self._place(buffer, index))
             case Unary(dtype, op, operand) if dtype != BOOL:
                 return tirx.nearbyint(self.value(operand)) if op == "round" else -self.value(operand)
             case Binary(dtype, op, left, right) if dtype != BOOL:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
-from ....ir.types import Array
-from ...indices import Quotient, Run, Runs, arithmetic
-from ..code import Code
 from ..scalars import Position
 
 
@@ -56,32 +52,6 @@ def index(names: Sequence[str], strides: Sequence[int], offset: int = 0) -> str:
     """C: offset + sum(name * stride)."""
     terms = [n if s == 1 else f"{n} * {s}" for n, s in zip(names, strides, strict=True) if n != "0" and s != 0]
     return " + ".join([*terms, *([str(offset)] if offset or not terms else [])])
-
-
-def picked(code: Code, label: str, entries: Array, name: str) -> str:
-    """C: which of some indices it is at a loop variable; arithmetic where that says it, else a table's entry."""
-    match arithmetic(entries):
-        case Runs(runs):
-            text = _progression(runs[-1], name)
-            for run, following in reversed(list(pairwise(runs))):
-                text = f"{name} < {following.start} ? {_progression(run, name)} : {text}"
-        case Quotient(offset, divisor):
-            shift = divisor.bit_length() - 1
-            dividend = f"({name} + {offset})" if offset > 0 else f"({name} - {-offset})" if offset else name
-            text = f"{dividend} >> {shift}" if offset >= 0 and divisor == 1 << shift else f"{dividend} / {divisor}"
-        case None:
-            text = f"{code.table(label, entries)}[{name}]"
-    return text if text.isalnum() or text.endswith("]") else f"({text})"
-
-
-def _progression(run: Run, name: str) -> str:
-    if not run.step:
-        return str(run.offset)
-    sign, size = ("-" if run.step < 0 else "+"), abs(run.step)
-    term = name if size == 1 else f"{name} * {size}"
-    if run.offset:
-        return f"{run.offset} {sign} {term}"
-    return term if sign == "+" else f"-{term}"
 
 
 def position(names: Sequence[str], shape: Sequence[int]) -> Position:
