@@ -64,11 +64,9 @@ class CRenderer:
         match s:
             case Let(variable, value):
                 return f"const {scalar(variable.dtype)} {variable.name} = {self.expression(value)};\n"
-            case Local(buffer):
-                if buffer.size == 1:
-                    self._scalars.add(buffer)
-                    return f"{scalar(buffer.dtype)} {buffer.name};\n"
-                return f"{CTYPES[buffer.dtype]} {buffer.name}[{buffer.size}];\n"
+            case Local(buffer, start):
+                self._scalars.add(buffer)
+                return f"{scalar(buffer.dtype)} {buffer.name} = {self.expression(start)};\n"
             case Store(buffer, index, value):
                 stored = CTYPES[buffer.dtype]
                 if buffer in self._scalars or scalar(buffer.dtype) == stored:

@@ -39,10 +39,10 @@ class Code:
         """The buffer of an operand: a parameter's, or a table of what is constant. label: its name in C."""
         return epilogue.buffer(self.group, value, label)
 
-    def local(self, size: int, dtype: DType) -> Buffer:
-        """An array on the stack, which compilers keep in registers where it is small; not yet initialized."""
-        buffer = Buffer(self._name("acc"), dtype, size)
-        self._add(Local(buffer))
+    def local(self, dtype: DType, start: Any, name: str = "acc") -> Buffer:
+        """A variable of the function's own: an array of one element, which is `start` at first."""
+        buffer = Buffer(self._name(name), dtype, 1)
+        self._add(Local(buffer, as_expr(start, dtype)))
         return buffer
 
     def load(self, buffer: Buffer, index: Any) -> Expr:

@@ -240,7 +240,7 @@ def as_expr(value: Any, dtype: DType) -> Expr:
 def binary(op: str, left: Any, right: Any) -> Expr:
     """An operator's result. What is known of indices is folded: they are written with zeros and ones."""
     dtype = (left if isinstance(left, Expr) else right).dtype
-    a, b = as_expr(left, dtype), as_expr(right, dtype)
+    a, b = as_expr(left, dtype), as_expr(right, I32 if op in ("<<", ">>") else dtype)
     if a.dtype != b.dtype and op not in LOGIC and op not in ("<<", ">>"):
         raise TypeError(f"{op} of {a.dtype} and {b.dtype}")
     if dtype == I32 and (folded := _folded(op, a, b)) is not None:

@@ -31,9 +31,10 @@ class Let:
 
 @dataclass(frozen=True, eq=False)
 class Local:
-    """A small array of the function's own, on the stack or in registers."""
+    """A variable of the function's own: a buffer of one element, which is `start` at first."""
 
     buffer: Buffer
+    start: Expr
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from .expressions import Call, Choose, Expr, Load, Variable
+from .expressions import Binary, Call, Choose, Expr, Load, Variable
 from .statements import Let, Local, Loop, Statement, Store, When
 
 
@@ -26,9 +26,9 @@ def inside(e: Expr) -> Iterator[Expr]:
         yield from inside(child)
 
 
-def calls(e: Expr) -> bool:
-    """Whether a function of <math.h> is called: what should not be computed twice."""
-    return any(isinstance(part, Call) for part in inside(e))
+def is_costly(e: Expr) -> bool:
+    """Whether a function of <math.h> is called, or anything divided: what should not be computed twice."""
+    return any(isinstance(p, Call) or (isinstance(p, Binary) and p.op == "/") for p in inside(e))
 
 
 def expressions(s: Statement) -> Iterator[Expr]:
@@ -36,15 +36,12 @@ def expressions(s: Statement) -> Iterator[Expr]:
     match s:
         case Let(_, value):
             yield value
+        case Local(_, start):
+            yield start
         case Store(_, index, value):
             yield from (index, value)
         case When(condition, _):
             yield condition
-
-
-def is_plain(body: Sequence[Statement]) -> bool:
-    """Whether a body has nothing but names and stores."""
-    return all(isinstance(s, Let | Store) for s in body)
 
 
 def diverges(loop: Loop) -> bool:

@@ -26,7 +26,7 @@ from ..loops.expressions import (
     Wrapping,
 )  # fmt: skip
 from ..loops.statements import Kind, Let, Local, Loop, Statement, Store, When
-from ..loops.walk import calls, diverges
+from ..loops.walk import diverges, is_costly
 from . import tir as tirx
 from .code import Code, Expr, blocks_of, tir_type
 from .numbers import call, cast, hidden, number, stored, wrapped
@@ -74,16 +74,16 @@ class TirRenderer:
 
     def _statement(self, s: Statement) -> None:
         match s:
-            case Let(variable, value) if calls(value):
+            case Let(variable, value) if self._lanes is None and is_costly(value):
                 kept = Buffer(variable.name, variable.dtype, 1)
-                self._statement(Local(kept))
-                self._statement(Store(kept, loops.number(0, I32), value))
+                self._statement(Local(kept, value))
                 self._named[variable] = Load(variable.dtype, kept, loops.number(0, I32))
             case Let(variable, value):
                 self._named[variable] = value
-            case Local(buffer):
+            case Local(buffer, start):
                 width = self._lanes.width if self._lanes else 1
-                self._locals[buffer] = self.code.local((buffer.size * width,), tir_type(buffer.dtype)), width
+                self._locals[buffer] = self.code.local((width,), tir_type(buffer.dtype)), width
+                self._store(Store(buffer, loops.number(0, I32), start))
             case Store():
                 self._store(s)
             case Loop(_, _, _, Kind.LANES):
@@ -133,13 +133,11 @@ class TirRenderer:
 
     def _place(self, buffer: Buffer, index: loops.Expr) -> tuple[Expr, Expr]:
         """The array, and the index in it."""
-        at = self.value(index)
         if buffer in self._locals:
             array, width = self._locals[buffer]
-            if width == 1:
-                return array, at
-            lane = self._lanes.lane if self._lanes else None
-            return array, at * width + (lane if lane is not None else 0)
+            lane = self._lanes.lane if width > 1 and self._lanes else None
+            return array, tirx.const(0, "int32") if lane is None else lane
+        at = self.value(index)
         if isinstance(buffer, Table):
             return self.code.table(buffer.array), at
         return (self.code.y if buffer.name == "y" else self.code.x[int(buffer.name[1:])]), at

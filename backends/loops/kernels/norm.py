@@ -28,9 +28,7 @@ class SoftmaxKernel(LoopKernel):
         kept = group.result.type.dtype == F32
         with code.loops(shape[:-1]) as outer:
             row = flat((*outer, 0), dense_strides(shape))
-            most, total = code.local(1, F32), code.local(1, F32)
-            code.store(most, 0, lowest(F32))
-            code.store(total, 0, 0.0)
+            most, total = code.local(F32, lowest(F32), "max"), code.local(F32, 0, "sum")
             with code.loop(shape[-1]) as j:
                 code.store(most, 0, larger(code.load(source, row + j), code.load(most, 0)))
             with code.loop(shape[-1]) as j:
@@ -75,9 +73,7 @@ class IntegerSoftmaxKernel(LoopKernel):
         shape, source, exp = group.shape(x), code.operand(x), table(group.array(entries), "exp")
         with code.loops(shape[:-1]) as outer:
             row = flat((*outer, 0), dense_strides(shape))
-            most, total = code.local(1, I32), code.local(1, I32)
-            code.store(most, 0, -128)
-            code.store(total, 0, 0)
+            most, total = code.local(I32, -128, "max"), code.local(I32, 0, "sum")
 
             def entry(j: object) -> Load:
                 value = code.load(exp, code.load(most, 0) - convert(code.load(source, row + j), I32))
@@ -88,10 +84,9 @@ class IntegerSoftmaxKernel(LoopKernel):
                 code.store(most, 0, larger(convert(code.load(source, row + j), I32), code.load(most, 0)))
             with code.loop(shape[-1]) as j:
                 code.store(total, 0, code.load(total, 0) + entry(j))
-            reciprocal = code.local(1, U32)
-            code.store(reciprocal, 0, convert(number(I32.max, I32) / code.load(total, 0), U32))
+            reciprocal = code.let(convert(number(I32.max, I32) / code.load(total, 0), U32))
             with code.loop(shape[-1]) as j:
-                product = convert(entry(j), U32) * code.load(reciprocal, 0)
+                product = convert(entry(j), U32) * reciprocal
                 q = convert((product + (1 << 22)) >> 23, I32) - 128
                 code.result(Position.of((*outer, j), shape), fitted(larger(q, number(127, I32), greater=False), I8))
 
@@ -108,9 +103,7 @@ class LayerNormKernel(LoopKernel):
         factor, term, size = code.operand(scale), code.operand(shift), float(shape[-1])
         with code.loops(shape[:-1]) as outer:
             row = flat((*outer, 0), dense_strides(shape))
-            mean, variance = code.local(1, F32), code.local(1, F32)
-            code.store(mean, 0, 0.0)
-            code.store(variance, 0, 0.0)
+            mean, variance = code.local(F32, 0, "mean"), code.local(F32, 0, "variance")
             with code.loop(shape[-1]) as j:
                 code.store(mean, 0, code.load(mean, 0) + code.load(source, row + j))
             code.store(mean, 0, code.load(mean, 0) / size)

@@ -76,8 +76,7 @@ class Pool2d(LoopKernel):
 
 def _inside(code: Code, axis: Sliding, window: Expr) -> Expr:
     """How many taps of a window are inside the image."""
-    count = code.local(1, I32)
-    code.store(count, 0, 0)
+    count = code.local(I32, 0, "count")
     with axis.taps(code, window):
         code.store(count, 0, code.load(count, 0) + 1)
     return code.load(count, 0)
@@ -96,8 +95,7 @@ def _window(
         place[layout.spatial[0]], place[layout.spatial[1]] = row, column
         return place
 
-    acc = code.local(1, dtype)
-    code.store(acc, 0, lowest(dtype) if isinstance(op, MaxPool2d) else 0)
+    acc = code.local(dtype, lowest(dtype) if isinstance(op, MaxPool2d) else 0)
     with axes[0].taps(code, row) as (_, iy), axes[1].taps(code, column) as (_, ix):
         element = code.load(source, flat(coordinates(iy, ix), dense_strides(group.shape(x))))
         old = code.load(acc, 0)

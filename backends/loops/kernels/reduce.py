@@ -42,24 +42,24 @@ def _result(group: Group, code: Code, kept: dict[int, Expr]) -> None:
     shape, dtype, source = group.shape(x), group.anchor.result.type.dtype, code.operand(x)
     strides = dense_strides(shape)
     base = flat(list(kept.values()), [strides[a] for a in kept])
-    acc = code.local(1, dtype)
+    gone = [(shape[a], strides[a]) for a in sorted(op.axes)] or [(1, 1)]
 
     def element(axes: Sequence[Expr], steps: Sequence[int]) -> Expr:
         return code.load(source, base + flat(axes, steps))
 
     if isinstance(op, ReduceMax | ReduceMin):
         greater = isinstance(op, ReduceMax)
-        code.store(acc, 0, lowest(dtype) if greater else highest(dtype))
-        sizes, steps = zip(*_gone(shape, op.axes), strict=True)
+        acc = code.local(dtype, lowest(dtype) if greater else highest(dtype), "max" if greater else "min")
+        sizes, steps = zip(*gone, strict=True)
         with code.loops(sizes) as inner:
             code.store(acc, 0, larger(element(inner, steps), code.load(acc, 0), greater))
         value = code.load(acc, 0)
     else:
-        code.store(acc, 0, 0)
+        acc = code.local(dtype, 0, "sum")
         wide = x.type.dtype.is_integer and x.type.dtype.bits >= 32  # of narrower ones no sum overflows
         zero = getattr(op, "input_zero", 0)
-        # The longest axis is summed in blocks.
-        gone = sorted(_gone(shape, op.axes), key=lambda axis: axis[0]) if dtype.is_float else _gone(shape, op.axes)
+        if dtype.is_float:  # the longest axis is summed in blocks
+            gone = sorted(_merged(gone), key=lambda axis: axis[0])
         *outer, (count, last) = gone
         with code.loops([size for size, _ in outer]) as inner:
 
@@ -74,20 +74,19 @@ def _result(group: Group, code: Code, kept: dict[int, Expr]) -> None:
                 accumulate(code, acc, count, term)
         value = code.load(acc, 0)
         if isinstance(op, ReduceMean):
-            value = value / float(math.prod(size for size, _ in gone))
+            value = value / float(math.prod(shape[a] for a in op.axes))
     axes = [kept.get(a, number(0, I32)) for a in range(len(shape)) if op.keepdims or a in kept]
     code.result(Position.of(axes, group.shape(group.result)), value)
 
 
-def _gone(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, int]]:
-    """Sizes and strides of the axes that go; neighbours are one axis."""
-    strides, found = dense_strides(shape), list[tuple[int, int]]()
-    for axis in sorted(axes):
-        size = shape[axis]
-        if found and axis - 1 in axes:
+def _merged(axes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sizes and strides of axes; those that lie within one another without gaps are one."""
+    found: list[tuple[int, int]] = []
+    for size, stride in axes:
+        if found and found[-1][1] == size * stride:
             size *= found.pop()[0]
-        found.append((size, strides[axis]))
-    return found or [(1, 1)]
+        found.append((size, stride))
+    return found
 
 
 def accumulate(code: Code, acc: Buffer, count: int, term: Callable[[Expr], Expr]) -> None:
@@ -99,8 +98,7 @@ def accumulate(code: Code, acc: Buffer, count: int, term: Callable[[Expr], Expr]
     for first, blocks, length in ((0, count // BLOCK, BLOCK), (count - count % BLOCK, 1, count % BLOCK)):
         if length:
             with code.loop(blocks) as block:
-                part = code.local(1, acc.dtype)
-                code.store(part, 0, 0)
+                part = code.local(acc.dtype, 0, "part")
                 with code.loop(length) as k:
                     code.store(part, 0, code.load(part, 0) + term(block * length + k + first))
                 code.store(acc, 0, code.load(acc, 0) + code.load(part, 0))
