@@ -133,6 +133,10 @@ class CRenderer:
                 return f"-{text}", _UNARY
 
     def _binary(self, op: str, left: Expr, right: Expr) -> tuple[str, int]:
+        if op == "<<" and left.dtype.kind == "int":
+            # C does not say what it is to shift a negative number.
+            factor = f"(({CTYPES[left.dtype]})1 << {self.expression(right, _UNARY)})"
+            return f"{self.expression(left, _BINDING['*'])} * {factor}", _BINDING["*"]
         own = _BINDING[op]
         inner = (_UNARY, _UNARY) if op in _APART else (own, own + 1)
         a, b = (self.expression(side, binding) for side, binding in zip((left, right), inner, strict=True))

@@ -81,12 +81,21 @@ def saturated(x: Expr) -> Expr:
     )  # fmt: skip
 
 
-def multiplied_high(x: Expr, m: Expr) -> Expr:
-    """X * m / 2^32 of 32-bit integers, rounded half up."""
+def multiplied_high(x: Expr, m: Expr, zero: int) -> Expr:
+    """zero + x * m / 2^32 of 32-bit integers, rounded half up."""
+
+    def body(x: Expr, m: Expr) -> Expr:
+        return (convert(x, I64) * convert(m, I64) + (1 << 31)) >> 32
+
+    # |x * m| < 2^62, so the high word has 31 bits, and a zero point fits beside.
+    if not zero:
+        return define(
+            "multiply_high", lambda x, m: convert(body(x, m), I32), x, m,
+            says="x * m / 2^32, rounded half up.", names="x m",
+        )  # fmt: skip
     return define(
-        "multiply_high",
-        lambda x, m: convert((convert(x, I64) * convert(m, I64) + (1 << 31)) >> 32, I32),
-        x, m, says="x * m / 2^32, rounded half up.", names="x m",
+        "multiply_high_add", lambda x, m, zero: convert(body(x, m) + convert(zero, I64), I32), x, m, number(zero, I32),
+        says="zero + x * m / 2^32, rounded half up.", names="x m zero",
     )  # fmt: skip
 
 
@@ -129,10 +138,9 @@ def _rescale(op: Rescale, operands: Sequence[Scalar]) -> Expr:
     if op.input_zero:
         value = value - op.input_zero
     if shifted:
-        value = convert(value, I64) * (number(1, I64) << convert(shift.expr, I32))
-    high = multiplied_high(saturated(value) if value.dtype == I64 else value, multiplier.expr)
-    # |x * M| < 2^62, so the high word has 31 bits, and a zero point fits beside.
-    return fitted(clamped(high + op.zero, op.lo, op.hi), op.dtype)
+        value = convert(value, I64) << convert(shift.expr, I32)
+    narrow = saturated(value) if value.dtype == I64 else value
+    return fitted(clamped(multiplied_high(narrow, multiplier.expr, op.zero), op.lo, op.hi), op.dtype)
 
 
 def _rescale_add(op: RescaleAdd, operands: Sequence[Scalar]) -> Expr:

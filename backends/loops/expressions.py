@@ -3,7 +3,7 @@
 Every expression has a `dtype`. Arithmetic is of two kinds, which differ in what they mean for integers:
 
 - `+ - * / % << >> & | ^` are for indices and sums whose author knows that they fit the type. `/` truncates; `%` is for
-  numbers that are not negative; `>>` keeps the sign.
+  numbers that are not negative; `<<` is a product with a power of two; `>>` keeps the sign.
 - `wrapping(op, a, b)` is an element's arithmetic, as NumPy does it: integers wrap, and floats are those of IEEE 754 for
   any operands, infinities and NaN among them.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ...ir.types import BOOL, I32, DType
+from ...ir.types import BOOL, I32, I64, DType
 from ..loops import expressions as loops
 from ..loops.expressions import (
     COMPARISONS,
@@ -40,6 +40,14 @@ _OPERATORS: Mapping[str, Callable[[Expr, Expr], Expr]] = {
     "&": operator.and_, "|": operator.or_,
 }  # fmt: skip
 
+
+#: Definitions that TIR has words for, of integers.
+_OWN: Mapping[str, Callable[..., Expr]] = {
+    "clamp": lambda x, lo, hi: tirx.min(tirx.max(x, lo), hi),
+    "larger": lambda a, b: tirx.max(a, b),
+    "smaller": lambda a, b: tirx.min(a, b),
+    "saturate": lambda x: cast("int32", _OWN["clamp"](x, number(I32.min, I64), number(I32.max, I64))),
+}
 
 T = TypeVar("T")
 
@@ -172,7 +180,9 @@ class TirRenderer:
                 return tirx.sqrt(self.value(operand))
             case loops.Call(_, function, arguments):
                 return call(function, *map(self.value, arguments))
-            case Apply(_, definition, _):
+            case Apply(dtype, definition, arguments):
+                if not dtype.is_float and (own := _OWN.get(definition.name.partition("_")[0])) is not None:
+                    return own(*map(self.value, arguments))
                 self._bind(e)
                 return self.value(definition.body)
             case Binary(_, "!=", left, right) if left.dtype.is_float:
