@@ -27,7 +27,7 @@ from planish.registry import target_named
 from planish.testing.ops import seeded_instances
 from tests.support.emitted import run_sanitized, together
 
-# One program holds many examples of several ops, as compiling takes long. Nothing is shrunk: the failure names the example.
+# One program holds many examples of several ops, as compiling takes long. A failure names the one example.
 IN_ONE_PROGRAM = 10
 PROGRAMS = max(1, hypothesis.settings().max_examples // (2 * IN_ONE_PROGRAM))
 
