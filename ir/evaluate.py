@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from .constant import Const
-from .errors import InferenceError
+from .errors import InferenceError, UnsupportedError
 from .graph import Graph, Node, Value
 from .types import BF16, F16, Array, Shape, Sym, converted, dtype_of
 
@@ -36,10 +36,23 @@ def evaluate_node(node: Node, operands: Sequence[Array], sizes: Mapping[str, int
         return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
 
 
+def _within_reach(node: Node, operands: Sequence[Array], sizes: Mapping[str, int]) -> tuple[Array, ...]:
+    """As `evaluate_node`; UnsupportedError names a node that takes more memory or time than there is."""
+    try:
+        return evaluate_node(node, operands, sizes)
+    except MemoryError:
+        what, fix = "there is not enough memory to evaluate a node", "make its sizes smaller (--dim, or another export)"
+        raise UnsupportedError(what, node.describe(), fix) from None
+    except UnsupportedError as error:
+        error.where = error.where or node.describe()
+        raise
+
+
 def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = None) -> list[Array]:
     """Output arrays for input arrays given in order. Arrays are dropped after their last use.
 
-    `listener(node, results)` sees every node that is not a constant. Raises InferenceError for a wrong count of inputs.
+    `listener(node, results)` sees every node that is not a constant. Raises InferenceError for a wrong count of inputs,
+    UnsupportedError for a node that takes more memory or time than there is.
     """
     if len(inputs) != len(graph.inputs):
         raise InferenceError(f"{graph.name} has {len(graph.inputs)} inputs, {len(inputs)} were given")
@@ -51,7 +64,7 @@ def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = 
         if isinstance(node.op, Const):
             live[node.results[0]] = node.op.data
             continue
-        results = evaluate_node(node, [live[v] for v in node.operands], sizes)
+        results = _within_reach(node, [live[v] for v in node.operands], sizes)
         if listener is not None:
             listener(node, results)
         live.update(zip(node.results, results, strict=True))

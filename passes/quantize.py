@@ -79,10 +79,10 @@ class Quantize(Pass):
         split = sum(split_layer(graph, value) for value in unlike) if inputs else 0
         statistics = calibrate(graph, context, _wanted(graph)) if split else statistics
         expected = [evaluate(graph, x) for x in inputs]
-        tried = {m: self._tried(graph, inputs, expected, statistics, m) for m in METHODS if auto}
-        method = max(tried, key=lambda m: _rank(tried[m])) if auto else self.calibration
+        tried = {m: self._tried(graph, inputs, expected, statistics, m) for m in METHODS if auto and inputs}
+        method = max(tried or METHODS, key=lambda m: _rank(tried.get(m, {}))) if auto else self.calibration
         changes = self._apply(graph, statistics, method, inputs)
-        levels = tried[method] if auto else _measured(graph, inputs, expected)
+        levels = tried[method] if tried else _measured(graph, inputs, expected)
         changes.count("layers in parts, for ranges that are unlike", split)
         context.notes.extend(f"{op} stays float: {why} (at {place})" for (op, place), why in changes.refused.items())
         context.notes.extend(_remarks(levels, len(inputs)))
