@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from .constant import Const
 from .errors import InferenceError, UnsupportedError
 from .graph import Graph, Node, Value
-from .types import BF16, F16, Array, Shape, Sym, converted, dtype_of
+from .op import Op
+from .types import BF16, F16, Array, DType, Shape, Sym, converted, dtype_of
 
 Listener = Callable[[Node, tuple[Array, ...]], None]
+#: Elements of large operands that an elementwise op computes at once.
+PART = 1 << 20
 NO_SIZES: Mapping[str, int] = {}
 
 
@@ -29,11 +33,35 @@ def evaluate_node(node: Node, operands: Sequence[Array], sizes: Mapping[str, int
     ops compute floats of 16 bits in float32, and round the result once, as processors and ONNX Runtime do it.
     """
     with np.errstate(all="ignore"):
-        halves = (F16, BF16) if node.op.elementwise else ()
-        wide = (x.astype(np.float32) if dtype_of(x) in halves else x for x in operands)
-        out = (node.op.sized(sizes) if sizes else node.op).ref(*wide)
+        op = node.op.sized(sizes) if sizes else node.op
+        if op.elementwise and len(node.results) == 1 and (largest := _separable(operands)) is not None:
+            return (_in_parts(op, operands, largest, node.result.type.dtype),)
+        out = _computed(op, operands)
         results = out if isinstance(out, tuple) else (out,)
         return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
+
+
+def _computed(op: Op, operands: Sequence[Array]) -> Any:
+    halves = (F16, BF16) if op.elementwise else ()
+    return op.ref(*(x.astype(np.float32) if dtype_of(x) in halves else x for x in operands))
+
+
+def _separable(operands: Sequence[Array]) -> Array | None:
+    """The largest operand of an elementwise op, where it is worth computing a part at a time, and can be."""
+    largest = max(operands, key=lambda x: x.size)
+    if largest.size <= PART or any(x.shape != largest.shape and (x.size != 1 or x.ndim > 1) for x in operands):
+        return None
+    return largest
+
+
+def _in_parts(op: Op, operands: Sequence[Array], largest: Array, dtype: DType) -> Array:
+    """The result of an elementwise op on operands of one shape or of one element; what it needs meanwhile is small."""
+    result = np.empty(largest.size, dtype.numpy)
+    flat = [x if x.size == 1 else x.reshape(-1) for x in operands]
+    for start in range(0, largest.size, PART):
+        parts = [x if x.size == 1 else x[start : start + PART] for x in flat]
+        result[start : start + PART] = converted(_computed(op, parts), dtype)
+    return result.reshape(largest.shape)
 
 
 def _within_reach(node: Node, operands: Sequence[Array], sizes: Mapping[str, int]) -> tuple[Array, ...]:

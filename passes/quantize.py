@@ -18,7 +18,7 @@ import numpy as np
 from ..ir import arithmetic
 from ..ir.builder import const_value
 from ..ir.errors import UsageError
-from ..ir.evaluate import evaluate
+from ..ir.evaluate import PART, evaluate
 from ..ir.graph import Graph, Value, graph_input
 from ..ir.op import Op
 from ..ir.ops.quant import Dequantize, dequantize, quantize
@@ -232,12 +232,13 @@ def sqnr(expected: Sequence[Sequence[Array]], actual: Sequence[Sequence[Array]])
     for reference, quantized in zip(zip(*expected, strict=True), zip(*actual, strict=True), strict=True):
         signal = noise = 0.0
         for x, y in zip(reference, quantized, strict=True):
-            wide = x.astype(np.float64)
-            known = np.isfinite(wide)
-            with np.errstate(invalid="ignore"):
-                difference = (wide - y)[known]
-            signal += float(np.square(wide[known]).sum())
-            noise += float(np.square(difference).sum())
+            for start in range(0, x.size, PART):
+                wide, part = (a.reshape(-1)[start : start + PART].astype(np.float64) for a in (x, y))
+                known = np.isfinite(wide)
+                with np.errstate(invalid="ignore"):
+                    difference = (wide - part)[known]
+                signal += float(np.square(wide[known]).sum())
+                noise += float(np.square(difference).sum())
         levels.append(decibel(signal, noise))
     return levels
 

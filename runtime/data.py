@@ -26,7 +26,7 @@ from ..ir.graph import Graph, Value
 from ..ir.types import Array, Sym, TensorType
 
 #: Samples that are drawn when nobody says how many; fewer, where the graph makes more bytes than these of all of them.
-DRAWN, MADE_BYTES = 100, 1 << 29
+DRAWN, MADE_BYTES = 100, 1 << 28
 #: Data that would need more memory than this are refused before they are read or drawn.
 LARGEST = 1 << 34
 #: Elements that are drawn at once.

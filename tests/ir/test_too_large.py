@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 
+from planish.ir import evaluate as evaluation
 from planish.ir.errors import UnsupportedError
 from planish.ir.evaluate import evaluate
 from planish.ir.graph import Graph, Loc, graph_input
 from planish.ir.ops import conv
 from planish.ir.ops.conv import conv2d
+from planish.ir.ops.elementwise import add, maximum, mul, sub
+from planish.ir.ops.logic import less
 from planish.ir.ops.pool import avg_pool2d, max_pool2d
 from planish.ir.ops.shape import pad
-from planish.ir.types import F32, I8, TensorType
+from planish.ir.types import F16, F32, I8, TensorType
 
 FAR, WIDE = 1 << 24, 1 << 14
 HERE = Loc(("the layer",))
@@ -61,3 +64,19 @@ def test_convolutions_in_parts_are_the_same(groups, dtype, monkeypatch):
     for elements in (1, 24 * 5, 24 * 40):
         monkeypatch.setattr(conv, "COLUMNS", elements)
         assert np.array_equal(evaluate(graph, [value])[0], whole[0])
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, I8])
+def test_elementwise_ops_in_parts_are_the_same(dtype, monkeypatch):
+    random, x = np.random.default_rng(0), image(3, 5, 7, dtype=dtype)
+    draw = lambda *shape: random.integers(-9, 9, shape).astype(dtype.numpy)  # noqa: E731
+    value = mul(add(x, draw(3, 5, 7)), draw(5, 7))
+    results = [less(value, draw(1)), sub(draw(1, 1, 1), value), add(maximum(value, draw()), x)]
+    graph, given = Graph([x], results, ["a", "b", "c"]), draw(3, 5, 7)
+    whole = evaluate(graph, [given])
+    for elements in (1, 10, 104):
+        monkeypatch.setattr(evaluation, "PART", elements)
+        for expected, y in zip(whole, evaluate(graph, [given]), strict=True):
+            assert expected.shape == y.shape
+            assert expected.dtype == y.dtype
+            assert expected.tobytes() == y.tobytes()

@@ -154,7 +154,7 @@ def test_a_constant_graph_has_no_samples():
         Arrays("d.npz", {}).of(graph)
 
 
-@pytest.mark.parametrize(("elements", "samples"), [(8, 100), (1 << 21, 32), (1 << 25, 2), (1 << 28, 1)])
+@pytest.mark.parametrize(("elements", "samples"), [(8, 100), (1 << 20, 32), (1 << 24, 2), (1 << 28, 1)])
 def test_fewer_samples_are_drawn_for_graphs_that_make_much(elements, samples, monkeypatch):
     monkeypatch.setattr(data, "_draw", lambda random, type, lo, hi, count: np.empty((count, 0)))
     assert len(read("random:0,1").of(graph_of((1, elements)))) == samples
