@@ -16,8 +16,8 @@ from ..types import F32, I8, I32, NCHW, Array, Layout, Sym, TensorType, static
 from .contraction import accumulated, contract, dequantized_linear, linear_bounds, quantized_linear
 from .windows import Pads2, Size2, centred, pooled, to_layout, windows
 
-#: Elements of windows that are copied at once, for the matrix product.
-COLUMNS = 1 << 25
+#: Elements of windows, and pixels of the result, that are copied and multiplied at once.
+COLUMNS, PIXELS = 1 << 25, 1 << 20
 
 
 @op
@@ -64,7 +64,7 @@ class Conv2d(Op):
             return parts.reshape(self.groups, -1, depth)
 
         rows = kernel.reshape(self.groups, outputs // self.groups, depth).transpose(0, 2, 1)
-        pixels, count = n * oh * ow, max(COLUMNS // (self.groups * depth), 1)
+        pixels, count = n * oh * ow, max(min(COLUMNS // (self.groups * depth), PIXELS), 1)
         if pixels <= count:
             product = contract(columns(patches), rows)
         else:
