@@ -82,7 +82,7 @@ def saturated(x: Expr) -> Expr:
 
 
 def multiplied_high(x: Expr, m: Expr, zero: int) -> Expr:
-    """zero + x * m / 2^32 of 32-bit integers, rounded half up."""
+    """Zero + x * m / 2^32 of 32-bit integers, rounded half up."""
 
     def body(x: Expr, m: Expr) -> Expr:
         return (convert(x, I64) * convert(m, I64) + (1 << 31)) >> 32
