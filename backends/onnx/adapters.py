@@ -280,6 +280,8 @@ def slice_(site: Site, op: Slice, x: Operand) -> Operand:
     if site.opset < SLICE:
         return site.emit("Slice", x, axes=axes, starts=starts, ends=ends, steps=None if set(steps) == {1} else steps)
     given = {"starts": starts, "ends": ends, "axes": axes, "steps": steps}
+    if set(steps) == {1}:
+        given.pop("steps")
     return site.emit("Slice", x, *(site.array(role, v) for role, v in given.items()))
 
 
