@@ -217,6 +217,18 @@ def test_constants_that_are_computed_do_not_become_large(kind, user, tmp_path):
     require_same(source, made, tmp_path)
 
 
+@pytest.mark.parametrize("opset", [11, 13, 19])
+def test_a_constant_that_is_resized_does_not_become_large(opset, tmp_path):
+    small = RANDOM.normal(size=(1, 4, 8, 8)).astype(np.float32)
+    constants = [("c", small), ("roi", np.zeros(0, np.float32)), ("scales", np.array([1, 1, 8, 5], np.float32))]
+    nodes = [helper.make_node("Resize", ["c", "roi", "scales"], ["e"]), helper.make_node("Mul", ["x", "e"], ["y"])]
+    source = model(nodes, [("x", [1, 4, 64, 40])], [("y", [1, 4, 64, 40])], constants, opset)
+    made = smaller(source, tmp_path)
+    assert kinds(made) == ["Resize", "Mul"]
+    require_no_growth(source, made)
+    require_same(source, made, tmp_path)
+
+
 def test_a_constant_range_stays_a_rule(tmp_path):
     ends = [(name, np.int64(v)) for name, v in (("start", 3), ("limit", 3 + 2 * 4096), ("delta", 2))]
     nodes = [helper.make_node("Range", ["start", "limit", "delta"], ["r"])]
@@ -245,11 +257,13 @@ def test_what_is_computed_again_has_the_same_bits(data):
     """The operator that takes a constant's place, by ONNX's own reference."""
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     dtype = data.draw(st.sampled_from([np.float32, np.int64]))
-    shape = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=3))
+    shape = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=3) | st.just([2, 1, 6, 5]))
     array = random.integers(0, 3, [d if data.draw(st.booleans()) else 1 for d in shape]).astype(dtype)
     array = np.ascontiguousarray(np.broadcast_to(array, shape))
     if data.draw(st.booleans()):
         array = array.take(random.integers(0, 2, 300) % array.shape[0], 0)
+    for axis in range(array.ndim):
+        array = array.repeat(data.draw(st.sampled_from([1, 1, 2, 3])), axis)
     if data.draw(st.booleans()):
         array = np.arange(300, dtype=dtype) * dtype(3) + dtype(1)
     site = Site(20, type_of(array))
