@@ -168,7 +168,7 @@ def reduction(kind: str, since: int) -> Adapter:
         if not op.axes:
             return site.emit("Identity", x)
         if kind == "ReduceMean" and op.keepdims and x.type.rank == 4 and op.axes == (2, 3):
-            return site.emit("GlobalAveragePool", x)
+            return reshaped.averaged(site, x)
         if site.opset < since:
             return site.emit(kind, x, axes=list(op.axes), keepdims=int(op.keepdims))
         return site.emit(kind, x, site.array("axes", op.axes), keepdims=int(op.keepdims))

@@ -103,6 +103,15 @@ def windowed(site: Site, kind: str, op: Any, signal: Operand, *others: Operand |
     return spare(site, y, site.type.shape)
 
 
+def averaged(site: Site, x: Operand) -> Operand:
+    """The mean of each channel of an image, or of the signal that it was made of."""
+    signal = x.made_of
+    if signal is None or not is_image(signal.type.shape, x.type.shape):
+        return site.emit("GlobalAveragePool", x)
+    y = site.emit("GlobalAveragePool", signal, type=site.type.with_shape((*signal.type.shape[:2], 1)))
+    return spare(site, y, site.type.shape)
+
+
 # ---- matrices
 
 

@@ -94,6 +94,7 @@ NETWORKS = {
          node("Conv", "z w", "b", **CONV), node("BatchNormalization", "b s t m v", "q"), node("Sub", "p q", "y")],
         [PIXELS, PIXELS], [PIXELS], [("w", normal(8, 8, 3, 3)), *STATISTICS], 15,
     ),
+    "mean of a signal": (1, [node("AveragePool", "x", "y", kernel_shape=[6])], [[1, 4, 6]], [[1, 4, 1]], [], 13),
     "a table of sums": (
         2, [node("Add", "x r", "a"), node("Add", "a c", "y")], [[64, 64]], [[64, 64]],
         [("r", normal(1, 64)), ("c", normal(64, 1))], 13,
