@@ -35,8 +35,8 @@ def rounding_error(op: Op, operands: Sequence[Array], terms: int) -> Any:
     return tuple(map(scaled, upper, exact)) if isinstance(exact, tuple) else scaled(upper, exact)
 
 
-#: Of a sum of terms that are alike (a blank image) all n roundings go the same way, as far as the next power of 2: n / 3
-#: of the worst case. So many are counted; what `ir/perturbation.py` multiplies with makes n / 3 of them.
+#: Of a sum of n terms that are alike (a blank image) all roundings go the same way, as far as the next power of 2: that
+#: is a third of the worst case. So many are counted that what `ir/perturbation.py` multiplies with makes a third of it.
 ALIKE = 1 / 16
 _likely: ContextVar[bool] = ContextVar("likely", default=False)
 

@@ -11,12 +11,12 @@ from planish.ir.ops.attention import attention
 from planish.ir.ops.conv import conv2d
 from planish.ir.ops.dense import dense
 from planish.ir.ops.elementwise import add, mul, relu
-from planish.ir.ops.index import gather
+from planish.ir.ops.logic import equal
 from planish.ir.ops.norm import layer_norm
 from planish.ir.ops.reduce import reduce_max, reduce_mean
 from planish.ir.ops.shape import reshape
 from planish.ir.ops.softmax import softmax
-from planish.ir.ops.unary import gelu, log, silu
+from planish.ir.ops.unary import cast, gelu, log, silu
 from planish.ir.types import F32, I32, Array, TensorType
 
 FLOAT = np.float32
@@ -87,10 +87,11 @@ def convolutions(random: Random) -> Graph:
 
 def bytes_model(random: Random) -> Graph:
     """What kind of file some bytes are from: embedded, four at a time, mixed, normalized twice, the largest of each."""
-    count, width = 2048, 16
+    count, width = 1024, 16
     x = graph_input("bytes", TensorType((count,), I32))
-    embedded = gather(normal(random, 257, width), x, axis=0)
-    h = gelu(_normalized(reshape(embedded, (count // 4, 4 * width))))
+    which = equal(reshape(x, shape=(count, 1)), np.arange(256, dtype=np.int32))
+    embedded = dense(cast(which, dtype=F32), normal(random, width, 256), np.zeros(width, FLOAT))
+    h = gelu(_normalized(reshape(embedded, shape=(count // 4, 4 * width))))
     h = gelu(dense(h, normal(random, 64, 4 * width) / FLOAT(8), normal(random, 64)))
     largest = reduce_max(_normalized(h), axes=(0,), keepdims=True)
     logits = dense(_normalized(largest), normal(random, 40, 64), normal(random, 40))
