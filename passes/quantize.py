@@ -257,7 +257,8 @@ def _check_names(names: tuple[str, ...], graph: Graph) -> None:
         if name not in known:
             close = difflib.get_close_matches(name, known)
             raise UsageError(
-                f"quantize: nothing is called {name}", fix=f"did you mean {' or '.join(close)}?" if close else ""
+                f"quantize: nothing is called {name}",
+                fix=f"did you mean {' or '.join(close)}?" if close else "`planish check` lists the layers by name",
             )
 
 
