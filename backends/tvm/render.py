@@ -42,12 +42,7 @@ _OPERATORS: Mapping[str, Callable[[Expr, Expr], Expr]] = {
 
 
 #: Definitions that TIR has words for, of integers.
-_OWN: Mapping[str, Callable[..., Expr]] = {
-    "clamp": lambda x, lo, hi: tirx.min(tirx.max(x, lo), hi),
-    "larger": lambda a, b: tirx.max(a, b),
-    "smaller": lambda a, b: tirx.min(a, b),
-    "saturate": lambda x: cast("int32", _OWN["clamp"](x, number(I32.min, I64), number(I32.max, I64))),
-}
+_OWN = frozenset(("clamp", "larger", "smaller", "saturate"))
 
 T = TypeVar("T")
 
@@ -181,8 +176,8 @@ class TirRenderer:
             case loops.Call(_, function, arguments):
                 return call(function, *map(self.value, arguments))
             case Apply(dtype, definition, arguments):
-                if not dtype.is_float and (own := _OWN.get(definition.name.partition("_")[0])) is not None:
-                    return own(*map(self.value, arguments))
+                if not dtype.is_float and definition.name.split("_")[0] in _OWN:
+                    return _own(definition.name.split("_")[0], *map(self.value, arguments))
                 self._bind(e)
                 return self.value(definition.body)
             case Binary(_, "!=", left, right) if left.dtype.is_float:
@@ -227,3 +222,16 @@ class TirRenderer:
     def _hidden(self, e: loops.Expr) -> Expr:
         constant = isinstance(e, Number) or (isinstance(e, Load) and isinstance(e.buffer, Table))
         return self.value(e) if constant else hidden(self.value(e), e.dtype)
+
+
+def _own(name: str, x: Expr, *others: Expr) -> Expr:
+    """A definition of `_OWN` in TIR's words, which LLVM understands better than comparisons."""
+    match name:
+        case "clamp":
+            return tirx.min(tirx.max(x, others[0]), others[1])
+        case "larger":
+            return tirx.max(x, *others)
+        case "smaller":
+            return tirx.min(x, *others)
+        case _:
+            return cast("int32", _own("clamp", x, number(I32.min, I64), number(I32.max, I64)))

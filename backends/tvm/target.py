@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...ir.errors import UnsupportedError, UsageError
-from ...ir.graph import Graph, Node
+from ...ir.graph import Graph
 from ...ir.types import Array
 from ...runtime.target import Artifact, Limits, Need, Target
 from ..cortexm import runner as c_runner
@@ -45,9 +45,9 @@ class TvmTarget(CTarget):
         self.flags = name
         self.verified_macs = None if name == HOST else EMULATED_MACS
 
-    def in_place(self, node: Node) -> tuple[int, ...]:
-        """Nothing: LLVM is told that pointers do not alias."""
-        return ()
+    def choices(self) -> Choices:
+        # LLVM is told that pointers do not alias.
+        return Choices(self.kernels, in_place=False)
 
     def needs(self) -> Sequence[Need]:
         tools = ["cc"] if self.name == HOST else [CROSS[self.name].compiler, CROSS[self.name].emulator]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...kernel import Kernel
-from ...loops.kernels import LAYER_NORM, SHARED
+from ...loops.kernels import PLAIN, SHARED
 from .depthwise import SmladDepthwise, SmladDepthwise3x3
-from .linear import PortableConv2d, PortableDense, PortableMatmul
 from .smlad import SmladConv2d, SmladDense
 
-PORTABLE: tuple[Kernel, ...] = (PortableConv2d(), PortableDense(), PortableMatmul(), LAYER_NORM, *SHARED)
+PORTABLE: tuple[Kernel, ...] = (*PLAIN, *SHARED)
 
 #: For cores with the DSP extension.
 DSP: tuple[Kernel, ...] = (SmladConv2d(), SmladDepthwise3x3(), SmladDepthwise(), SmladDense(), *PORTABLE)

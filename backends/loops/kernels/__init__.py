@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...kernel import Kernel
 from .elementwise import Elementwise
+from .linear import Conv2dKernel, DenseKernel, MatmulKernel
 from .move import ConcatKernel, DepthToSpaceKernel, GatherKernel, Move, PadKernel
 from .norm import BatchNormKernel, IntegerSoftmaxKernel, LayerNormKernel, SoftmaxKernel
 from .pool import Pool2d
@@ -18,5 +19,5 @@ SHARED: tuple[Kernel, ...] = (
     Elementwise(),
 )  # fmt: skip
 
-#: Where nothing better is made of its parts.
-LAYER_NORM: Kernel = LayerNormKernel()
+#: Of targets that have nothing faster: on mobile processors, tiles, and what a layer normalization is made of, are.
+PLAIN: tuple[Kernel, ...] = (Conv2dKernel(), DenseKernel(), MatmulKernel(), LayerNormKernel())

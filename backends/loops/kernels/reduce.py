@@ -91,7 +91,7 @@ def _merged(axes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def accumulate(code: Code, acc: Buffer, count: int, term: Callable[[Expr], Expr]) -> None:
     """Acc += the sum of term(k) for k in [0, count); floats in blocks."""
-    if not acc.dtype.is_float or count <= BLOCK:
+    if not acc.dtype.is_float or count == 1:
         with code.loop(count) as k:
             code.store(acc, 0, code.load(acc, 0) + term(k))
         return
