@@ -18,7 +18,7 @@ import numpy as np
 from ..ir import arithmetic
 from ..ir.builder import const_value
 from ..ir.errors import UsageError
-from ..ir.evaluate import evaluate
+from ..ir.evaluate import PART, evaluate
 from ..ir.graph import Graph, Node, Value, graph_input
 from ..ir.op import Op
 from ..ir.ops.quant import Dequantize, dequantize, quantize
@@ -80,10 +80,10 @@ class Quantize(Pass):
         split = sum(split_layer(graph, value) for value in unlike) if inputs else 0
         statistics = calibrate(graph, context, _wanted(graph)) if split else statistics
         expected = [evaluate(graph, x) for x in inputs]
-        tried = {m: self._tried(graph, inputs, expected, statistics, m) for m in METHODS if auto}
-        method = max(tried, key=lambda m: _rank(tried[m])) if auto else self.calibration
+        tried = {m: self._tried(graph, inputs, expected, statistics, m) for m in METHODS if auto and inputs}
+        method = max(tried or METHODS, key=lambda m: _rank(tried.get(m, {}))) if auto else self.calibration
         changes = self._apply(graph, statistics, method, inputs)
-        levels = tried[method] if auto else _measured(graph, inputs, expected)
+        levels = tried[method] if tried else _measured(graph, inputs, expected)
         changes.count("layers in parts, for ranges that are unlike", split)
         context.notes.extend(f"{op} stays float: {why} (at {place})" for (op, place), why in changes.refused.items())
         context.notes.extend(_remarks(levels, len(inputs)))
@@ -234,12 +234,13 @@ def sqnr(expected: Sequence[Sequence[Array]], actual: Sequence[Sequence[Array]])
     for reference, quantized in zip(zip(*expected, strict=True), zip(*actual, strict=True), strict=True):
         signal = noise = 0.0
         for x, y in zip(reference, quantized, strict=True):
-            wide = x.astype(np.float64)
-            known = np.isfinite(wide)
-            with np.errstate(invalid="ignore"):
-                difference = (wide - y)[known]
-            signal += float(np.square(wide[known]).sum())
-            noise += float(np.square(difference).sum())
+            for start in range(0, x.size, PART):
+                wide, part = (a.reshape(-1)[start : start + PART].astype(np.float64) for a in (x, y))
+                known = np.isfinite(wide)
+                with np.errstate(invalid="ignore"):
+                    difference = (wide - part)[known]
+                signal += float(np.square(wide[known]).sum())
+                noise += float(np.square(difference).sum())
         levels.append(decibel(signal, noise))
     return levels
 
@@ -256,7 +257,8 @@ def _check_names(names: tuple[str, ...], graph: Graph) -> None:
         if name not in known:
             close = difflib.get_close_matches(name, known)
             raise UsageError(
-                f"quantize: nothing is called {name}", fix=f"did you mean {' or '.join(close)}?" if close else ""
+                f"quantize: nothing is called {name}",
+                fix=f"did you mean {' or '.join(close)}?" if close else "`planish check` lists the layers by name",
             )
 
 
