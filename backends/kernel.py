@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..ir.constant import Const
 from ..ir.graph import Node
 from ..ir.op import Op
+from ..ir.ops.shape import Reshape
 from ..ir.types import BOOL, F32, I8, I16, I32, I64, U8, U16, U32, U64, Sym, TensorType
 from ..runtime.target import Unsupported
 from .group import Group
@@ -65,6 +67,47 @@ class Choice:
     def reason(self) -> Unsupported:
         """Why there is no kernel: what the last, most general one said."""
         return self.refused[-1][1]
+
+
+class Choices:
+    """Which kernel executes each node of one lowered graph: decided once, when a node is first asked about.
+
+    What legality, memory planning (this is its `MemoryModel`) and code generation ask. The graph must stay as it is.
+    """
+
+    def __init__(self, kernels: Sequence[Kernel]) -> None:
+        self._kernels = kernels
+        self._choices: dict[Node, Choice] = {}
+
+    def __getitem__(self, node: Node) -> Choice:
+        """Of a node that executes."""
+        choice = self._choices.get(node)
+        if choice is None:
+            choice = self._choices[node] = choose(node, self._kernels)
+        return choice
+
+    def problem(self, node: Node) -> Unsupported | None:
+        """Why no kernel executes a node; constants and aliases need none, but C must hold them."""
+        if isinstance(node.op, Const) or self.is_alias(node):
+            return next((problem for v in node.results if (problem := unfit(v.type))), None)
+        return None if self[node].kernel is not None else self[node].reason
+
+    def is_alias(self, node: Node) -> bool:
+        """Whether the result is operand 0's bytes as they are, so that nothing is executed."""
+        return isinstance(node.op, Reshape)
+
+    def scratch(self, node: Node) -> int:
+        """Bytes of the arena that the node's kernel needs beside operands and results."""
+        kernel = self[node].kernel
+        return kernel.scratch(self[node].group) if kernel is not None else 0
+
+    def in_place(self, node: Node) -> tuple[int, ...]:
+        """Operands whose memory the result may take, as the kernel reads each element before it is overwritten."""
+        group, kernel = self[node].group, self[node].kernel
+        if kernel is None:
+            return ()
+        legal = {group.parameters[i] for i in kernel.in_place(group)}
+        return tuple(i for i, v in enumerate(node.operands) if v in legal)
 
 
 def choose(node: Node, kernels: Sequence[Kernel]) -> Choice:

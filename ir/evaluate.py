@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from .constant import Const
-from .errors import InferenceError
+from .errors import InferenceError, UnsupportedError
 from .graph import Graph, Node, Value
-from .types import BF16, F16, Array, Shape, Sym, converted, dtype_of
+from .op import Op
+from .types import BF16, F16, Array, DType, Shape, Sym, converted, dtype_of
 
 Listener = Callable[[Node, tuple[Array, ...]], None]
+#: Elements of large operands that an elementwise op computes at once.
+PART = 1 << 20
 NO_SIZES: Mapping[str, int] = {}
 
 
@@ -29,17 +33,54 @@ def evaluate_node(node: Node, operands: Sequence[Array], sizes: Mapping[str, int
     ops compute floats of 16 bits in float32, and round the result once, as processors and ONNX Runtime do it.
     """
     with np.errstate(all="ignore"):
-        halves = (F16, BF16) if node.op.elementwise else ()
-        wide = (x.astype(np.float32) if dtype_of(x) in halves else x for x in operands)
-        out = (node.op.sized(sizes) if sizes else node.op).ref(*wide)
+        op = node.op.sized(sizes) if sizes else node.op
+        if op.elementwise and len(node.results) == 1 and (largest := _separable(operands)) is not None:
+            return (_in_parts(op, operands, largest, node.result.type.dtype),)
+        out = _computed(op, operands)
         results = out if isinstance(out, tuple) else (out,)
         return tuple(converted(r, v.type.dtype) for r, v in zip(results, node.results, strict=True))
+
+
+def _computed(op: Op, operands: Sequence[Array]) -> Any:
+    halves = (F16, BF16) if op.elementwise else ()
+    return op.ref(*(x.astype(np.float32) if dtype_of(x) in halves else x for x in operands))
+
+
+def _separable(operands: Sequence[Array]) -> Array | None:
+    """The largest operand of an elementwise op, where it is worth computing a part at a time, and can be."""
+    largest = max(operands, key=lambda x: x.size)
+    if largest.size <= PART or any(x.shape != largest.shape and (x.size != 1 or x.ndim > 1) for x in operands):
+        return None
+    return largest
+
+
+def _in_parts(op: Op, operands: Sequence[Array], largest: Array, dtype: DType) -> Array:
+    """The result of an elementwise op on operands of one shape or of one element; what it needs meanwhile is small."""
+    result = np.empty(largest.size, dtype.numpy)
+    flat = [x if x.size == 1 else x.reshape(-1) for x in operands]
+    for start in range(0, largest.size, PART):
+        parts = [x if x.size == 1 else x[start : start + PART] for x in flat]
+        result[start : start + PART] = converted(_computed(op, parts), dtype)
+    return result.reshape(largest.shape)
+
+
+def _within_reach(node: Node, operands: Sequence[Array], sizes: Mapping[str, int]) -> tuple[Array, ...]:
+    """As `evaluate_node`; UnsupportedError names a node that takes more memory or time than there is."""
+    try:
+        return evaluate_node(node, operands, sizes)
+    except MemoryError:
+        what, fix = "there is not enough memory to evaluate a node", "make its sizes smaller (--dim, or another export)"
+        raise UnsupportedError(what, node.describe(), fix) from None
+    except UnsupportedError as error:
+        error.where = error.where or node.describe()
+        raise
 
 
 def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = None) -> list[Array]:
     """Output arrays for input arrays given in order. Arrays are dropped after their last use.
 
-    `listener(node, results)` sees every node that is not a constant. Raises InferenceError for a wrong count of inputs.
+    `listener(node, results)` sees every node that is not a constant. Raises InferenceError for a wrong count of inputs,
+    UnsupportedError for a node that takes more memory or time than there is.
     """
     if len(inputs) != len(graph.inputs):
         raise InferenceError(f"{graph.name} has {len(graph.inputs)} inputs, {len(inputs)} were given")
@@ -51,7 +92,7 @@ def evaluate(graph: Graph, inputs: Sequence[Array], listener: Listener | None = 
         if isinstance(node.op, Const):
             live[node.results[0]] = node.op.data
             continue
-        results = evaluate_node(node, [live[v] for v in node.operands], sizes)
+        results = _within_reach(node, [live[v] for v in node.operands], sizes)
         if listener is not None:
             listener(node, results)
         live.update(zip(node.results, results, strict=True))

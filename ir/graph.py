@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .constant import Const
 from .errors import InferenceError, InvalidGraphError
@@ -142,8 +143,17 @@ def infer(op: Op, operands: Sequence[TensorType]) -> tuple[TensorType, ...]:
     """Result types of an op, always as a tuple. Quantization annotations of the operands are not seen by the op."""
     if not takes(type(op), len(operands)):  # type: ignore[arg-type]  # classes are hashable
         raise InferenceError(f"{op.name} does not take {len(operands)} operands")
-    types = op.infer(*(t.bare for t in operands))
+    bare = tuple(t.bare for t in operands)
+    return _infer(op, bare) if op.bodies() or not operands else _infer_once(op, bare)
+
+
+def _infer(op: Op, operands: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
+    types = op.infer(*operands)
     return types if isinstance(types, tuple) else (types,)
+
+
+#: Ops are values, and inference is a function of them: each layer is asked about after every pass.
+_infer_once = lru_cache(maxsize=1024)(_infer)
 
 
 def apply(op: Op, *operands: Value, loc: Loc = NOWHERE, name: str = "") -> Node:

@@ -15,6 +15,8 @@ from ..ir.types import Array, Quant
 from .base import Context, Samples
 
 BINS = 2048
+#: Elements of one value that are counted, at most: of larger ones so many in equal distances.
+COUNTED = 1 << 22
 #: Less is too little, in dB: the noise is a tenth of the signal.
 LEAST_DB = 20.0
 #: What a bit is worth, in dB: the step is half as large.
@@ -111,7 +113,9 @@ def calibrate(graph: Graph, context: Context, wanted: Collection[Value]) -> dict
     width = {v: max((hi[v] - lo[v]) / BINS, np.finfo(np.float64).tiny) for v in finite}
 
     def count(value: Value, x: Array) -> None:
-        bins = ((x.astype(np.float64).ravel() - lo[value]) / width[value]).astype(np.int64)
+        distance = -(-x.size // COUNTED) | 1  # odd: sizes of images and numbers of channels are even
+        some = x.reshape(-1)[::distance].astype(np.float64)
+        bins = ((some - lo[value]) / width[value]).astype(np.int64)
         counts[value] += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
 
     _observe(graph, samples(context), finite, reader, count)

@@ -9,24 +9,28 @@ an input `[1,1,8,8]`), or along a further first axis (`[N,1,1,8,8]`).
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..ir.constant import Const
 from ..ir.errors import UsageError
 from ..ir.graph import Graph, Value
 from ..ir.types import Array, Sym, TensorType
 
-#: Samples that are drawn when nobody says how many.
-DRAWN = 100
-#: A file that would need more memory than this is refused before it is read.
+#: Samples that are drawn when nobody says how many; fewer, where the graph makes more bytes than these of all of them.
+DRAWN, MADE_BYTES = 100, 1 << 28
+#: Data that would need more memory than this are refused before they are read or drawn.
 LARGEST = 1 << 34
+#: Elements that are drawn at once.
+PART = 1 << 20
 LABELS = "labels"
 
 
@@ -121,22 +125,53 @@ class Uniform(Data):
 def _drawn(graph: Graph, ranges: Mapping[str, tuple[float, float]], count: int | None, source: str) -> Dataset:
     _require_inputs(graph)
     random = np.random.Generator(np.random.PCG64(0))
-    number = DRAWN if count is None else count
+    size = sum(_bytes(v.type) for v in graph.inputs)
+    number = max(1, min(DRAWN, MADE_BYTES // _made(graph))) if count is None else count
+    if number * size > LARGEST:
+        raise UsageError(
+            f"{number} samples of {size:,} bytes each are asked for; at most {LARGEST:,} bytes are drawn",
+            fix="draw fewer samples" if number > 1 else "give smaller sizes of the inputs",
+        )
     arrays = {v.name: _draw(random, v.type, *ranges[v.name], number) for v in graph.inputs}
     return Dataset(arrays, None, f"{source}, seed 0")
 
 
+def _made(graph: Graph) -> int:
+    """Bytes of all inputs and results of one evaluation; at least 1."""
+    results = (v for n in graph.nodes if not isinstance(n.op, Const) for v in n.results)
+    return max(1, sum(_bytes(v.type) for v in (*graph.inputs, *results)))
+
+
+def _bytes(type: TensorType) -> int:
+    return math.prod(_sizes(type)) * type.dtype.bits // 8
+
+
+def _sizes(type: TensorType) -> tuple[int, ...]:
+    """The shape of one sample; a symbolic dimension is taken as 1."""
+    return tuple(1 if isinstance(d, Sym) else d for d in type.shape)
+
+
 def _draw(random: np.random.Generator, type: TensorType, lo: float, hi: float, count: int) -> Array:
-    """Uniform values that the type holds; a symbolic dimension is taken as 1."""
-    shape = (count, *(1 if isinstance(d, Sym) else d for d in type.shape))
+    """Uniform values that the type holds, `[count, *shape]`; they are drawn in double precision, a part at a time."""
+    values = np.empty((count, *_sizes(type)), type.dtype.numpy)
+    draw = _uniform(random, type, lo, hi)
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, PART):
+        part = flat[start : start + PART]
+        part[...] = draw(part.size)
+    return values
+
+
+def _uniform(random: np.random.Generator, type: TensorType, lo: float, hi: float) -> Callable[[int], Array]:
+    """What draws so many values that the type holds."""
     if type.dtype.is_float:
-        return random.uniform(lo, hi, shape).astype(type.dtype.numpy)
+        return lambda size: random.uniform(lo, hi, size)
     if type.dtype.kind == "bool":
-        return random.integers(0, 2, shape).astype(np.bool_)
+        return lambda size: random.integers(0, 2, size)
     low, high = max(int(np.ceil(lo)), type.dtype.min), min(int(np.floor(hi)), type.dtype.max)
     if low > high:
         raise UsageError(f"no {type.dtype} lies within {lo:g} and {hi:g}", fix="give a range that holds some")
-    return random.integers(low, high, shape, dtype=np.int64, endpoint=True).astype(type.dtype.numpy)
+    return lambda size: random.integers(low, high, size, dtype=np.int64, endpoint=True)
 
 
 @dataclass(frozen=True, eq=False)

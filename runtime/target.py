@@ -10,7 +10,6 @@ from typing import Any
 
 from ..ir.errors import UsageError
 from ..ir.graph import Graph, Node
-from ..ir.ops.shape import Reshape
 from ..ir.types import Array
 from .unchained import Cut
 
@@ -173,15 +172,3 @@ class Target(ABC):
     def needs(self) -> Sequence[Need]:
         """Tools and packages that compiling or running wants."""
         return ()
-
-    def scratch(self, node: Node) -> int:
-        """Bytes of the arena that the node's kernel needs beside operands and results."""
-        return 0
-
-    def in_place(self, node: Node) -> tuple[int, ...]:
-        """Operands whose memory the result may take, as the kernel reads each element before it is overwritten."""
-        return ()
-
-    def is_alias(self, node: Node) -> bool:
-        """Whether the result is operand 0's bytes as they are, so that nothing is executed and no memory is needed."""
-        return isinstance(node.op, Reshape)

@@ -113,10 +113,10 @@ def compiled(core: str, graph: Graph) -> tuple[list[tuple[str, str, int]], int, 
     target = CTarget(core)
     try:
         lowered = run_pipeline(graph, target.lowering, Context(target=target)).graph
-        memory = target._plan(lowered)
-        if any(target.supports(n) for n in lowered.nodes):
+        choices = target.choices()
+        if any(choices.problem(n) for n in lowered.nodes):
             return None
-        project = target._generate(lowered, "model", memory)
+        project = target._generate(lowered, "model", target._plan(lowered, choices), choices)
     except PlanishError:
         return None
     with tempfile.TemporaryDirectory() as name:

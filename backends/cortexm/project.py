@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+import numpy as np
 
 from ...ir.constant import Const
 from ...ir.graph import Graph, Node, Value
-from ...ir.types import DType, TensorType, dtype_of
-from ..kernel import Choice, Kernel
+from ...ir.types import F32, DType, TensorType, dtype_of
+from ..kernel import Choice, Choices, Kernel
 from ..memory import Plan, Space
 from . import cores
 from .code import CTYPES, OWN, Code, Module, Table, tidy
@@ -52,7 +53,7 @@ class Project:
     table_bytes: int
 
 
-def generate(graph: Graph, name: str, plan: Plan, choices: dict[Node, Choice], flags: str) -> Project:
+def generate(graph: Graph, name: str, plan: Plan, choices: Choices, flags: str) -> Project:
     """All files of a model whose C name is `name`; every node of the plan's order has a kernel."""
     module = Module(name)
     functions = tuple(_function(module, i, node, choices[node]) for i, node in enumerate(plan.order))
@@ -101,6 +102,7 @@ def environment(*folders: Path) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,
+        auto_reload=False,  # templates do not change while we run
     )
 
 
@@ -174,20 +176,18 @@ def _table(module: Module, table: Table) -> str:
 
 
 def _numbers(module: Module, table: Table, dtype: DType) -> list[str]:
+    """C of each element. There are many: what NumPy and Python write of whole arrays is left to them."""
     if dtype.is_integer and dtype.bits <= 16:
-        return [str(v) for v in table.data.tolist()]
+        return list(map(str, table.data.tolist()))
+    if dtype == F32 and np.isfinite(table.data).all():
+        return [f"{text}f" for text in table.data.astype(np.str_).tolist()]  # the shortest that reads back
     return [text[1:-1] if text.startswith("(") else text for text in (module.number(v, dtype) for v in table.data)]
 
 
 def _rows(numbers: Sequence[str]) -> list[str]:
-    """Lines of at most WIDTH characters."""
-    rows, line = [], "   "
-    for number in numbers:
-        if len(line) + len(number) + 2 > WIDTH:
-            rows.append(line + "\n")
-            line = "   "
-        line += f" {number},"
-    return [*rows, line + "\n"]
+    """Lines of at most WIDTH characters, of as many numbers each as the longest allow."""
+    count = (WIDTH - 3) // (max(map(len, numbers)) + 2)
+    return [f"    {', '.join(numbers[i : i + count])},\n" for i in range(0, len(numbers), count)]
 
 
 # ------------------------------------------------------------------------------------------------------------- public

@@ -100,5 +100,6 @@ LIBRARY = ("erff", "expf", "fmaxf", "fminf", "floorf", "log1pf", "logf", "memcpy
 
 def library_calls(text: str) -> set[str]:
     """Which library functions a text calls; `float` where it computes with floats, `int64` where with long integers."""
-    found = {name for name in LIBRARY if re.search(rf"\b{name}\b", text)}
-    return found | {kind for kind in ("float", "int64") if re.search(rf"\b{kind}(_t)?\b", text)}
+    words = set(re.findall(r"[A-Za-z_]\w*", text))
+    kinds = {kind for kind in ("float", "int64") if not words.isdisjoint({kind, f"{kind}_t"})}
+    return words.intersection(LIBRARY) | kinds

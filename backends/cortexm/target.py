@@ -18,7 +18,7 @@ from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, 
 from ...runtime.unchained import Cut
 from ..cutting import cut_program
 from ..fitting import remedies, require_flash
-from ..kernel import Choice, Kernel, choose, unfit
+from ..kernel import Choices, Kernel, unfit
 from ..lowering import DEVICE
 from ..memory import Plan, plan
 from . import cores, runner, sizes
@@ -55,28 +55,14 @@ class CTarget(Target):
             (*(() if name == HOST else cores.CORES[name].flags), *cores.MODEL_FLAGS, cores.OPTIMIZATION)
         )
 
-    # ---- what passes and the planner ask
+    # ---- what passes ask
 
-    def choice(self, node: Node) -> Choice:
-        """The kernel that executes a node of a lowered graph, or why there is none."""
-        return choose(node, self.kernels)
+    def choices(self) -> Choices:
+        """Which kernels execute the nodes of a lowered graph, or why none does."""
+        return Choices(self.kernels)
 
     def supports(self, node: Node) -> Unsupported | None:
-        if isinstance(node.op, Const) or self.is_alias(node):
-            return next((problem for v in node.results if (problem := unfit(v.type))), None)
-        choice = self.choice(node)
-        return None if choice.kernel is not None else choice.reason
-
-    def scratch(self, node: Node) -> int:
-        choice = self.choice(node)
-        return choice.kernel.scratch(choice.group) if choice.kernel is not None else 0
-
-    def in_place(self, node: Node) -> tuple[int, ...]:
-        choice = self.choice(node)
-        if choice.kernel is None:
-            return ()
-        legal = {choice.group.parameters[i] for i in choice.kernel.in_place(choice.group)}
-        return tuple(i for i, v in enumerate(node.operands) if v in legal)
+        return self.choices().problem(node)
 
     def needs(self) -> Sequence[Need]:
         host = self.name == HOST
@@ -86,10 +72,11 @@ class CTarget(Target):
     # ---- out
 
     def emit(self, graph: Graph, out: Path, name: str, limits: Limits) -> Artifact:
-        self._require_supported(graph)
+        choices = self.choices()
+        self._require_supported(graph, choices)
         c_name = identifier(name)
-        memory = self._plan(graph)
-        project = self._generate(graph, c_name, memory)
+        memory = self._plan(graph, choices)
+        project = self._generate(graph, c_name, memory, choices)
         _require_ram(self.name, graph, memory, project, limits)
         layers = _layers(graph, memory, project)
         facts = _facts(c_name, self.flags, graph, memory, project, layers) | self._flash(project)
@@ -144,13 +131,13 @@ class CTarget(Target):
     def unchained(self, artifact: Artifact, out: Path) -> tuple[Artifact, Cut] | None:
         return cut_program(self, artifact, out)
 
-    def _plan(self, graph: Graph) -> Plan:
+    def _plan(self, graph: Graph, choices: Choices) -> Plan:
         """In which order nodes are executed, and where their values lie."""
-        return plan(graph, self, self.alignment)
+        return plan(graph, choices, self.alignment)
 
-    def _generate(self, graph: Graph, name: str, memory: Plan) -> Project:
+    def _generate(self, graph: Graph, name: str, memory: Plan, choices: Choices) -> Project:
         """All files of a model whose C name is `name`."""
-        return generate(graph, name, memory, {n: self.choice(n) for n in memory.order}, self.flags)
+        return generate(graph, name, memory, choices, self.flags)
 
     def _execute(
         self, artifact: Artifact, build: Path, spec: runner.Spec, arrays: Sequence[Array], profile: bool
@@ -161,9 +148,9 @@ class CTarget(Target):
             return runner.run_on_host(build, sources, spec, arrays)
         return runner.run_on_qemu(self.name, build, sources, spec, arrays, profile=profile)
 
-    def _require_supported(self, graph: Graph) -> None:
+    def _require_supported(self, graph: Graph, choices: Choices) -> None:
         """Raise UnsupportedError with every node, input and output that the target cannot take."""
-        nodes = [(n.describe(), p) for n in graph.nodes if (p := self.supports(n)) is not None]
+        nodes = [(n.describe(), p) for n in graph.nodes if (p := choices.problem(n)) is not None]
         inputs = [(f"input {v.name}: {v.type}", p) for v in graph.inputs if (p := unfit(v.type)) is not None]
         problems = nodes + inputs
         if not problems:

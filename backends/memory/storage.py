@@ -11,7 +11,7 @@ from ...ir.graph import Graph, Node, Value
 
 
 class MemoryModel(Protocol):
-    """What planning asks of a target; `runtime.target.Target` is one."""
+    """What planning asks of a target about the nodes of a graph; `backends.kernel.Choices` is one."""
 
     def scratch(self, node: Node) -> int:
         """Bytes of the arena that the node's kernel needs beside operands and results."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..cortexm.errors import BuildFailed, TimedOut, ToolMissing
 from ..cortexm.runner import run_on_qemu
 from ..cortexm.sizes import Flash, can_measure, measure
 from ..cortexm.target import HOST, CTarget, interface
+from ..kernel import Choices
 from ..memory import Place, Plan, Space
 from .layout import Layout
 from .machine import Host
@@ -56,6 +58,11 @@ class HostSegment:
     @property
     def bytes_written(self) -> int:
         return sum(v.type.nbytes for v in self.writes)
+
+    @cached_property
+    def choices(self) -> Choices:
+        """The kernels that execute the graph's nodes."""
+        return CTarget(HOST).choices()
 
     @property
     def macs(self) -> int:
@@ -120,14 +127,17 @@ def _memory(
 
 
 class _Planned(CTarget):
-    """Portable C of a segment, on the plan that it has."""
+    """Portable C of a segment, by the kernels and on the plan that it has."""
 
-    def __init__(self, memory: Plan) -> None:
+    def __init__(self, segment: HostSegment) -> None:
         super().__init__(HOST)
-        self.memory = memory
+        self.segment = segment
 
-    def _plan(self, graph: Graph) -> Plan:
-        return self.memory
+    def choices(self) -> Choices:
+        return self.segment.choices
+
+    def _plan(self, graph: Graph, choices: Choices) -> Plan:
+        return self.segment.memory
 
 
 # ---- as C
@@ -141,8 +151,8 @@ def supports(node: Node) -> Unsupported | None:
 def require_supported(target: str, segments: Sequence[HostSegment]) -> None:
     """Raise UnsupportedError with every node that neither the NPU nor the host takes, and both reasons."""
     problems, hints = [], dict[str, None]()
-    for placement in (p for s in segments for p in s.placements):
-        refusal, problem = placement.refusal, supports(placement.node)
+    for segment, placement in ((s, p) for s in segments for p in s.placements):
+        refusal, problem = placement.refusal, segment.choices.problem(segment.twins[placement.node])
         if problem is not None and refusal is not None:
             problems.append(f"{placement.node.describe()}: {refusal.reason}; on the host, {problem.reason}")
             hints.update(dict.fromkeys([problem.hint] if problem.hint else []))
@@ -158,7 +168,7 @@ def emit(segment: HostSegment, out: Path) -> Artifact:
     """Write a segment as a C project into the new folder `out/<name>`."""
     folder = out / segment.name
     folder.mkdir()
-    return _Planned(segment.memory).emit(segment.graph, folder, segment.name, Limits())
+    return _Planned(segment).emit(segment.graph, folder, segment.name, Limits())
 
 
 def run(segment: HostSegment, out: Path, inputs: Sequence[Array]) -> list[Array]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ..cortexm.code import CTYPES
 from ..cortexm.names import plain
 from ..cortexm.project import TEMPLATES as C_TEMPLATES
 from ..cortexm.project import Function, Project, copy, environment, pointer, public
-from ..kernel import Choice
+from ..kernel import Choice, Choices
 from ..memory import Plan, Space
 from .build import compile_functions
 from .code import Code
@@ -51,9 +50,7 @@ class Weights:
         return self.offsets[key]
 
 
-def generate(
-    graph: Graph, name: str, plan: Plan, choices: Mapping[Node, Choice], machine: Machine, made_for: str
-) -> Project:
+def generate(graph: Graph, name: str, plan: Plan, choices: Choices, machine: Machine, made_for: str) -> Project:
     """All files of a model whose C name is `name`; every node of the plan's order has a kernel."""
     kernels: dict[str, Any] = {}
     functions = tuple(_function(kernels, name, i, node, choices[node], machine) for i, node in enumerate(plan.order))

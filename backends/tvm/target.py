@@ -16,6 +16,7 @@ from ..cortexm import runner as c_runner
 from ..cortexm.project import Project
 from ..cortexm.target import CTarget
 from ..cortexm.toolchain import PACKAGES
+from ..kernel import Choices
 from ..memory import Plan
 from . import runner
 from .kernels import KERNELS
@@ -69,9 +70,8 @@ class TvmTarget(CTarget):
     def build(self, artifact: Artifact) -> None:
         Target.build(self, artifact)
 
-    def _generate(self, graph: Graph, name: str, memory: Plan) -> Project:
+    def _generate(self, graph: Graph, name: str, memory: Plan, choices: Choices) -> Project:
         machine = machine_named(self.name)
-        choices = {n: self.choice(n) for n in memory.order}
         return generate(graph, name, memory, choices, machine, f"{machine.triple}, {machine.cpu}")
 
     def _execute(

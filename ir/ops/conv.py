@@ -16,6 +16,9 @@ from ..types import F32, I8, I32, NCHW, Array, Layout, Sym, TensorType, static
 from .contraction import accumulated, contract, dequantized_linear, linear_bounds, quantized_linear
 from .windows import Pads2, Size2, centred, pooled, to_layout, windows
 
+#: Elements of windows, and pixels of the result, that are copied and multiplied at once.
+COLUMNS, PIXELS = 1 << 25, 1 << 20
+
 
 @op
 class Conv2d(Op):
@@ -55,10 +58,20 @@ class Conv2d(Op):
         outputs, depth = kernel.shape[0], int(np.prod(kernel.shape[1:]))
         patches = windows(image, kernel.shape[1:3], self, fill=0)  # N, OH, OW, C, kh, kw
         n, oh, ow, _, kh, kw = patches.shape
-        columns = patches.reshape(n * oh * ow, self.groups, -1, kh, kw).transpose(1, 0, 3, 4, 2)
-        columns = columns.reshape(self.groups, n * oh * ow, depth)
+
+        def columns(patches: Array) -> Array:
+            parts = patches.reshape(-1, self.groups, depth // (kh * kw), kh, kw).transpose(1, 0, 3, 4, 2)
+            return parts.reshape(self.groups, -1, depth)
+
         rows = kernel.reshape(self.groups, outputs // self.groups, depth).transpose(0, 2, 1)
-        product = contract(columns, rows).transpose(1, 0, 2).reshape(n, oh, ow, outputs)
+        pixels, count = n * oh * ow, max(min(COLUMNS // (self.groups * depth), PIXELS), 1)
+        if pixels <= count:
+            product = contract(columns(patches), rows)
+        else:
+            places = (np.arange(i, min(i + count, pixels)) for i in range(0, pixels, count))
+            parts = [contract(columns(patches[np.unravel_index(p, (n, oh, ow))]), rows) for p in places]
+            product = np.concatenate(parts, axis=1)
+        product = product.transpose(1, 0, 2).reshape(n, oh, ow, outputs)
         result = product + b
         return result if self.layout is not NCHW else result.transpose(0, 3, 1, 2)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import UnsupportedError
 from ..op import expect
 from ..types import NCHW, Array, Dim, Layout, Sym
 
@@ -56,9 +58,17 @@ def centred(x: Array, zero: int) -> Array:
     return x.astype(np.int64) - zero if np.issubdtype(x.dtype, np.integer) else x
 
 
+#: The most elements of a padded image, and of all windows together, that are looked at: what takes minutes.
+PADDED, SEEN = 1 << 30, 1 << 34
+
+
 def windows(image: Array, window: Size2, op: Windowed, fill: Any) -> Array:
-    """All windows of a channels-last image padded with `fill`: [N, OH, OW, C, kh, kw], a read-only view."""
+    """All windows of a channels-last image padded with `fill`: [N, OH, OW, C, kh, kw], a read-only view.
+
+    Raises UnsupportedError for images and windows that are too large to be looked at.
+    """
     top, left, bottom, right = op.pads
+    _require_seen(image, window, op)
     padded = (
         np.pad(image, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill) if any(op.pads) else image
     )
@@ -66,3 +76,15 @@ def windows(image: Array, window: Size2, op: Windowed, fill: Any) -> Array:
     extent = ((window[0] - 1) * dh + 1, (window[1] - 1) * dw + 1)
     view = np.lib.stride_tricks.sliding_window_view(padded, extent, axis=(1, 2))
     return view[:, ::sh, ::sw, :, ::dh, ::dw]
+
+
+def _require_seen(image: Array, window: Size2, op: Windowed) -> None:
+    n, height, width, channels = image.shape
+    padded = n * (height + op.pads[0] + op.pads[2]) * (width + op.pads[1] + op.pads[3]) * channels
+    seen = n * channels * math.prod(pooled((height, width), window, op)) * math.prod(window)
+    for number, most, what in ((padded, PADDED, "a padded image of"), (seen, SEEN, "windows of together")):
+        if number > most:
+            raise UnsupportedError(
+                f"{what} {number:,} elements is too much to be evaluated: at most {most:,}",
+                fix="make the image, its padding or the window smaller; compiling without --quantize evaluates nothing",
+            )

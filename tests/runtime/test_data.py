@@ -12,7 +12,8 @@ from planish.ir.builder import const_value
 from planish.ir.errors import UsageError
 from planish.ir.graph import Graph, graph_input
 from planish.ir.ops.elementwise import relu
-from planish.ir.types import F32, I8, Sym, TensorType
+from planish.ir.types import BOOL, F32, I8, Sym, TensorType
+from planish.runtime import data
 from planish.runtime.data import Arrays, read, uniform
 
 
@@ -151,3 +152,23 @@ def test_a_constant_graph_has_no_samples():
         read("random:0,1").of(graph)
     with pytest.raises(UsageError, match="no input"):
         Arrays("d.npz", {}).of(graph)
+
+
+@pytest.mark.parametrize(("elements", "samples"), [(8, 100), (1 << 20, 32), (1 << 24, 2), (1 << 28, 1)])
+def test_fewer_samples_are_drawn_for_graphs_that_make_much(elements, samples, monkeypatch):
+    monkeypatch.setattr(data, "_draw", lambda random, type, lo, hi, count: np.empty((count, 0)))
+    assert len(read("random:0,1").of(graph_of((1, elements)))) == samples
+
+
+def test_samples_that_no_machine_holds_are_refused():
+    with pytest.raises(UsageError, match="1000 samples of 134,217,728 bytes"):
+        read("random:0,1").of(graph_of((1, 1 << 25)), 1000)
+
+
+@pytest.mark.parametrize("dtype", [F32, I8, BOOL])
+def test_drawing_in_parts_draws_the_same(dtype, monkeypatch):
+    x = graph_input("x", TensorType((3, 7), dtype))
+    graph = Graph([x], [x], ["y"])
+    whole = read("random:-1,1").of(graph, 5).arrays["x"]
+    monkeypatch.setattr(data, "PART", 4)
+    assert np.array_equal(read("random:-1,1").of(graph, 5).arrays["x"], whole)

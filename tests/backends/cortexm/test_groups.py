@@ -161,7 +161,7 @@ def test_grouping_leaves_one_function_per_group() -> None:
     graph = Graph([x], [clip(dequantize(rescale(x, multiplier, shift), np.float32(1), np.int8(0)), lo=0.0)], ["y"])
     Group().run(graph, Context())
     (node,) = [n for n in graph.nodes if n.result.const is None]
-    assert CTarget("c").choice(node).kernel is not None
+    assert CTarget("c").choices()[node].kernel is not None
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planish.backends.cortexm import cores
+from planish.backends.cortexm.code import Module, Table
 from planish.backends.cortexm.names import identifier, plain
+from planish.backends.cortexm.project import WIDTH, _table
 from planish.backends.cortexm.target import CTarget
 from planish.backends.fitting import require_flash
 from planish.ir.builder import const_value
@@ -57,6 +59,21 @@ def test_any_text_gives_an_identifier(text: str) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]{0,45}", name, re.ASCII)
     assert identifier(name) == name
     assert name not in ("math", "stdint", "main")
+
+
+ANY_BITS = st.integers(0, 2**32 - 1).map(lambda bits: np.uint32(bits).view(np.float32))
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False) | ANY_BITS, min_size=1, max_size=40))
+def test_tables_are_read_back_to_the_bit(numbers: list[float]) -> None:
+    array = np.array(numbers, np.float32)
+    lines = _table(Module("m"), Table("t", array, 0)).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    values = {"NAN": np.nan, "INFINITY": np.inf, "-INFINITY": -np.inf}
+    texts = [text.strip() for line in lines[1:-1] for text in line.removesuffix(",").split(",")]
+    read = np.array([values.get(text, text.removesuffix("f")) for text in texts], np.float64).astype(np.float32)
+    assert np.array_equal(read, array, equal_nan=True)
+    assert np.array_equal(np.signbit(read[array == 0]), np.signbit(array[array == 0]))
 
 
 @given(st.text())
