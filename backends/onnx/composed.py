@@ -17,7 +17,10 @@ from ...ir.ops.shape import Reshape, Slice, reshape
 from ...ir.pattern import const, either, one
 from ...ir.types import BOOL, Array, Dim, Shape, static
 from .forms import Finder, Form, Pattern, Written
+from .padded import by_rule
 
+#: So many indices take no more bytes than what Pad or Slice, and the shape behind these, take.
+FEW = 16
 #: From this operator set on Gemm's third operand may be left out.
 GEMM_TERM = 11
 
@@ -166,6 +169,8 @@ def gathered(node: Node) -> Form | None:
     indices = np.array(op.indices, np.int64)
     if math.prod(static(axes)) != indices.size:
         return None
+    if indices.size > FEW and by_rule(row) is not None:
+        return None  # a Pad or a Slice needs no index for each element
     given = {"indices": indices.reshape(static(axes))}
     return Form(node, inside, Written("Gather", (x,), {"axis": op.axis}, given=given))
 

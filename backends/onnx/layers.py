@@ -40,14 +40,25 @@ def same(kind: str) -> Any:
 
 
 def layer_norm(site: Site, op: LayerNorm, x: Operand, scale: Operand, shift: Operand) -> Operand:
-    """A shift of zeros is left out. Before LayerNormalization, rows that share one scale are channels of a signal."""
-    if site.opset < LAYERS and x.type.rank == 3 and isinstance(channels := x.type.shape[1], int):
+    """A shift of zeros is left out.
+
+    Rows that share one scale are channels of a signal, where they are few and made of an image (then there is a
+    parameter for each of them and not for each of their pixels), and where there is no LayerNormalization.
+    """
+    if x.type.rank == 3 and isinstance(channels := x.type.shape[1], int) and (site.opset < LAYERS or _is_few(x)):
         numbers = [v.const.flat[0] for v in (scale, shift) if v.const is not None and _is_uniform(v.const)]
         if len(numbers) == 2:
             vectors = (site.array("parameter", np.full(channels, number)) for number in numbers)
             return site.emit("InstanceNormalization", x, *vectors, epsilon=op.epsilon)
     given = None if shift.const is not None and not shift.const.any() else shift
     return site.emit("LayerNormalization", x, scale, given, axis=-1, epsilon=op.epsilon)
+
+
+def _is_few(rows: Operand) -> bool:
+    """Whether they are made of images, and more is in each than there are of them."""
+    _, count, size = rows.type.shape
+    made = rows.made_of is not None and rows.made_of.type.rank > 3
+    return made and isinstance(count, int) and isinstance(size, int) and count < size
 
 
 def _is_uniform(array: Array) -> bool:

@@ -59,15 +59,15 @@ NETWORKS = {
         1, [node("InstanceNormalization", "x k t", "y", epsilon=0.25)], [[2, 3, 7]], [[2, 3, 7]],
         [("k", normal(3)), ("t", normal(3))], 18,
     ),
-    "groups": (
+    **{f"groups, {opset}": (
         5,
         [node("Conv", "x w", "c", **CONV), node("Reshape", "c groups", "g"),
          node("InstanceNormalization", "g k t", "n"), node("Reshape", "n image", "i"),
          node("Mul", "i f", "p"), node("Add", "p h", "y")],
         [PIXELS], [PIXELS],
         [*GROUPS, ("w", normal(8, 8, 3, 3)), ("k", np.ones(2, np.float32)), ("t", np.zeros(2, np.float32)),
-         ("f", normal(8, 1, 1)), ("h", normal(8, 1, 1))], 13,
-    ),
+         ("f", normal(8, 1, 1)), ("h", normal(8, 1, 1))], opset,
+    ) for opset in (13, 17)},
     "tiles": (1, [node("Tile", "x r", "y")], [[2, 1, 3]], [[2, 4, 9]], [("r", np.array([1, 4, 3]))], 13),
     "a token": (1, [node("Gather", "x i", "y", axis=1)], [[2, 5, 7]], [[2, 7]], [("i", np.array(3))], 13),
     "tokens": (

@@ -93,11 +93,15 @@ def test_padding_with_its_own_elements_is_one_pad(tmp_path_factory, data):
     require_same(source, made, folder)
 
 
-def test_a_long_signal_is_padded_by_a_rule(tmp_path):
-    pads = [("p", np.array([0, 0, 50, 0, 0, 50], np.int64))]
-    node = helper.make_node("Pad", ["x", "p"], ["y"], mode="reflect")
-    source = model([node], [("x", [1, 1, 44000])], [("y", [1, 1, 44100])], pads)
-    require_no_growth(source, smaller(source, tmp_path))
+@pytest.mark.parametrize("behind", ["Identity", "Unsqueeze"])
+def test_a_long_signal_is_padded_by_a_rule(behind, tmp_path):
+    """Also where it then becomes an image."""
+    pads, axes = [("p", np.array([0, 0, 50, 0, 0, 50], np.int64))], [("a", np.array([2]))]
+    nodes = [helper.make_node("Pad", ["x", "p"], ["q"], mode="reflect")]
+    nodes += [helper.make_node(behind, ["q", "a"][: 1 + (behind == "Unsqueeze")], ["y"])]
+    shape = [1, 1, 1, 44100] if behind == "Unsqueeze" else [1, 1, 44100]
+    source = model(nodes, [("x", [1, 1, 44000])], [("y", shape)], [*pads, *axes])
+    require_no_growth(source, smaller(source, tmp_path), unsaid=48)
 
 
 def test_what_goes_backwards_is_one_slice(tmp_path):
