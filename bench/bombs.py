@@ -157,7 +157,7 @@ constant("range of floats", [node("Range", "a b s", "c")],
          {"a": np.float32(0), "b": np.float32(1), "s": np.float32(2**-31)})  # fmt: skip
 constant("constant of shape", [filled("c")], {"c_shape": integers(1 << 31)})
 constant("constant of many", [filled("c", number=integers(0))], {"c_shape": integers(1 << 20, 1 << 20)})
-constant("constant, reshaped", [filled("b"), node("Reshape", "b s", "d"), node("Transpose", "d", "c")],
+constant("constant reshaped", [filled("b"), node("Reshape", "b s", "d"), node("Transpose", "d", "c")],
          {"b_shape": integers(CONSTANT), "s": integers(SIDE, SIDE)})  # fmt: skip
 constant(
     "constant one hot", [node("OneHot", "i d v", "c")], {"i": integers(0), "d": integers(CONSTANT), "v": integers(0, 1)}
