@@ -45,5 +45,5 @@ def require_flash(artifact: Artifact, limits: Limits) -> str | None:
 
 def _largest(artifact: Artifact) -> list[str]:
     """The layers with the most constants."""
-    rows = sorted(artifact.layers, key=lambda layer: -layer.constant_bytes)[:3]
-    return [f"{row.name}: {row.constant_bytes} bytes of constants, from {row.source}" for row in rows]
+    rows = sorted((layer for layer in artifact.layers if layer.constant_bytes), key=lambda layer: -layer.constant_bytes)
+    return [f"{row.name}: {row.constant_bytes} bytes of constants, from {row.source}" for row in rows[:3]]

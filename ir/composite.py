@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from .evaluate import evaluate
 from .graph import Graph, graph_input
 from .op import Bounds, Cost, Op, traffic
@@ -25,7 +23,7 @@ class Composite(Op):
     def error(self, *operands: Any, **_: Any) -> Any:
         from .perturbation import reach
 
-        return _one(list(map(np.array, reach(_body(self, operands), operands))))
+        return _one(reach(_body(self, operands), operands))
 
     def cost(self, *operands: Any, **_: Any) -> Cost:
         nodes = body_of(self, operands).nodes

@@ -161,8 +161,9 @@ class Op:
     elementwise: ClassVar[bool] = False
     #: As `moves_data`, but which elements is decided by comparing them (a maximum): the integer form is the op itself.
     selects: ClassVar[bool] = False
-    #: Operands that are weights where they are constant: quantized symmetrically, a scale for each index of axis 0.
+    #: Operands that are weights where they are constant: quantized symmetrically, a scale for each index of this axis.
     weights: ClassVar[tuple[int, ...]] = ()
+    weight_axis: ClassVar[int] = 0
     #: The integer form wants operands with zero point 0.
     symmetric: ClassVar[bool] = False
     #: Scale and zero point (i8) that suit every result, because its range is known; None: the range is calibrated.

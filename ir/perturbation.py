@@ -1,15 +1,15 @@
-"""How far rounding may take a float graph's outputs: measured, by making the errors that executors may make.
+"""How far rounding may take a float graph's outputs: measured, element by element.
 
-A graph is evaluated in double precision, several times, and every result of every node is moved by as much as any
-executor's own rounding may move it (`Op.error`, under `likely_roundings`). What that does to the outputs says how the
-graph amplifies errors: Monte Carlo arithmetic, D. S. Parker, UCLA CSD-970002, 1997. An executor rounds in another way
-than the interpreter, and no more than that; so it stays within a small factor of what is found.
+A graph is evaluated in double precision, several times, and every result of every node is moved at random, by about as
+much as an executor's own rounding may move it (`Op.error`, under `likely_roundings`). How far the outputs come says how
+the graph amplifies errors: Monte Carlo arithmetic, D. S. Parker, UCLA CSD-970002, 1997; discrete stochastic arithmetic,
+J. Vignes, Numerical Algorithms 37, 2004. `factor` says how far beyond that an executor may be.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,45 +22,80 @@ from .precision import float64_twin, widened
 from .rounding import likely_roundings
 from .types import Array, DType, dtype_of, sized
 
-#: Outputs of executors may lie so many times as far from the exact ones as the farthest of the trials.
-TRIAL_FACTOR = 2
-
-#: The part of its error bound by which each element of a result is moved, in [-1, 1].
-Direction = Callable[[Array, np.random.Generator], Array]
-
-
-def _each(result: Array, random: np.random.Generator) -> Array:
-    return random.choice((-1.0, 1.0), result.shape)
+#: Evaluations side by side, which memory is taken for, and how often these are repeated.
+ABREAST = 4
+ROUNDS = 4
+#: The probability that one element of a right result is called wrong, at most.
+ALARM = 1e-6
+#: What is within so many times the root mean square of the first round is so within `factor` of all rounds.
+EARLY = 3.0
 
 
-def _node(result: Array, random: np.random.Generator) -> Array:
-    return np.full(result.shape, random.choice((-1.0, 1.0)))
+def factor(trials: int, alarm: float = ALARM) -> float:
+    """How many times the root mean square of Gaussian trials an executor's error exceeds with this probability at most.
+
+    To first order an output's error is a sum of its nodes' errors, times derivatives. Of independent ones, with mean 0
+    and at most e, it exceeds t * sigma with probability 2 exp(-t^2 / 2) (Hoeffding), where sigma^2 is the sum of
+    squares; trials that move each by e times a normal number are normal, of that very sigma. So k trials with root mean
+    square s have k s^2 / sigma^2 distributed as chi squared, and the mean of 2 exp(-(T s / sigma)^2 / 2) over s is
+    2 (1 + T^2 / k)^(-k / 2).
+    """
+    return math.sqrt(trials * ((2 / alarm) ** (2 / trials) - 1))
 
 
-#: Errors of their own for each element; the same for all of a node; and, as of a library function that is always too
-#: large, or of a sum that loses what is small, all upwards, or all away from 0.
-TRIALS: Sequence[Direction] = (
-    _each, _each, _node, _node,
-    lambda result, random: np.ones(result.shape),
-    lambda result, random: np.sign(result),
-)  # fmt: skip
+def reach(graph: Graph, inputs: Sequence[Array], early: bool = False) -> list[Array]:
+    """Per output, how far from the double-precision result each element may be that an executor computes.
 
-
-def reach(graph: Graph, inputs: Sequence[Array]) -> list[float]:
-    """Per output, how far from the double-precision result executors may come; 0 for integers.
-
-    inputs: one sample, in order. Elements that the output's own dtype cannot hold do not count. The same for the same
-    graph and sample: directions are drawn from a fixed seed.
+    inputs: one sample, in order. early: of one round of trials, and less than that of all: what is within is right,
+    what is not may be. Infinite or NaN where rounding decides whether there is a number. Integers: the farthest of the
+    trials; 0 where none moves them. The same for the same graph and sample: directions are drawn from fixed seeds.
     """
     sizes = symbol_sizes((v.type.shape for v in graph.inputs), (x.shape for x in inputs))
-    runs = _Runs(sizes, np.random.Generator(np.random.PCG64(0)))
-    moved = runs.graph(graph, float64_twin(graph), [[widened(x)] * (1 + len(TRIALS)) for x in inputs])
-    return [_farthest(arrays, largest_number(v.type.dtype)) for arrays, v in zip(moved, graph.outputs, strict=True)]
+    rounds, twin = 1 if early else ROUNDS, float64_twin(graph)
+    times = EARLY if early else factor(ABREAST * rounds)
+    far: list[Array] = [np.zeros(())] * len(graph.outputs)
+    for seed in range(rounds):
+        runs = _Runs(sizes, np.random.Generator(np.random.PCG64(seed)))
+        moved = runs.graph(graph, twin, [[widened(x)] * (1 + ABREAST) for x in inputs])
+        far = [_gathered(f, arrays) for f, arrays in zip(far, moved, strict=True)]
+    floats = (v.type.dtype.is_float for v in graph.outputs)
+    return [times * np.sqrt(f / (ABREAST * rounds)) if is_float else f for f, is_float in zip(far, floats, strict=True)]
+
+
+def _gathered(far: Array, arrays: Sequence[Array]) -> Array:
+    """The sum of squares of the distances of trials from the first array, or for integers the largest."""
+    exact, *trials = arrays
+    is_float = dtype_of(exact).is_float
+    with np.errstate(all="ignore"):
+        for t in trials:
+            same = (t == exact) | ((t != t) & (exact != exact))
+            gap = np.where(same, 0.0, np.abs(t.astype(np.float64) - exact.astype(np.float64)))
+            far = far + gap * gap if is_float else np.maximum(far, gap)
+    return far
+
+
+#: Pseudorandom numbers that equal elements share.
+SHARED = 12
+
+
+def _direction(result: Array, random: np.random.Generator) -> Array:
+    """By how many times its error each element of a result is moved: a normal number, of four equal parts.
+
+    One of each element's own; one that equal elements share, for the same operands give an executor the same error; one
+    of the whole node, as of sums that are all too low; and one away from 0 or towards it, as of a library function that
+    is always too large.
+    """
+    bits = np.ascontiguousarray(result, np.float64).view(np.uint64)
+    odd = random.integers(2**64, dtype=np.uint64, endpoint=False) | np.uint64(1)
+    equals = random.standard_normal(1 << SHARED)[bits * odd >> np.uint64(64 - SHARED)]
+    shift, stretch = random.standard_normal(2)
+    moved = random.standard_normal(result.shape) + equals.reshape(result.shape) + shift + stretch * np.sign(result)
+    return np.asarray(0.5 * moved)
 
 
 @dataclass(frozen=True)
 class _Runs:
-    """Evaluations side by side: the first without errors, then one for each of TRIALS. Every value has all its arrays.
+    """Evaluations side by side: the first without errors, then trials. Every value has all its arrays.
 
     sizes: what symbols stand for.
     """
@@ -87,7 +122,7 @@ class _Runs:
     def _node(self, node: Node, twin: Node, operands: Sequence[list[Array]]) -> list[list[Array]]:
         """The results of a node: those of its body, or its own, moved by its own error."""
         if isinstance(twin.op, Const):
-            return [[twin.op.data] * (1 + len(TRIALS))]
+            return [[twin.op.data] * (1 + ABREAST)]
         bodies = [_body(n, self.sizes) for n in (node, twin)]
         if bodies[0] is not None and bodies[1] is not None:
             return self.graph(bodies[0], bodies[1], operands)
@@ -96,12 +131,12 @@ class _Runs:
         for k, error in enumerate(_errors(node, [arrays[0] for arrays in operands], self.sizes)):
             exact, *trials = (run[k] for run in runs)
             if error is not None and np.any(error):
-                trials = [t + move(t, self.random) * error for t, move in zip(trials, TRIALS, strict=True)]
+                trials = [t + _direction(exact, self.random) * error for t in trials]
             moved.append([exact, *trials])
         return moved
 
     def _evaluated(self, twin: Node, operands: Sequence[list[Array]]) -> list[tuple[Array, ...]]:
-        count = 1 + len(TRIALS)
+        count = 1 + ABREAST
         if all(array is arrays[0] for arrays in operands for array in arrays):  # nothing has been moved yet
             return [evaluate_node(twin, [arrays[0] for arrays in operands], self.sizes)] * count
         return [evaluate_node(twin, [arrays[i] for arrays in operands], self.sizes) for i in range(count)]
@@ -145,16 +180,6 @@ def _errors(node: Node, operands: Sequence[Array], sizes: Mapping[str, int]) -> 
         np.where(np.isfinite(e), e, 0.0) if v.type.dtype.is_float else None
         for e, v in zip(errors, node.results, strict=True)
     ]
-
-
-def _farthest(arrays: Sequence[Array], limit: float) -> float:
-    exact, *trials = arrays
-    if not dtype_of(exact).is_float:
-        return 0.0
-    with np.errstate(all="ignore"):
-        held = np.abs(exact) < limit
-        gaps = [np.abs(t - exact) for t in trials]
-    return TRIAL_FACTOR * max(float(np.max(g, initial=0, where=held & np.isfinite(g))) for g in gaps)
 
 
 def largest_number(dtype: DType) -> float:

@@ -1,4 +1,4 @@
-"""Graphs in double precision or exact numbers, and the error that single precision makes beside the former."""
+"""Graphs in double precision or exact numbers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from .constant import Const
 from .graph import Graph, Value, apply
 from .op import Op
 from .types import EXACT, F64, Array, DType, TensorType, converted, dtype_of
-
-#: A whole float graph may be this many times as far from the double-precision run as the reference interpreter is.
-GRAPH_FACTOR = 8
 
 
 def float64_twin(graph: Graph) -> Graph:

@@ -22,19 +22,22 @@ def rounding_error(op: Op, operands: Sequence[Array], terms: int) -> Any:
     Below float32's smallest normal number precision is lost, or the value flushed: one of these for each rounding.
     """
     wide = [x.astype(np.float64) if dtype_of(x).is_float else x for x in operands]
-    n = 0 if op.moves_data else terms + 2 * op.ulps
-    factor = gamma(n, operands)
+    terms, own = (0, 0) if op.moves_data else (terms, 2 * op.ulps)
+    n, factor = terms + own, gamma(likely(terms) + own, operands)
+    alike = gamma(likely(terms, alike=True) + own, operands)
     tiny = n * float(np.finfo(np.float32).tiny) if factor else 0.0
 
     def scaled(upper: Array, exact: Array) -> Array:
-        return factor * np.maximum(upper, np.abs(exact)).astype(np.float64) + tiny
+        size = np.abs(exact).astype(np.float64)
+        return np.maximum(factor * np.maximum(upper, size), alike * size) + tiny
 
     upper, exact = op.ref(*map(np.abs, wide)), op.ref(*wide)
     return tuple(map(scaled, upper, exact)) if isinstance(exact, tuple) else scaled(upper, exact)
 
 
-#: Sums of more terms are unlikely to meet the worst case, in which every rounding goes the same way.
-FEW_ROUNDINGS = 16
+#: Of a sum of n terms that are alike (a blank image) all roundings go the same way, as far as the next power of 2: that
+#: is a third of the worst case. So many are counted that what `ir/perturbation.py` multiplies with makes a third of it.
+ALIKE = 1 / 16
 _likely: ContextVar[bool] = ContextVar("likely", default=False)
 
 
@@ -42,8 +45,8 @@ _likely: ContextVar[bool] = ContextVar("likely", default=False)
 def likely_roundings() -> Iterator[None]:
     """Inside, `Op.error` says by how much rounding is likely to move a result, not by how much it may at worst.
 
-    Roundings of a long sum are as good as independent, and add up as sqrt(n) does: N. J. Higham and T. Mary, A new
-    approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019.
+    That is to within a small factor. Roundings of a long sum are as good as independent, and add up as sqrt(n) does:
+    N. J. Higham and T. Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019.
     """
     token = _likely.set(True)
     try:
@@ -52,13 +55,18 @@ def likely_roundings() -> Iterator[None]:
         _likely.reset(token)
 
 
-def gamma(n: float, operands: Sequence[Array]) -> float:
-    """Higham's gamma_n: n * u / (1 - n * u), u the unit roundoff of the coarsest float operand; 0 without one.
+def likely(terms: float, alike: bool = False) -> float:
+    """How many roundings of a sum of so many terms count: all of them, but under `likely_roundings` sqrt(n).
 
-    Under `likely_roundings` of more than FEW_ROUNDINGS no more than sqrt(n) count.
+    alike: the terms may be, so that the sum grows by about as much with each; then at least n * ALIKE.
     """
-    if _likely.get():
-        n = min(n, max(FEW_ROUNDINGS, math.sqrt(n)))
+    if not _likely.get():
+        return terms
+    return max(math.sqrt(terms), terms * ALIKE if alike else 0.0)
+
+
+def gamma(n: float, operands: Sequence[Array]) -> float:
+    """Higham's gamma_n: n * u / (1 - n * u), u the unit roundoff of the coarsest float operand; 0 without one."""
     u = max((2.0 ** -_PRECISION[d.name] for x in operands if (d := dtype_of(x)).is_float), default=0.0)
     return n * u / (1 - n * u)
 

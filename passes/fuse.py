@@ -24,7 +24,7 @@ from ..ir.ops.shape import reshape
 from ..ir.pattern import const, only_use
 from ..ir.precision import is_finite, widened
 from ..ir.rewrite import NoMatch, Rule, no_match, rewrite
-from ..ir.types import F32, NCHW, Array, TensorType, static
+from ..ir.types import F32, NCHW, Array, TensorType, broadcast, static
 from ..runtime.contracts import REASSOCIATING, Contract
 from .base import Changes, Context, Pass
 from .moving import full_rank
@@ -97,6 +97,27 @@ def affine_before(layer: Any, x: Value, w: Array, b: Array, k: Array, t: Array) 
     return layer.like(x, weights, (b + terms.sum(1)).astype(b.dtype))
 
 
+def would_double(layer: Any, beside: Any) -> bool:
+    """Whether other nodes use the layer's weights, too, and not all have the same constants beside them.
+
+    Then scaled weights would be stored beside those that the others keep. beside: what goes into the layer, a node of
+    its graph, behind it or before it.
+    """
+    node, gone = layer.value.producer, beside.value.producer
+    before = node.operands[0] is gone.result
+    constants = {v for v in gone.operands if v.const is not None}
+    for user in node.operands[1].users:
+        if user is node:
+            continue
+        twin = user.operands[0].producer if before else user.graph.only_user(user.results[0])
+        if twin is None or type(twin.op) is not type(gone.op) or not constants <= set(twin.operands):
+            return True
+    return False
+
+
+SHARED = "other layers use the same weights as they are"
+
+
 @dataclass(eq=False)
 class LayerRule(Rule):
     """A rule for a layer: conv2d or dense."""
@@ -120,6 +141,8 @@ class BatchNormAfterLayer(LayerRule):
         if normalized_axis(m) != channel_axis(m.layer):
             return no_match("another axis is normalized than that of the output channels")
         affine = scale_and_shift(m, **parameters)
+        if not isinstance(affine, NoMatch) and would_double(m.layer, m.batch_norm):
+            return no_match(SHARED)
         return affine if isinstance(affine, NoMatch) else affine_after(m.layer, x, w, b, *affine)
 
 
@@ -134,6 +157,8 @@ class BatchNormBeforeLayer(LayerRule):
         if normalized_axis(m) != channel_axis(m.layer):
             return no_match("another axis is normalized than that of the input channels")
         affine = scale_and_shift(m, **parameters)
+        if not isinstance(affine, NoMatch) and would_double(m.layer, m.batch_norm):
+            return no_match(SHARED)
         return affine if isinstance(affine, NoMatch) else affine_before(m.layer, x, w, b, *affine)
 
 
@@ -169,6 +194,8 @@ class ConstantAfterLayer(ConstantRule):
             return no_match("the constant is not one number per output channel")
         if not usable(self.combine, vector):
             return no_match("the constant is not finite, or divides by zero")
+        if self.combine in (mul, div) and would_double(m.layer, m.combined):
+            return no_match(SHARED)
         return affine_after(m.layer, x, w, b, *self.affine(vector))
 
 
@@ -202,6 +229,8 @@ class ConstantBeforeLayer(ConstantRule):
             return no_match("the constant is not one number per input channel")
         if not usable(self.combine, vector):
             return no_match("the constant is not finite, or divides by zero")
+        if self.combine in (mul, div) and would_double(m.layer, m.combined):
+            return no_match(SHARED)
         return affine_before(m.layer, x, w, b, *self.affine(vector))
 
 
@@ -227,6 +256,8 @@ class ConstantsMerge(Rule):
     def rewrite(self, m: Any, x: Value, a: Array, b: Array) -> Any:
         if m.outer.dtype.is_integer:
             return no_match("integers could wrap")
+        if broadcast(a.shape, b.shape) not in (a.shape, b.shape):
+            return no_match("each repeats the other, so one constant would be larger than both")
         return m.outer.like(x, m.outer.op.ref(a, b))
 
 

@@ -30,13 +30,13 @@ class Shares:
 
 def shares_of(value: Value) -> list[Shares]:
     """The ways in which slices share out a value among them, each element once."""
-    slices = [(user, axis) for user in value.users if (axis := _sliced_axis(user)) is not None]
+    slices = [(user, axis) for user in value.users if (axis := sliced_axis(user)) is not None]
     axes = dict.fromkeys(axis for _, axis in slices)
     found = (_shared_out(value, axis, [user for user, a in slices if a == axis]) for axis in axes)
     return [shares for shares in found if shares is not None]
 
 
-def _sliced_axis(node: Node) -> int | None:
+def sliced_axis(node: Node) -> int | None:
     """The only axis along which a node slices, element by element."""
     if not isinstance(node.op, Slice) or set(node.op.steps) - {1}:
         return None

@@ -146,7 +146,7 @@ class Plan:
         node, quant = unit.node, self.quants[unit.result]
         result = QuantizedResult(unit.result.type, I8, quant.scale[0], quant.zero[0], I8.min, I8.max)
         scales = {
-            i: weight_scale(w, per_channel, self.largest)
+            i: weight_scale(w, node.op.weight_axis if per_channel else None, self.largest)
             for i in node.op.weights
             if (w := node.operands[i].const) is not None and w.dtype == F32.numpy
         }
@@ -211,12 +211,13 @@ def _pays(region: Sequence[Unit]) -> bool:
     return len(region) > 1 and not all(unit.node.op.keeps_scale for unit in region)
 
 
-def weight_scale(w: Array, per_channel: bool, limit: int) -> Array:
-    """Symmetric scales (float32) for weights in [-limit, limit]: for each index of axis 0, [O, 1, ...], or one, [].
+def weight_scale(w: Array, axis: int | None, limit: int) -> Array:
+    """Symmetric scales (float32) for weights in [-limit, limit]: for each index of an axis, [1, O, 1], or one, [].
 
     Channels of zeros take the largest scale of the others.
     """
-    largest = np.abs(w).max(axis=tuple(range(1, w.ndim)), keepdims=True) if per_channel else np.abs(w).max()
+    others = tuple(i for i in range(w.ndim) if i != axis)
+    largest = np.abs(w).max() if axis is None else np.abs(w).max(axis=others, keepdims=True)
     largest = np.where(largest > 0, largest, largest.max()).astype(np.float64)
     scale = np.where(largest > 0, largest, 1.0) / limit
     return np.asarray(np.maximum(scale, np.finfo(np.float32).tiny), np.float32)

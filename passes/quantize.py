@@ -19,7 +19,7 @@ from ..ir import arithmetic
 from ..ir.builder import const_value
 from ..ir.errors import UsageError
 from ..ir.evaluate import PART, evaluate
-from ..ir.graph import Graph, Value, graph_input
+from ..ir.graph import Graph, Node, Value, graph_input
 from ..ir.op import Op
 from ..ir.ops.quant import Dequantize, dequantize, quantize
 from ..ir.ops.quant import Quantize as QuantizeOp
@@ -30,7 +30,7 @@ from .base import Changes, Context, Pass
 from .calibration import LEAST_DB, METHODS, Method, Statistics, calibrate, decibel, samples
 from .decompose import decompose, has_products
 from .parallel import split_layer
-from .quantization_plan import Plan, Unit, activation_quants, units
+from .quantization_plan import Plan, Unit, activation_quants, quantized_weights, units, weight_scale
 from .widen import Widen
 
 #: The largest magnitude of a weight. With 63 the sum of two products fits into 16 bits, whatever the activations are;
@@ -52,7 +52,8 @@ class Quantize(Pass):
     outputs integers. Where parts of a value are so unlike that one scale would leave less than 20 dB of one of them,
     layers are computed in parts, or stay float; of what a softmax reads, what is masked does not count. Outputs of
     which less than 20 dB are left are remarked. Where int32 could overflow, the weights' scales of those channels are
-    enlarged until it cannot; a bias between the steps of its products moves to the nearest one.
+    enlarged until it cannot; a bias between the steps of its products moves to the nearest one. Layers that have no
+    integer form (recurrent ones) compute in floats, of weights that are stored as int8.
     Raises UsageError without calibration data, for data that is not finite, and for models that are quantized already.
     """
 
@@ -128,13 +129,14 @@ class Quantize(Pass):
                 changes.refused.pop(unit.place, None)
         changes.applied["quantized activations"] = _insert(graph, plan)
         changes.applied["quantized nodes"] = len(plan.units)
+        changes.count("weights of float layers", _store(graph, self.exclude, self.per_channel))
         changes.facts["input_ranges"] = {v.name: [s.lo, s.hi] for v, s in statistics.items() if v in graph.inputs}
         if self.io == "int8":
             _integer_borders(graph, quants)
         return changes
 
     def _excluded(self, unit: Unit, statistics: Mapping[Value, Statistics]) -> str | None:
-        if {unit.node.op.name, unit.node.result.name, *unit.node.loc.names} & set(self.exclude):
+        if _names(unit.node) & set(self.exclude):
             return "excluded by the option"
         if any(v.type.dtype != F32 for v in (*unit.activations, unit.result)):
             return f"only f32 is quantized, this is {unit.result.type.dtype}"
@@ -255,7 +257,8 @@ def _check_names(names: tuple[str, ...], graph: Graph) -> None:
         if name not in known:
             close = difflib.get_close_matches(name, known)
             raise UsageError(
-                f"quantize: nothing is called {name}", fix=f"did you mean {' or '.join(close)}?" if close else ""
+                f"quantize: nothing is called {name}",
+                fix=f"did you mean {' or '.join(close)}?" if close else "`planish check` lists the layers by name",
             )
 
 
@@ -283,6 +286,36 @@ def _insert(graph: Graph, plan: Plan) -> int:
         if value in produced:
             graph.outputs = [reals if v is value else v for v in graph.outputs]
     return len(touched)
+
+
+def _store(graph: Graph, exclude: Sequence[str], per_channel: bool) -> int:
+    """Store weights of layers that have no integer form as int8, where that is smaller; returns how many there were.
+
+    The layer computes in floats, so nothing saturates: weights take all of int8.
+    """
+    stored: dict[tuple[Value, int], Value] = {}
+    for node in list(graph.nodes):
+        if not node.op.weights or type(node.op).quantized is not Op.quantized or _names(node) & set(exclude):
+            continue
+        for i in node.op.weights:
+            value, axis = node.operands[i], node.op.weight_axis
+            w = value.const
+            if w is None or w.dtype != F32.numpy or not w.size or not np.isfinite(w).all():
+                continue
+            scale = weight_scale(w, axis if per_channel else None, I8.max)
+            if w.size + scale.nbytes >= w.nbytes:
+                continue
+            if (value, axis) not in stored:
+                reals: Value = dequantize(quantized_weights(w, scale, I8.max), scale, np.int8(0), named=value.name)
+                graph.adopt(reals, before=value.producer)
+                stored[value, axis] = reals
+            graph.set_operand(node, i, stored[value, axis])
+    return len(stored)
+
+
+def _names(node: Node) -> set[str]:
+    """What a layer may be called by: its op, its results, its places in the source."""
+    return {node.op.name, *(v.name for v in node.results), *node.loc.names}
 
 
 def _quantized(value: Value, quant: Quant) -> Value:

@@ -61,7 +61,7 @@ def _accepted(value: Value, array: Array, sizes: dict[str, int]) -> Array:
     )
     if not fits:
         known = "".join(f", with {symbol} = {size}" for symbol, size in sizes.items())
-        raise UsageError(f"the array has shape {list(array.shape)}, expected {wanted}{known}", where)
+        raise UsageError(f"the array has shape {list(array.shape)}, expected {wanted}{known}", where, f"give {wanted}")
     return array
 
 

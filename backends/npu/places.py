@@ -85,7 +85,8 @@ class Held:
         first, count = channels if channels is not None else (0, self.view.sizes[3])
         _, row, pixel, element = self.view.strides
         offset = (area.row - self.area.row) * row + (area.column - self.area.column) * pixel + first * element
-        return replace(self.view, address=self.view.address + offset, sizes=(1, area.rows, area.columns, count))
+        view = self.view
+        return View(view.space, view.dtype, view.address + offset, (1, area.rows, area.columns, count), view.strides)
 
 
 def pieces(size: int, most: int) -> list[Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,15 +51,15 @@ class View:
     def of(space: Space, dtype: Element, address: int, sizes: Sequence[int]) -> View:
         """Contiguous, the last axis innermost; up to four sizes."""
         full = (1,) * (AXES - len(sizes)) + tuple(sizes)
-        strides = [dtype.bytes]
-        for size in reversed(full[1:]):
-            strides.insert(0, strides[0] * size)
-        return View(space, dtype, address, full, tuple(strides))
+        inner = dtype.bytes
+        third = inner * full[3]
+        second = third * full[2]
+        return View(space, dtype, address, full, (second * full[1], second, third, inner))
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.sizes, dtype=np.int64))
+        return math.prod(self.sizes)
 
     @property
     def bytes(self) -> int:
@@ -67,11 +68,14 @@ class View:
     @cached_property
     def extent(self) -> tuple[int, int]:
         """The first byte, and the one after the last."""
-        reach = [(n - 1) * s for n, s in zip(self.sizes, self.strides, strict=True)]
-        return (
-            self.address + sum(r for r in reach if r < 0),
-            self.address + sum(r for r in reach if r > 0) + self.dtype.bytes,
-        )
+        first = last = self.address
+        for n, stride in zip(self.sizes, self.strides, strict=True):
+            reach = (n - 1) * stride
+            if reach > 0:
+                last += reach
+            else:
+                first += reach
+        return first, last + self.dtype.bytes
 
     @cached_property
     def rows(self) -> tuple[int, int]:

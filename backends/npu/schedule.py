@@ -6,7 +6,7 @@ them where nothing stands in the way, and every dependence between two engines b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -31,16 +31,31 @@ def footprint(view: View) -> Range:
     return (view.space, *view.extent)
 
 
+def _differences(view: View, known: View | None) -> tuple[bool, bool, bool]:
+    """Whether a register that holds `known` needs another base, other first axes and other last axes for `view`."""
+    if known is None:
+        return True, True, True
+    if known is view:
+        return False, False, False
+    sizes, strides, had, were = view.sizes, view.strides, known.sizes, known.strides
+    return (
+        known.address != view.address or known.space != view.space or known.dtype != view.dtype,
+        sizes[:2] != had[:2] or strides[:2] != were[:2],
+        sizes[2:] != had[2:] or strides[2:] != were[2:],
+    )
+
+
 def set_view(register: int, view: View, known: View | None) -> list[Instruction]:
     """What brings a register from `known` to `view`."""
+    base, *axes = _differences(view, known)
     result: list[Instruction] = []
-    if known is None or (known.space, known.dtype, known.address) != (view.space, view.dtype, view.address):
+    if base:
         result.append(ViewBase(view=register, space=view.space, dtype=view.dtype, address=view.address))
-    for pair in (0, 1):
-        a, b = 2 * pair, 2 * pair + 1
-        axes = (view.sizes[a], view.strides[a], view.sizes[b], view.strides[b])
-        if known is None or axes != (known.sizes[a], known.strides[a], known.sizes[b], known.strides[b]):
-            size_a, stride_a, size_b, stride_b = axes
+    for pair, differ in enumerate(axes):
+        if differ:
+            (size_a, size_b), (stride_a, stride_b) = (
+                each[2 * pair : 2 * pair + 2] for each in (view.sizes, view.strides)
+            )
             result.append(
                 ViewAxes(view=register, pair=pair, size_a=size_a, stride_a=stride_a, size_b=size_b, stride_b=stride_b)
             )
@@ -51,8 +66,8 @@ def set_view(register: int, view: View, known: View | None) -> list[Instruction]
 class Step:
     """An instruction of the schedule: its views by field, what CTRL sets before it, and how long its engine is busy.
 
-    post: the CFGP instructions of its stages. latency: of a transfer, whose `cycles` are those on the port of the
-    external memory `region`; else -1.
+    post: the CFGP instructions of its stages. controls: the number of `settings`, which may be known alone. latency: of
+    a transfer, whose `cycles` are those on the port of the external memory `region`; else -1.
     """
 
     make: type[Instruction]
@@ -66,10 +81,11 @@ class Step:
     post: tuple[Instruction, ...] = ()
     extra: tuple[Range, ...] = ()
     settings: tuple[Instruction, ...] = ()
+    controls: int = 0
     waits: tuple[int, ...] = ()
     signal: int = 0
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
         return self.make.engine
 
@@ -128,9 +144,14 @@ class _Accesses:
         self.writers: list[tuple[int, int, int]] = []
         self.readers: list[tuple[int, int, int]] = []
 
-    def conflicts(self, start: int, stop: int, writing: bool) -> list[int]:
-        seen = self.writers + self.readers if writing else self.writers
-        return [step for first, end, step in seen if first < stop and start < end]
+    def conflicts(self, start: int, stop: int, writing: bool) -> Iterator[int]:
+        for first, end, step in self.writers:
+            if first < stop and start < end:
+                yield step
+        if writing:
+            for first, end, step in self.readers:
+                if first < stop and start < end:
+                    yield step
 
     def note(self, start: int, stop: int, step: int, writing: bool) -> None:
         if writing:  # what is covered is ordered before this step, and so before all that conflicts with it
@@ -142,7 +163,7 @@ class _Accesses:
 def dependences(steps: Sequence[Step]) -> list[list[int]]:
     """For each step, the earlier steps of other engines that it must wait for itself: none that follows from others."""
     memories = {space: _Accesses() for space in Space}
-    done: list[dict[Engine, int]] = []  # per step: the last step of each engine that is known to be over at its end
+    done: list[list[int]] = []  # per step: the last step of each engine that is known to be over at its end
     last: dict[Engine, int] = {}
     result: list[list[int]] = []
     for i, step in enumerate(steps):
@@ -151,14 +172,13 @@ def dependences(steps: Sequence[Step]) -> list[list[int]]:
             needed.update(memories[space].conflicts(start, stop, writing=False))
         for space, start, stop in step.writes:
             needed.update(memories[space].conflicts(start, stop, writing=True))
-        known = dict(done[last[step.engine]]) if step.engine in last else {}
+        known = list(done[last[step.engine]]) if step.engine in last else [-1] * len(Engine)
         waits: list[int] = []
         for j in sorted(needed, reverse=True):  # the latest first: it may imply the others
-            if known.get(steps[j].engine, -1) >= j or steps[j].engine is step.engine:
+            if known[steps[j].engine] >= j or steps[j].engine is step.engine:
                 continue
             waits.append(j)
-            for engine, k in done[j].items():
-                known[engine] = max(known.get(engine, -1), k)
+            known = list(map(max, known, done[j]))
         result.append(waits)
         known[step.engine] = i
         done.append(known)
@@ -224,23 +244,41 @@ REGISTERS = {
 
 def configured(steps: Sequence[Step]) -> None:
     """Settle which registers CTRL must change before each step, in this order of issue."""
-    views: dict[int, View] = {}
+    for step, views, others in _changes(steps):
+        step.settings = (*(i for view in views for i in set_view(*view)), *others)
+        step.controls = len(step.settings)
+
+
+def counted(steps: Sequence[Step]) -> None:
+    """Only how many these are: for steps that are timed and thrown away."""
+    for step, views, others in _changes(steps):
+        step.controls = sum(sum(_differences(view, known)) for _, view, known in views) + len(others)
+
+
+#: A register, the view that it shall hold, and the one that it holds.
+Setting = tuple[int, View, View | None]
+
+
+def _changes(steps: Sequence[Step]) -> Iterator[tuple[Step, list[Setting], list[Instruction]]]:
+    """Each step with its views and what their registers hold, and with other settings that are not yet made."""
+    held: dict[int, View] = {}
     window: Window | None = None
     post: dict[type[Instruction], Instruction] = {}
     for step in steps:
-        settings: list[Instruction] = []
+        views: list[Setting] = []
         for name, view in step.views.items():
             register = REGISTERS[step.engine, name]
-            settings += set_view(register, view, views.get(register))
-            views[register] = view
+            views.append((register, view, held.get(register)))
+            held[register] = view
+        others: list[Instruction] = []
         if step.window is not None and step.window != window:
-            settings.append(step.window)
+            others.append(step.window)
             window = step.window
         for wanted in step.post:
             if post.get(type(wanted)) != wanted:
-                settings.append(wanted)
+                others.append(wanted)
                 post[type(wanted)] = wanted
-        step.settings = tuple(settings)
+        yield step, views, others
 
 
 def program(schedule: Schedule) -> list[Instruction]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .isa import Engine
 from .machine import Machine
-from .schedule import ENGINES, Schedule, Tile, configured, issue_order, synchronized
+from .schedule import ENGINES, Schedule, Tile, counted, issue_order, synchronized
 
 #: What a step waited for last: a step (-1: the program's begin), and whether for its end or its start.
 Cause = tuple[int, bool]
@@ -55,7 +55,7 @@ class _Run:
         while self.control < len(self.steps):
             i = self.control
             step, place = self.steps[i], self.places[i]
-            arrives = self.clock + dispatch * (1 + len(step.settings))
+            arrives = self.clock + dispatch * (1 + step.controls)
             if place >= queue:
                 first = self.of_engine[step.engine][place - queue]
                 if self.starts[first] < 0:
@@ -158,7 +158,7 @@ def estimate(tiles: Sequence[Tile], machine: Machine, total: int) -> int:
     Those that are left out take as long as the second half of these.
     """
     steps = issue_order(tiles)
-    configured(steps)
+    counted(steps)
     run = _Run(synchronized(steps), machine)
     run.run()
     if total <= len(tiles):

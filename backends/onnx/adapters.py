@@ -168,7 +168,7 @@ def reduction(kind: str, since: int) -> Adapter:
         if not op.axes:
             return site.emit("Identity", x)
         if kind == "ReduceMean" and op.keepdims and x.type.rank == 4 and op.axes == (2, 3):
-            return site.emit("GlobalAveragePool", x)
+            return reshaped.averaged(site, x)
         if site.opset < since:
             return site.emit(kind, x, axes=list(op.axes), keepdims=int(op.keepdims))
         return site.emit(kind, x, site.array("axes", op.axes), keepdims=int(op.keepdims))
@@ -280,6 +280,8 @@ def slice_(site: Site, op: Slice, x: Operand) -> Operand:
     if site.opset < SLICE:
         return site.emit("Slice", x, axes=axes, starts=starts, ends=ends, steps=None if set(steps) == {1} else steps)
     given = {"starts": starts, "ends": ends, "axes": axes, "steps": steps}
+    if set(steps) == {1}:
+        given.pop("steps")
     return site.emit("Slice", x, *(site.array(role, v) for role, v in given.items()))
 
 

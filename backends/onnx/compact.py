@@ -7,6 +7,8 @@ one operator takes the place of those that were folded: such a constant has the 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ...ir.graph import Node
@@ -19,6 +21,8 @@ from .site import Operand, RefusedError, Site
 LEAST = 512
 #: From this operator set on there is Range.
 RANGE = 11
+#: From this operator set on Resize says where elements lie: the nearest of twice as many are each one twice.
+RESIZE = 11
 #: From this operator set on there is ConstantOfShape.
 FILLED = 9
 
@@ -44,7 +48,7 @@ def recomputed(site: Site, array: Array) -> Operand | None:
     if array.nbytes < LEAST:
         return None
     try:
-        return _ramp(site, array) or _repeated(site, array) or _gathered(site, array)
+        return _ramp(site, array) or _repeated(site, array) or _enlarged(site, array) or _gathered(site, array)
     except RefusedError:
         return None
 
@@ -74,6 +78,23 @@ def _repeated(site: Site, array: Array) -> Operand | None:
         value = None if small.dtype == np.float32 and not small.tobytes().strip(b"\0") else small.reshape(1)
         return site.emit("ConstantOfShape", site.array("shape", array.shape), value=value)
     return site.emit("Expand", site.array("repeated", small), site.array("shape", array.shape))
+
+
+def _enlarged(site: Site, array: Array) -> Operand | None:
+    """A Resize to the nearest of images whose rows or columns all repeat as often."""
+    if site.opset < RESIZE or array.dtype != np.float32 or array.ndim != 4:
+        return None
+    factors = [1, 1]
+    for axis, size in list(enumerate(array.shape))[2:]:
+        slices = np.moveaxis(array, axis, 0)
+        changes = [i for i in range(1, size) if not _equal(slices[i], slices[i - 1])]
+        factors.append(math.gcd(size, *changes))
+    small = np.ascontiguousarray(array[tuple(slice(None, None, factor) for factor in factors)])
+    if 2 * small.nbytes > array.nbytes:
+        return None
+    scales = np.array(factors, np.float32)
+    nowhere = np.zeros(0, np.float32)
+    return site.emit("Resize", site.array("small", small), site.array("roi", nowhere), site.array("scales", scales))
 
 
 def _gathered(site: Site, array: Array) -> Operand | None:

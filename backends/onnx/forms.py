@@ -16,7 +16,7 @@ import numpy as np
 from ...ir.graph import Graph, Node, Value
 from ...ir.op import invert
 from ...ir.ops.dense import matmul
-from ...ir.ops.elementwise import Add, Div, Maximum, Minimum, add, clip, div, maximum, minimum, mul, sub
+from ...ir.ops.elementwise import add, clip, div, maximum, minimum, mul, sub
 from ...ir.ops.logic import less, where
 from ...ir.ops.reduce import reduce_max, reduce_sum
 from ...ir.ops.shape import reshape, transpose
@@ -44,7 +44,7 @@ class Written:
     operands: tuple[Value, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     since: int = 1
-    given: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    given: Mapping[str, Sequence[int] | Array] = field(default_factory=dict)
     given_since: int = 1
 
     def emit(self, site: Site, *operands: Operand) -> Operand:
@@ -224,7 +224,7 @@ class Squares(Pattern):
         return reduce_sum(mul(x, x), axes=axes, keepdims=keepdims)
 
     def rewrite(self, m: Any, x: Value, axes: tuple[int, ...], keepdims: bool) -> Any:
-        return reduction("ReduceSumSquare", x, axes, keepdims)
+        return reduction("ReduceSumSquare", x, axes, keepdims, _one_source(m))
 
 
 class Magnitudes(Pattern):
@@ -234,7 +234,7 @@ class Magnitudes(Pattern):
         return reduce_sum(magnitude(x), axes=axes, keepdims=keepdims)
 
     def rewrite(self, m: Any, x: Value, axes: tuple[int, ...], keepdims: bool) -> Any:
-        return reduction("ReduceL1", x, axes, keepdims)
+        return reduction("ReduceL1", x, axes, keepdims, _one_source(m))
 
 
 class LogSum(Pattern):
@@ -277,9 +277,15 @@ class Smallest(Pattern):
         return reduction("ReduceMin", x, axes, keepdims) if whole else None
 
 
-def reduction(kind: str, x: Value, axes: tuple[int, ...], keepdims: bool) -> Written | None:
-    """A reduction of floats; no axes would mean all."""
-    if not axes or not x.type.dtype.is_float:
+def _one_source(m: Any) -> bool:
+    """Whether all that matched came from one node of the source."""
+    (first, *others) = {node.loc for node in m.nodes.values()}
+    return bool(first) and not others
+
+
+def reduction(kind: str, x: Value, axes: tuple[int, ...], keepdims: bool, integers: bool = False) -> Written | None:
+    """A reduction of floats, or of integers; runtimes have the latter for few types. No axes would mean all."""
+    if not axes or not (x.type.dtype.is_float or integers):
         return None
     return Written(kind, (x,), {"keepdims": int(keepdims)}, given={"axes": axes}, given_since=REDUCE)
 
@@ -354,43 +360,7 @@ class General(Pattern):
         return Written("Gemm", (a, b, c), flags)
 
 
-def variadic(node: Node) -> Form | None:
-    """A chain that was one operator of the source: Max, Min, Sum, Mean."""
-    kinds: dict[Any, str] = {Maximum: "Max", Minimum: "Min", Add: "Sum"}
-    root, inside, divisor = node, list[Node](), None
-    if isinstance(node.op, Div) and node.operands[1].const is not None and node.operands[0].producer is not None:
-        divisor, root = node.operands[1].const, node.operands[0].producer
-        if not _is_part(root, node) or not isinstance(root.op, Add):
-            return None
-        inside.append(root)
-    kind = kinds.get(type(root.op))
-    if kind is None:
-        return None
-    operands = list[Value]()
-    open_ = [(v, root) for v in reversed(root.operands)]
-    while open_:
-        value, user = open_.pop()
-        inner = value.producer
-        if inner is not None and type(inner.op) is type(root.op) and _is_part(inner, user):
-            inside.append(inner)
-            open_.extend((v, inner) for v in reversed(inner.operands))
-        else:
-            operands.append(value)
-    if divisor is None:
-        return Form(node, tuple(inside), Written(kind, tuple(operands))) if inside else None
-    if divisor.size != 1 or divisor.item() != len(operands):
-        return None
-    return Form(node, tuple(inside), Written("Mean", tuple(operands)))
-
-
-def _is_part(node: Node, of: Node) -> bool:
-    """Whether it came from the same node of the source, and nothing else uses its result."""
-    alone = node.graph is not None and node.graph.only_user(node.results[0]) is of
-    return alone and bool(node.loc) and node.loc == of.loc
-
-
 FINDERS: tuple[Finder, ...] = (
     SoftmaxAlong(), LogSoftmax(), LogSumExp(), Normalized(), Length(), Squares(), Magnitudes(), LogSum(), Smallest(),
     Softsign(), Sloped(), Thresholded(), Clipped(), Magnitude(), SpaceToDepth(), General(), Negative(), Reciprocal(),
-    variadic,
 )  # fmt: skip

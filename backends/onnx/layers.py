@@ -16,9 +16,12 @@ from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.norm import LayerNorm, Lrn
 from ...ir.ops.recurrent import Gru, Lstm, Recurrent, Rnn
 from ...ir.ops.unary import Gelu, HardSigmoid, HardSwish, Silu
-from ...ir.types import BOOL, Shape, static
+from ...ir.types import BOOL, Array, Shape, static
 from .compact import shrunk
 from .site import Operand, RefusedError, Site
+
+#: From this operator set on there is LayerNormalization.
+LAYERS = 17
 
 
 def same(kind: str) -> Any:
@@ -37,9 +40,19 @@ def same(kind: str) -> Any:
 
 
 def layer_norm(site: Site, op: LayerNorm, x: Operand, scale: Operand, shift: Operand) -> Operand:
-    """A shift of zeros is left out."""
+    """A shift of zeros is left out. Before LayerNormalization, rows that share one scale are channels of a signal."""
+    if site.opset < LAYERS and x.type.rank == 3 and isinstance(channels := x.type.shape[1], int):
+        numbers = [v.const.flat[0] for v in (scale, shift) if v.const is not None and _is_uniform(v.const)]
+        if len(numbers) == 2:
+            vectors = (site.array("parameter", np.full(channels, number)) for number in numbers)
+            return site.emit("InstanceNormalization", x, *vectors, epsilon=op.epsilon)
     given = None if shift.const is not None and not shift.const.any() else shift
     return site.emit("LayerNormalization", x, scale, given, axis=-1, epsilon=op.epsilon)
+
+
+def _is_uniform(array: Array) -> bool:
+    """Whether it holds one number, once or more often."""
+    return bool(array.size) and bool((array == array.flat[0]).all())
 
 
 def lrn(site: Site, op: Lrn, x: Operand) -> Operand:

@@ -23,12 +23,47 @@ from ...ir.ops.softmax import Softmax
 from ...ir.types import Array, Shape, Sym, TensorType, count
 from .site import Operand, Site
 
+#: From this operator set on Flatten takes all types.
+FLATTEN = 9
+#: From this operator set on the axes of Squeeze and Unsqueeze are an operand.
+AXES = 13
+
 
 def spare(site: Site, x: Operand, shape: Shape) -> Operand:
     """The operand in another shape, if anybody should want it."""
-    y = site.emit("Reshape", x, site.array("shape", shape_or_any(shape)), type=x.type.with_shape(shape))
+    y = moved(site, x, shape)
     site.spare.append(site.nodes[-1])
     return replace(y, made_of=x)
+
+
+def moved(site: Site, x: Operand, shape: Shape) -> Operand:
+    """The operand in another shape: by the operator that needs the fewest bytes to say which."""
+    type, before = x.type.with_shape(shape), x.type.shape
+    known = sum(isinstance(d, Sym) for d in before) <= 1
+    if len(shape) == 2 and before and known and site.opset >= FLATTEN:
+        ends = [axis for axis in range(len(before) + 1) if (count(before[:axis]), count(before[axis:])) == shape]
+        if ends:
+            return site.emit("Flatten", x, axis=1 if 1 in ends else ends[0], type=type)
+    kind, short, long = ("Unsqueeze", before, shape) if len(shape) > len(before) else ("Squeeze", shape, before)
+    axes = _of_one(short, long)
+    if not axes:
+        return site.emit("Reshape", x, site.array("shape", shape_or_any(shape)), type=type)
+    if site.opset < AXES:
+        return site.emit(kind, x, axes=axes, type=type)
+    return site.emit(kind, x, site.array("axes", axes), type=type)
+
+
+def _of_one(short: Shape, long: Shape) -> list[int]:
+    """The axes of one that the longer shape has beside those of the shorter; none where they differ otherwise."""
+    axes, left = list[int](), list(short)
+    for axis, d in enumerate(long):
+        if left and left[0] == d:
+            left.pop(0)
+        elif d == 1:
+            axes.append(axis)
+        else:
+            return []
+    return [] if left else axes
 
 
 def shape_or_any(shape: Shape) -> list[int]:
@@ -68,6 +103,15 @@ def windowed(site: Site, kind: str, op: Any, signal: Operand, *others: Operand |
     return spare(site, y, site.type.shape)
 
 
+def averaged(site: Site, x: Operand) -> Operand:
+    """The mean of each channel of an image, or of the signal that it was made of."""
+    signal = x.made_of
+    if signal is None or not is_image(signal.type.shape, x.type.shape):
+        return site.emit("GlobalAveragePool", x)
+    y = site.emit("GlobalAveragePool", signal, type=site.type.with_shape((*signal.type.shape[:2], 1)))
+    return spare(site, y, site.type.shape)
+
+
 # ---- matrices
 
 
@@ -81,7 +125,7 @@ def matrix(site: Site, x: Operand) -> Operand:
     if x.type.rank == 2 or is_rows(x.made_of, x.type):
         return x
     shape, source = (count(x.type.shape[:-1]), x.type.shape[-1]), x if x.made_of is None else x.made_of
-    made = site.emit("Reshape", source, site.array("rows", shape_or_any(shape)), type=x.type.with_shape(shape))
+    made = moved(site, source, shape)
     return replace(x, made_of=made)
 
 

@@ -16,6 +16,7 @@ from ...passes.parallel import Shares
 from . import compact, pairs, reshaped
 from .adapters import ADAPTERS
 from .affine import Affine, affines
+from .composed import COMPOSED
 from .forms import FINDERS, Form, forms
 from .padded import by_rule
 from .site import Operand, RefusedError, Site, constant, content, element_type, fill, shape_of, size_of
@@ -226,9 +227,12 @@ class _Writer:
 
     def body(self, graph: Graph, tensors: dict[Value, Operand], public: Mapping[Value, str]) -> None:
         """Write the nodes of a graph whose inputs are in `tensors`; its other values are entered."""
-        whole = {
-            form.root: form for form in forms(graph, (*FINDERS, by_rule), lambda form: form.fits(self.opset, _operand))
-        }
+        shares = splits(graph)
+
+        def fits(form: Form) -> bool:
+            return shares.keys().isdisjoint(form.inside) and form.fits(self.opset, _operand)
+
+        whole = {form.root: form for form in forms(graph, (*COMPOSED, *FINDERS, by_rule), fits)}
         absorbed = {node for form in whole.values() for node in form.inside}
         free = absorbed.isdisjoint
         sums = {
@@ -236,7 +240,6 @@ class _Writer:
             for n, a in affines(graph).items()
             if n not in whole and free((n, a.product)) and a.product not in whole
         }
-        shares = splits(graph)
         absorbed |= {affine.product for affine in sums.values()}
         for node in graph.nodes:
             if isinstance(node.op, Const):

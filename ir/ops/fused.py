@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..evaluate import evaluate
 from ..graph import Graph
 from ..op import Bounds, Cost, Draw, Instance, Op, expect, op
@@ -39,7 +37,7 @@ class Fused(Op):
     def error(self, *operands: Array) -> Any:
         from ..perturbation import reach
 
-        errors = tuple(map(np.array, reach(self.body, operands)))
+        errors = tuple(reach(self.body, operands))
         return errors[0] if len(errors) == 1 else errors
 
     def cost(self, *operands: TensorType) -> Cost:

@@ -11,7 +11,7 @@ from ..builder import builder, number
 from ..channels import Channels, tied
 from ..graph import Value
 from ..op import Draw, Instance, Op, Perm, expect, expect_dtype, last_axis_permuted, op, same_dtype
-from ..rounding import gamma
+from ..rounding import gamma, likely
 from ..types import F32, NCHW, NHWC, Array, Layout, TensorType
 from .elementwise import add, div, mul, sub
 from .reduce import reduce_mean
@@ -109,7 +109,7 @@ class LayerNorm(Op):
         wide, n = x.astype(np.float64), x.shape[-1]
         centred = wide - wide.mean(axis=-1, keepdims=True)
         variance = (centred * centred).mean(axis=-1, keepdims=True)
-        unit = gamma(n + 4, (x,))
+        unit = gamma(likely(n, alike=True) + 4, (x,))
         off = unit * (np.abs(wide).mean(axis=-1, keepdims=True) + np.abs(wide))
         doubt = 3 * unit * (wide * wide).mean(axis=-1, keepdims=True)
         low, high = (np.maximum(variance + s * doubt, 0) + self.epsilon * (1 + s * unit) for s in (-1, 1))

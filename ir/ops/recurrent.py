@@ -27,6 +27,8 @@ class Recurrent(Op):
 
     gates: ClassVar[int]
     states: ClassVar[int]
+    weights: ClassVar[tuple[int, ...]] = (1, 2)
+    weight_axis: ClassVar[int] = 1
     ulps: ClassVar[float] = 6  # of the sigmoid
     reverse: bool = False
 

@@ -12,7 +12,7 @@ from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, last_axis_permuted, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
-from ..rounding import gamma
+from ..rounding import gamma, likely
 from ..types import F32, I8, I32, Array, Quant, TensorType
 
 #: Fraction bits of the table of exponentials.
@@ -46,7 +46,9 @@ class Softmax(Op):
         wide = x.astype(np.float64)
         distance = wide.max(axis=-1, keepdims=True) - wide
         distance = np.where(np.isinf(distance), 0, distance)  # of an infinite one the exponential is 0, exactly
-        roundings = x.shape[-1] + 2 + 4 * self.ulps + distance + distance.max(axis=-1, keepdims=True)
+        roundings = (
+            likely(x.shape[-1], alike=True) + 2 + 4 * self.ulps + distance + distance.max(axis=-1, keepdims=True)
+        )
         return gamma(1, (x,)) * roundings * self.ref(wide)
 
     def bounds(self, x: Bounds) -> Bounds:

@@ -166,6 +166,9 @@ def execute(arguments: list[str]) -> int:
         if error.code == 1 or error.__cause__ is not None:
             _report_bug(screen)
         return error.code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)  # the help, which is no error
+        return UsageError.code
     except click.ClickException as error:
         screen.error(_usage_error(error))
         return UsageError.code

@@ -6,12 +6,13 @@ This module imports click alone, so that `planish --help` answers at once.
 from __future__ import annotations
 
 import re
-from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+
+from .ir.errors import UsageError
 
 PATH = click.Path(path_type=Path)
 
@@ -154,4 +155,12 @@ transforming = together(
 
 def settings(options: dict[str, Any]) -> dict[str, Any]:
     """The typed options; `dims` and `binds` become mappings."""
-    return {**options, **{kind: dict(ChainMap(*reversed(options[kind]))) for kind in ("dims", "binds")}}
+    return {**options, "dims": _merged("--dim", options["dims"]), "binds": _merged("--bind", options["binds"])}
+
+
+def _merged(option: str, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for name, value in (pair for one in given for pair in one.items()):
+        if merged.setdefault(name, value) != value:
+            raise UsageError(f"{option} says two things of {name}: {merged[name]} and {value}", fix="leave one out")
+    return merged

@@ -285,7 +285,11 @@ def _figures(verdict: Verdict) -> list[str]:
         )
         if value is not None
     ]
-    return [", ".join(f"{label} {text}" for label, text in row if text) for row in (rates, sizes) if any(row)]
+    return [
+        ", ".join(f"{label} {text}" for label, text in row if text)
+        for row in (rates, sizes)
+        if any(text for _, text in row)
+    ]
 
 
 def _percent(fraction: float | None) -> str:

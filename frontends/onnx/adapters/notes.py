@@ -9,6 +9,10 @@ from collections.abc import Mapping
 
 _NAN = "What is no number wins, as in Max: ONNX Runtime passes over it in some windows and not in others."
 _IMAGES = "Signals [N,C,W] and images [N,C,H,W]."
+_INFINITE = (
+    " Weights that are not finite are refused in files. Where they are computed, padding counts as zeros: times "
+    "infinity they are no number; C refuses such weights."
+)
 _CAST = (
     "To bool, 0 is false, anything else true, NaN too. A float becomes an integer of at least 32 bits first: its "
     "integer part, the nearest end of the range beyond it, 0 for NaN; that wraps in fewer bits. So 200.0 is -56 in "
@@ -30,8 +34,9 @@ NOTES: Mapping[str, str] = {
     "Cast": _CAST,
     "CastLike": "As Cast.",
     "Celu": "Of 16-bit floats computed in float32 and rounded once, as all elementwise operators.",
-    "Conv": _IMAGES,
-    "ConvTranspose": _IMAGES,
+    "Clip": "A bound that is missing is none: what is infinite stays so, where ONNX has the type's last finite number.",
+    "Conv": _IMAGES + _INFINITE,
+    "ConvTranspose": _IMAGES + _INFINITE + " So are the zeros between the pixels.",
     "DequantizeLinear": (
         "Per tensor or per axis. Scales may be negative or 0. Constants with such scales get positive ones where their "
         "dtype holds the negated integers; what else has them stays float."
@@ -48,7 +53,7 @@ NOTES: Mapping[str, str] = {
     "MaxPool": _IMAGES + " The first result. " + _NAN,
     "Min": "Which zero the smaller of 0 and -0 is, is not said.",
     "Max": "NaN where an operand is. Which zero the larger of 0 and -0 is, is not said.",
-    "Mod": "Of constants.",
+    "Mod": "Of constants. Of infinities, and of floats by 0, no number.",
     "Pow": "Of floats; of integers where they are constants.",
     "QuantizeLinear": "Per tensor or per axis, to integers of up to 16 bits, with positive scales.",
     "RNN": "Tanh or Relu; no clip, no layout=1, sequences of one length.",

@@ -4,7 +4,7 @@ from .draw import HypothesisDraw
 from .graphs import graphs, types
 from .kernels import check_kernel
 from .ops import check_op, graph_of, instances
-from .passes import Counterexample, Tally, check_pass, check_rule, graphs_for
+from .passes import Counterexample, Tally, Unchanged, check_pass, check_rule, graphs_for
 from .patterns import graphs_with
 from .planted import Planted, graphs_with_dead_channels, planted_graphs
 from .quantized import check_quantized
@@ -15,6 +15,7 @@ __all__ = [
     "HypothesisDraw",
     "Planted",
     "Tally",
+    "Unchanged",
     "check_kernel",
     "check_op",
     "check_pass",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
+from operator import itemgetter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -32,12 +33,16 @@ def composite(build: Callable[Concatenate[st.DrawFn, P], T]) -> Callable[P, st.S
     """
     strategy = st.composite(build)
 
-    @st.composite
-    def anew(draw: st.DrawFn, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        (value,) = draw(st.lists(strategy(*args, **kwargs), min_size=1, max_size=1, unique_by=id))
-        return value
+    @wraps(build)
+    def anew(*args: P.args, **kwargs: P.kwargs) -> st.SearchStrategy[T]:
+        return st.lists(strategy(*args, **kwargs), min_size=1, max_size=1, unique_by=id).map(itemgetter(0))
 
-    return wraps(build)(anew)
+    return anew
+
+
+#: Strategies of integers, as they are drawn by the hundred for each example: hypothesis checks each new one.
+_integers = lru_cache(maxsize=1024)(st.integers)
+_BOOLEANS = st.booleans()
 
 
 class HypothesisDraw:
@@ -47,13 +52,13 @@ class HypothesisDraw:
         self._draw = draw
 
     def integer(self, low: int, high: int) -> int:
-        return self._draw(st.integers(low, high))
+        return self._draw(_integers(low, high))
 
     def boolean(self) -> bool:
-        return self._draw(st.booleans())
+        return self._draw(_BOOLEANS)
 
     def choice(self, options: Sequence[Any]) -> Any:
-        return self._draw(st.sampled_from(options))
+        return options[self._draw(_integers(0, len(options) - 1))]
 
     def real(self, low: float, high: float) -> float:
         low, high = _representable(low, high)

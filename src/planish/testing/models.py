@@ -63,9 +63,9 @@ class DrawnModel:
         return [node.op_type for node in self.proto.graph.node]
 
 
-def drawn_model(seed: int) -> DrawnModel:
-    """The model of a seed: 1 to 8 operators, 1 to 3 inputs, every result that nothing reads an output."""
-    return Drawing(seed).model()
+def drawn_model(seed: int, most: int = 8) -> DrawnModel:
+    """The model of a seed: 1 to `most` operators, 1 to 3 inputs, every result that nothing reads an output."""
+    return Drawing(seed).model(most)
 
 
 class Drawing:
@@ -192,13 +192,13 @@ class Drawing:
 
     # ---- the model
 
-    def model(self) -> DrawnModel:
+    def model(self, most: int) -> DrawnModel:
         """Draw inputs and nodes, and put them together."""
         from onnx import checker, helper
 
         for _ in range(self.integer(1, 3)):
             self.input()
-        wanted = self.integer(1, 8)
+        wanted = self.integer(1, most)
         for _ in range(4 * wanted):
             if len(self.nodes) < wanted:
                 self.choice(RECIPES)(self)

@@ -51,6 +51,10 @@ class Counterexample(AssertionError):
         )
 
 
+class Unchanged(AssertionError):
+    """A pass changed none of the graphs that were drawn for it."""
+
+
 class _Broken(Exception):
     """Carries the graph and the failure through hypothesis."""
 
@@ -68,7 +72,7 @@ def check_pass(
     graphs: what to draw instead of `graphs_for(applied)`. settings: hypothesis' own, instead of the active profile's.
     Each result verifies, is deterministic, and keeps the contract: EXACT bit by bit, REASSOCIATING equal in exact
     arithmetic, WITHIN node by node, APPROXIMATE by reporting. EXACT and REASSOCIATING passes find nothing more to do in
-    their own result. Raises Counterexample, whose text `parse_graph` reads, or AssertionError when none was changed.
+    their own result. Raises Counterexample, whose text `parse_graph` reads, or Unchanged: both are AssertionErrors.
     """
     outcomes: list[Outcome] = []
     reasons: Counter[str] = Counter()
@@ -103,7 +107,7 @@ def check_pass(
     if not tally.changed:
         reasons.update(reason for o in outcomes for reason in set(o.reasons))
         why = "".join(f"\n  {count} times: {reason}" for reason, count in reasons.most_common(3))
-        raise AssertionError(f"{applied} changed none of {tally.drawn} graphs{why}")
+        raise Unchanged(f"{applied} changed none of {tally.drawn} graphs{why}")
     return tally
 
 

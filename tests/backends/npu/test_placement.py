@@ -26,6 +26,8 @@ from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
 
 RNG = np.random.default_rng(0)
+#: Of the images. Where nothing is tight, larger ones only take the mapper longer.
+SIDE = 4
 #: At the ends of the model, where images have floats and their channels first.
 BORDERS = {"quantize", "dequantize", "transpose"}
 
@@ -41,8 +43,8 @@ def conv(x: Value, channels: int = 8, window: int = 3, groups: int = 1) -> Value
 
 
 def dense_of(x: Value, outputs: int = 10) -> Value:
-    flat = reshape(x, shape=(1, 8 * 8 * 8))
-    return dense(flat, weights(outputs, 8 * 8 * 8), weights(outputs))
+    size = 8 * SIDE * SIDE
+    return dense(reshape(x, shape=(1, size)), weights(outputs, size), weights(outputs))
 
 
 LAYERS: dict[str, Callable[[Value], Value]] = {
@@ -62,15 +64,15 @@ LAYERS: dict[str, Callable[[Value], Value]] = {
     "table: tanh": tanh,
     "table: hard swish": lambda x: hard_swish(conv(x)),
     "table: scaled": lambda x: mul(x, np.float32(0.3)),
-    "resize, nearest": lambda x: resize_nearest(x, size=(16, 16), scales=(2.0, 2.0)),
-    "resize, linear": lambda x: resize_linear(x, size=(16, 16), scales=(2.0, 2.0)),
+    "resize, nearest": lambda x: resize_nearest(x, size=(2 * SIDE, 2 * SIDE), scales=(2.0, 2.0)),
+    "resize, linear": lambda x: resize_linear(x, size=(2 * SIDE, 2 * SIDE), scales=(2.0, 2.0)),
     "depth to space": lambda x: depth_to_space(conv(x, 12), block=2),
 }
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_npu_takes_it(layer: str) -> None:
-    x = graph_input("x", TensorType((1, 8, 8, 8), F32))
+    x = graph_input("x", TensorType((1, 8, SIDE, SIDE), F32))
     y = LAYERS[layer](conv(x))
     graph = lowered(Graph([x], [conv(y) if y.type.rank == 4 else y], ["y"]), NpuTarget("npu:64"))
     placements = partition(graph).placements
@@ -85,6 +87,6 @@ def test_the_npu_takes_it(layer: str) -> None:
 
 def lowered(graph: Graph, target: NpuTarget) -> Graph:
     """Quantized as `planish compile --quantize int8` does it, in the form that the target takes."""
-    samples = [{"x": RNG.normal(0, 1, (1, 8, 8, 8)).astype(np.float32)} for _ in range(4)]
+    samples = [{"x": RNG.normal(0, 1, (1, 8, SIDE, SIDE)).astype(np.float32)} for _ in range(4)]
     pipeline = f"simplify,fuse,quantize{{calibration=minmax}},fold-quantization,simplify,{target.lowering}"
     return run_pipeline(graph, pipeline, Context(lambda: iter(samples), target)).graph

@@ -9,61 +9,16 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from planish.backends.onnx.compact import recomputed, shrunk
-from planish.backends.onnx.session import session
 from planish.backends.onnx.site import Site
-from planish.backends.onnx.target import FILE, OnnxTarget
+from planish.backends.onnx.target import OnnxTarget
 from planish.backends.onnx.writer import write
-from planish.frontends.onnx import load
 from planish.ir.types import type_of
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
-from planish.runtime.target import Limits
 from planish.testing.graphs import graphs
+from tests.support.sizes import kinds, model, require_no_growth, require_same, smaller
 
 RANDOM = np.random.default_rng(0)
-
-
-def model(nodes, inputs, outputs, constants=(), opset=13):
-    """A model as a person writes it. inputs, outputs: (name, shape); constants: (name, array)."""
-    values = ([helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in ends] for ends in (inputs, outputs))
-    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants]
-    graph = helper.make_graph(nodes, "g", *values, tensors)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    made.ir_version = 8
-    onnx.checker.check_model(made, full_check=True)
-    return made
-
-
-def smaller(source, folder):
-    """What target onnx makes of a model."""
-    path = folder / "source.onnx"
-    onnx.save(source, path)
-    target = OnnxTarget("onnx")
-    graph = run_pipeline(load(path), "simplify,fuse").graph
-    lowered = run_pipeline(graph, target.lowering, Context(target=target)).graph
-    target.emit(lowered, folder, "m", Limits())
-    return onnx.load(folder / FILE)
-
-
-def kinds(made):
-    return [node.op_type for node in made.graph.node if node.op_type != "Constant"]
-
-
-def require_no_growth(source, made):
-    assert len(kinds(made)) <= len(kinds(source)), kinds(made)
-    assert made.ByteSize() <= 1.05 * source.ByteSize(), (made.ByteSize(), source.ByteSize(), made)
-
-
-def require_same(source, made, folder):
-    """ONNX Runtime gives the same for both."""
-    pytest.importorskip("onnxruntime")
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in source.graph.input}
-    feeds = {name: np.random.default_rng(1).uniform(-2, 2, s).astype(np.float32) for name, s in shapes.items()}
-    paths = [folder / "a.onnx", folder / "b.onnx"]
-    for one, path in zip((source, made), paths, strict=True):
-        onnx.save(one, path)
-    for a, b in zip(*(session(path).run(None, feeds) for path in paths), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 IMAGE, ROWS = [2, 4, 6, 6], [3, 5]
@@ -262,6 +217,18 @@ def test_constants_that_are_computed_do_not_become_large(kind, user, tmp_path):
     require_same(source, made, tmp_path)
 
 
+@pytest.mark.parametrize("opset", [11, 13, 19])
+def test_a_constant_that_is_resized_does_not_become_large(opset, tmp_path):
+    small = RANDOM.normal(size=(1, 4, 8, 8)).astype(np.float32)
+    constants = [("c", small), ("roi", np.zeros(0, np.float32)), ("scales", np.array([1, 1, 8, 5], np.float32))]
+    nodes = [helper.make_node("Resize", ["c", "roi", "scales"], ["e"]), helper.make_node("Mul", ["x", "e"], ["y"])]
+    source = model(nodes, [("x", [1, 4, 64, 40])], [("y", [1, 4, 64, 40])], constants, opset)
+    made = smaller(source, tmp_path)
+    assert kinds(made) == ["Resize", "Mul"]
+    require_no_growth(source, made)
+    require_same(source, made, tmp_path)
+
+
 def test_a_constant_range_stays_a_rule(tmp_path):
     ends = [(name, np.int64(v)) for name, v in (("start", 3), ("limit", 3 + 2 * 4096), ("delta", 2))]
     nodes = [helper.make_node("Range", ["start", "limit", "delta"], ["r"])]
@@ -290,11 +257,13 @@ def test_what_is_computed_again_has_the_same_bits(data):
     """The operator that takes a constant's place, by ONNX's own reference."""
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     dtype = data.draw(st.sampled_from([np.float32, np.int64]))
-    shape = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=3))
+    shape = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=3) | st.just([2, 1, 6, 5]))
     array = random.integers(0, 3, [d if data.draw(st.booleans()) else 1 for d in shape]).astype(dtype)
     array = np.ascontiguousarray(np.broadcast_to(array, shape))
     if data.draw(st.booleans()):
         array = array.take(random.integers(0, 2, 300) % array.shape[0], 0)
+    for axis in range(array.ndim):
+        array = array.repeat(data.draw(st.sampled_from([1, 1, 2, 3])), axis)
     if data.draw(st.booleans()):
         array = np.arange(300, dtype=dtype) * dtype(3) + dtype(1)
     site = Site(20, type_of(array))
