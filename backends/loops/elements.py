@@ -114,7 +114,7 @@ def nearest(x: Expr) -> Expr:
 
 
 def truncated(x: Expr, dtype: DType) -> Expr:
-    """The integer part of a float as I32, I64 or U64, the nearest that it has beyond its ends; NaN gives 0."""
+    """The integer part of a float as I32 or I64, the nearest that it has beyond its ends; NaN gives 0."""
     low, high = (number(float(end), x.dtype) for end in (dtype.min, dtype.max + 1))
 
     def body(x: Expr) -> Expr:
@@ -123,6 +123,16 @@ def truncated(x: Expr, dtype: DType) -> Expr:
 
     says = f"The integer part, the nearest {dtype.bits}-bit integer beyond them; NaN gives 0."
     return define(f"truncate_{dtype}", body, x, says=says)
+
+
+def truncated_without_sign(x: Expr) -> Expr:
+    """The integer part of a float as U64: of negative ones that of I64, which wraps."""
+
+    def body(x: Expr) -> Expr:
+        large = choose(x >= 2.0**63, convert(x, U64), convert(truncated(x, I64), U64))
+        return choose(x >= 2.0**64, number(U64.max, U64), large)
+
+    return define("truncate_u64", body, x, says="The same as 64 bits without a sign.")
 
 
 # ----------------------------------------------------------------------------------------------------------- elements
@@ -266,8 +276,9 @@ def _cast(op: Cast, operands: Sequence[Scalar]) -> Expr:
         return unequal(x.expr, 0)
     if x.dtype.is_float and not op.dtype.is_float:
         high = carrier(op.dtype)[1]
-        whole = next(d for d in (I32, I64, U64) if d.max == high)
-        return convert(truncated(x.expr, whole), op.dtype)
+        if high == U64.max:
+            return convert(truncated_without_sign(x.expr), op.dtype)
+        return convert(truncated(x.expr, I32 if high == I32.max else I64), op.dtype)
     return convert(x.expr, op.dtype)
 
 

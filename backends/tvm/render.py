@@ -60,8 +60,10 @@ class Lanes:
 class TirRenderer:
     """Writes statements into a TIR function, and gives expressions: a truth value as a byte, or as TIR's own."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: Code, in_vector: bool = False) -> None:
+        """in_vector: that the statements are those of a vector's lanes, in which nothing can be kept."""
         self.code = code
+        self._keeps = not in_vector
         self._known: dict[Variable, Expr] = {}
         #: Names for what is computed where it is read: in lanes, once for each statement.
         self._named: dict[Variable, loops.Expr] = {}
@@ -77,7 +79,7 @@ class TirRenderer:
 
     def _statement(self, s: Statement) -> None:
         match s:
-            case Let(variable, value) if self._lanes is None and is_costly(value):
+            case Let(variable, value) if self._keeps and self._lanes is None and is_costly(value):
                 kept = Buffer(variable.name, variable.dtype, 1)
                 self._statement(Local(kept, value))
                 self._named[variable] = Load(variable.dtype, kept, loops.number(0, I32))

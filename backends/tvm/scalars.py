@@ -40,7 +40,7 @@ def store(group: Group, code: Code, at: Position, acc: Expr) -> None:
     """Compute one element of the result from `acc`, the anchor's, and store it in y."""
     place = epilogue.Position(Native(I32, at.flat), tuple(Native(I32, a) for a in at.axes))
     statements = epilogue.store(group, place, Native(group.anchor.result.type.dtype, acc))
-    TirRenderer(code).statements(statements)
+    TirRenderer(code, in_vector=True).statements(statements)
 
 
 def buffer(group: Group, code: Code, value: Value) -> Expr:

@@ -16,7 +16,7 @@ from ...group import Group
 from ...indices import Quotient, arithmetic
 from ..code import Code
 from ..epilogue import Position
-from ..expressions import Expr, both, choose, dense_strides, flat, guarded, number, table
+from ..expressions import Expr, Load, both, choose, dense_strides, flat, guarded, number, table
 from ..kernel import LoopKernel
 
 
@@ -110,7 +110,7 @@ class GatherKernel(LoopKernel):
     def write(self, group: Group, code: Code) -> None:
         op, (x,) = group.op, group.anchor.operands
         strides, source = dense_strides(group.shape(x)), code.operand(x)
-        pick = picked(code, "indices", np.array(op.indices, np.int32))
+        pick = picked("indices", np.array(op.indices, np.int32))
 
         def element(axes: tuple[Expr, ...]) -> Expr:
             return code.load(source, flat((*axes[: op.axis], pick(axes[op.axis]), *axes[op.axis + 1 :]), strides))
@@ -149,12 +149,12 @@ def all_of(conditions: list[Expr]) -> Expr:
     return first
 
 
-def picked(code: Code, label: str, entries: Array) -> Callable[[Expr], Expr]:
+def picked(label: str, entries: Array) -> Callable[[Expr], Expr]:
     """Which of some indices it is at a loop variable: arithmetic where that says it, else a table's entry."""
     form = arithmetic(entries)
     if form is None:
         indices = table(entries, label)
-        return lambda i: code.load(indices, i)
+        return lambda i: Load(I32, indices, i)
 
     def index(i: Expr) -> Expr:
         if isinstance(form, Quotient):

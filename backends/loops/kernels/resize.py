@@ -30,7 +30,7 @@ class ResizeNearestKernel(LoopKernel):
         op, (x,) = group.op, group.anchor.operands
         shape, source, spatial = group.shape(x), code.operand(x), op.layout.spatial
         picks = [
-            picked(code, label, nearest_taps(op, axis, shape[dim]))
+            picked(label, nearest_taps(op, axis, shape[dim]))
             for axis, (label, dim) in enumerate(zip(("rows", "columns"), spatial, strict=True))
         ]
 
