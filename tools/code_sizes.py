@@ -1,4 +1,4 @@
-"""Write backends/cortexm/code_sizes.toml: how many bytes of code a character of a kernel's C becomes, by core.
+"""Write backends/c/code_sizes.toml: how many bytes of code a character of a kernel's C becomes, by core.
 
     tools/code_sizes.py [MODEL.onnx ...]
 
@@ -23,9 +23,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import planish.driver as driver
-from planish.backends.cortexm import cores, sizes
-from planish.backends.cortexm.target import CTarget
-from planish.backends.cortexm.toolchain import build_step, compile_objects, find_tool
+from planish.backends.c import cflags, sizes
+from planish.backends.c.toolchain import build_step, compile_objects, find_tool
+from planish.backends.cortexm import cores
+from planish.backends.cortexm.flash import COMPILER, measure
+from planish.backends.cortexm.target import CortexMTarget
 from planish.ir.errors import PlanishError
 from planish.ir.graph import Graph, graph_input
 from planish.ir.op import Instance
@@ -45,7 +47,7 @@ from planish.runtime.target import Target
 from planish.testing.kernels import takes, together
 from planish.testing.ops import instances
 
-NETWORKS, OUT = 16, Path(__file__).parents[1] / "backends/cortexm/code_sizes.toml"
+NETWORKS, OUT = 16, Path(__file__).parents[1] / "backends/c/code_sizes.toml"
 #: Cores for which gcc makes nearly the code that it makes for another one.
 LIKE = {"cortex-m7": "cortex-m4", "cortex-m33": "cortex-m4"}
 
@@ -110,7 +112,7 @@ def examples(target: Target) -> Iterator[Graph]:
 
 def compiled(core: str, graph: Graph) -> tuple[list[tuple[str, str, int]], int, int, set[str]] | None:
     """(Kernel, text, bytes) of each function; bytes of all other code; of libraries; what was called there."""
-    target = CTarget(core)
+    target = CortexMTarget(core)
     try:
         lowered = run_pipeline(graph, target.lowering, Context(target=target)).graph
         choices = target.choices()
@@ -123,12 +125,12 @@ def compiled(core: str, graph: Graph) -> tuple[list[tuple[str, str, int]], int, 
         folder = Path(name)
         for file, content in project.files.items():
             (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode("ascii"))
-        flags = [*cores.CORES[core].flags, "-mthumb", *cores.MODEL_FLAGS, cores.OPTIMIZATION, f"-I{folder}"]
-        (object_file,) = compile_objects(find_tool(sizes.COMPILER), flags, [folder / "model.c"], folder, "o")
+        flags = [*cores.CORES[core].flags, "-mthumb", *cflags.MODEL_FLAGS, cflags.OPTIMIZATION, f"-I{folder}"]
+        (object_file,) = compile_objects(find_tool(COMPILER), flags, [folder / "model.c"], folder, "o")
         nm = build_step([find_tool("arm-none-eabi-nm"), "-S", "--defined-only", object_file], folder)
         rows = [line.split() for line in nm.splitlines()]
         code = {r[3]: int(r[1], 16) for r in rows if len(r) == 4 and r[2].lower() == "t"}
-        flash = sizes.measure(core, folder / "model.c", "model")
+        flash = measure(core, folder / "model.c", "model")
     functions = [(f.kernel.name, f.text, _of(code, f.name)) for f in project.functions]
     own = sum(b for _, _, b in functions)
     called = set().union(*(sizes.library_calls(text) for _, text, _ in functions)) if functions else set()
@@ -165,7 +167,7 @@ def library(core: str, names: set[str]) -> dict[str, int]:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "model.c")
             source.write_text(PROGRAM.format(head=body.split(" {")[0], body=body))
-            found[name] = max(0, sizes.measure(core, source, "model").code - 40)
+            found[name] = max(0, measure(core, source, "model").code - 40)
     floats = found.get("float", 0)
     return {name: size if name in CALLS else max(0, size - floats) for name, size in found.items()}
 
@@ -174,7 +176,7 @@ def fitted(core: str) -> list[str]:
     """The table of a core, as text."""
     characters, size, calls, others = defaultdict[str, int](int), defaultdict[str, int](int), [], []
     called: set[str] = set()
-    for graph in [*(g for seed in range(NETWORKS) for g in both(network(seed))), *examples(CTarget(core))]:
+    for graph in [*(g for seed in range(NETWORKS) for g in both(network(seed))), *examples(CortexMTarget(core))]:
         if (found := compiled(core, graph)) is None:
             continue
         functions, other, _, names = found
@@ -208,7 +210,7 @@ def errors(core: str, table: dict[str, Any], held: Sequence[Graph]) -> list[floa
 def main(models: Sequence[str], chosen: Sequence[str] = tuple(cores.CORES)) -> None:
     """Write the tables of these cores; of cores that are like another one, how far off its table is for them."""
     held = [g for path in models for g in both(driver.read_model(Path(path), {}, {}, static_batch=True).graph)]
-    version = build_step([find_tool(sizes.COMPILER), "--version"], Path()).splitlines()[0]
+    version = build_step([find_tool(COMPILER), "--version"], Path()).splitlines()[0]
     lines = [f"# Written by tools/code_sizes.py, with {version}."]
     for core in chosen:
         lines += ["", f"[{core}]", f'like = "{LIKE[core]}"', "error = ERROR"] if core in LIKE else fitted(core)

@@ -1,1 +1,1 @@
-"""C for Cortex-M cores and for any host."""
+"""C for Cortex-M cores: kernels for those with the DSP extension, and emulated boards."""

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import RunFailed
-from .harness import BOARDS
-from .toolchain import build_step, find_tool, run_program
+from ..c.errors import RunFailed
+from ..c.toolchain import build_step, find_tool, run_program
 
+#: C and linker scripts of the emulated boards.
+BOARDS = Path(__file__).parent / "boards"
 _FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-fvisibility=hidden")
 
 

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import cores
-from .errors import DeviceFault, ExecutionError, RunFailed
-from .harness import (
-    BOARDS,
+from ..c import cflags
+from ..c.errors import DeviceFault, ExecutionError, RunFailed
+from ..c.harness import (
     FAULT,
+    MAIN,
     Array,
     Execution,
     Spec,
@@ -22,8 +22,7 @@ from .harness import (
     write_inputs,
     write_main,
 )
-from .plugin import Profile, build_plugin, read_profile
-from .toolchain import (
+from ..c.toolchain import (
     Finished,
     Size,
     Symbols,
@@ -34,8 +33,10 @@ from .toolchain import (
     read_symbols,
     run_program,
 )
+from . import cores
+from .plugin import BOARDS, Profile, build_plugin, read_profile
 
-_HARNESS = ("startup.c", "semihosting.c", "measure.c", "harness.c")
+_HARNESS = ("startup.c", "semihosting.c", "measure.c")
 _PLUGIN_ARGUMENTS = {
     "begin": "harness_measure_begin",
     "end": "harness_measure_end",
@@ -53,7 +54,7 @@ def run_on_qemu(
     inputs: Sequence[Array],
     *,
     profile: bool = True,
-    optimization: str = cores.OPTIMIZATION,
+    optimization: str = cflags.OPTIMIZATION,
     timeout: float = 600.0,
 ) -> Execution:
     """Compile the generated C sources for a core (a key of `CORES`) and run them on a batch.
@@ -89,9 +90,9 @@ def _build(core: cores.Core, directory: Path, sources: Sequence[Path], spec: Spe
     compiler = find_tool("arm-none-eabi-gcc")
     machine = [*core.flags, "-mthumb"]
     include = include_flags(sources)
-    model_flags = [*machine, *cores.MODEL_FLAGS, optimization, *cores.WARNINGS, *include]
-    harness_flags = [*machine, *cores.HARNESS_FLAGS, *cores.HARNESS_WARNINGS, *include]
-    harness_sources = [write_main(spec, directory), *(BOARDS / name for name in _HARNESS)]
+    model_flags = [*machine, *cflags.MODEL_FLAGS, optimization, *cflags.WARNINGS, *include]
+    harness_flags = [*machine, *cflags.HARNESS_FLAGS, *cflags.HARNESS_WARNINGS, *include]
+    harness_sources = [write_main(spec, directory), *(BOARDS / name for name in _HARNESS), MAIN / "harness.c"]
     model = compile_objects(compiler, model_flags, sources, directory, "model")
     harness = compile_objects(compiler, harness_flags, harness_sources, directory, "harness")
     link = ["-nostartfiles", "-specs=nano.specs", f"-L{BOARDS}", "-T", core.linker_script]

@@ -10,7 +10,7 @@ from typing import Any
 from ...ir.graph import Node
 from ...runtime.cost import node_cost
 from ...runtime.target import Artifact, Layer
-from ..cortexm.sizes import Flash
+from ..c.sizes import Flash
 from .compiler import Compiled, NpuLayer
 from .encoding import encode
 from .host import Counted, HostSegment

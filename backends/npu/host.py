@@ -20,10 +20,11 @@ from ...ir.graph import Graph, Node, Value, graph_input
 from ...ir.types import Array
 from ...runtime.cost import node_cost
 from ...runtime.target import Artifact, Limits, Unsupported
-from ..cortexm.errors import BuildFailed, TimedOut, ToolMissing
-from ..cortexm.runner import run_on_qemu
-from ..cortexm.sizes import Flash, can_measure, measure
-from ..cortexm.target import HOST, CTarget, interface
+from ..c.errors import BuildFailed, TimedOut, ToolMissing
+from ..c.sizes import Flash
+from ..c.target import HOST, CTarget, interface
+from ..cortexm.flash import can_measure, measure
+from ..cortexm.qemu import run_on_qemu
 from ..kernel import Choices
 from ..memory import Place, Plan, Space
 from .layout import Layout
@@ -62,7 +63,7 @@ class HostSegment:
     @cached_property
     def choices(self) -> Choices:
         """The kernels that execute the graph's nodes."""
-        return CTarget(HOST).choices()
+        return CTarget().choices()
 
     @property
     def macs(self) -> int:
@@ -130,7 +131,7 @@ class _Planned(CTarget):
     """Portable C of a segment, by the kernels and on the plan that it has."""
 
     def __init__(self, segment: HostSegment) -> None:
-        super().__init__(HOST)
+        super().__init__()
         self.segment = segment
 
     def choices(self) -> Choices:
@@ -145,7 +146,7 @@ class _Planned(CTarget):
 
 def supports(node: Node) -> Unsupported | None:
     """Why the host cannot compute a node."""
-    return CTarget(HOST).supports(node)
+    return CTarget().supports(node)
 
 
 def require_supported(target: str, segments: Sequence[HostSegment]) -> None:
@@ -177,7 +178,7 @@ def run(segment: HostSegment, out: Path, inputs: Sequence[Array]) -> list[Array]
     Raises ExecutionError where it does not compile or run; ToolMissing without a compiler.
     """
     artifact = Artifact(HOST, out / segment.name, segment.graph, [], {"name": segment.name})
-    done = CTarget(HOST).run(artifact, dict(zip(segment.graph.input_names, inputs, strict=True)))
+    done = CTarget().run(artifact, dict(zip(segment.graph.input_names, inputs, strict=True)))
     return [done.outputs[name] for name in segment.graph.output_names]
 
 

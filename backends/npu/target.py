@@ -13,7 +13,8 @@ from ...ir.graph import Graph, Node
 from ...ir.types import Array
 from ...runtime.target import Artifact, Execution, Limits, Need, Target, Unsupported
 from ...runtime.unchained import Cut
-from ..cortexm.target import HOST, CTarget
+from ..c.target import CTarget
+from ..cortexm.target import CortexMTarget
 from ..cutting import cut_program
 from ..fitting import remedies
 from ..lowering import DEVICE
@@ -55,7 +56,7 @@ class NpuTarget(Target):
 
     def needs(self) -> Sequence[Need]:
         """For the host's part: a compiler to run it here, the core's own and the emulator to count instructions."""
-        return [*CTarget(HOST).needs(), *CTarget(self.machine.host.core).needs()]
+        return [*CTarget().needs(), *CortexMTarget(self.machine.host.core).needs()]
 
     def emit(self, graph: Graph, out: Path, name: str, limits: Limits) -> Artifact:
         compiled = compile_graph(graph, self.machine)

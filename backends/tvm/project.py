@@ -11,10 +11,10 @@ import numpy as np
 from ...ir.constant import Const
 from ...ir.graph import Graph, Node, Value
 from ...ir.types import Array
-from ..cortexm.code import CTYPES
-from ..cortexm.names import plain
-from ..cortexm.project import TEMPLATES as C_TEMPLATES
-from ..cortexm.project import Function, Project, copy, environment, pointer, public
+from ..c.code import CTYPES
+from ..c.names import plain
+from ..c.project import TEMPLATES as C_TEMPLATES
+from ..c.project import Function, Project, copy, environment, pointer, public
 from ..kernel import Choice, Choices
 from ..memory import Plan, Space
 from .build import compile_functions

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..cortexm import cores
-from ..cortexm.harness import (
-    BOARDS,
+from ..c import cflags
+from ..c.harness import (
+    MAIN,
     Array,
     Execution,
     Spec,
@@ -18,7 +18,7 @@ from ..cortexm.harness import (
     write_inputs,
     write_main,
 )
-from ..cortexm.toolchain import build_step, compile_objects, find_tool, run_program
+from ..c.toolchain import build_step, compile_objects, find_tool, run_program
 from .machines import Machine
 
 
@@ -33,10 +33,10 @@ def run(
     sources = [folder.resolve() / f"{spec.name}.c", folder.resolve() / f"{spec.name}_weights.S"]
     include = include_flags(sources)
     objects = compile_objects(
-        compiler, [*cores.MODEL_FLAGS, "-O2", *cores.WARNINGS, *include], sources, directory, "model"
+        compiler, [*cflags.MODEL_FLAGS, "-O2", *cflags.WARNINGS, *include], sources, directory, "model"
     )
-    harness = [write_main(spec, directory), *(BOARDS / name for name in ("harness.c", "host.c"))]
-    flags = [*cores.HARNESS_FLAGS, *cores.HARNESS_WARNINGS, *include]
+    harness = [write_main(spec, directory), *(MAIN / name for name in ("harness.c", "host.c"))]
+    flags = [*cflags.HARNESS_FLAGS, *cflags.HARNESS_WARNINGS, *include]
     objects += compile_objects(compiler, flags, harness, directory, "harness")
     kernels = str(folder.resolve() / f"{spec.name}_kernels.o")
     build_step([compiler, *machine.link, *objects, kernels, "-lm", "-o", "model"], directory)

@@ -12,10 +12,10 @@ from ...ir.errors import UnsupportedError, UsageError
 from ...ir.graph import Graph
 from ...ir.types import Array
 from ...runtime.target import Artifact, Limits, Need, Target
-from ..cortexm import runner as c_runner
-from ..cortexm.project import Project
-from ..cortexm.target import CTarget
-from ..cortexm.toolchain import PACKAGES
+from ..c import harness
+from ..c.project import Project
+from ..c.target import CTarget
+from ..c.toolchain import PACKAGES
 from ..kernel import Choices
 from ..memory import Plan
 from . import runner
@@ -79,8 +79,8 @@ class TvmTarget(CTarget):
         return generate(graph, name, memory, choices, machine, f"{machine.triple}, {machine.cpu}")
 
     def _execute(
-        self, artifact: Artifact, build: Path, spec: c_runner.Spec, arrays: Sequence[Array], profile: bool
-    ) -> c_runner.Execution:
+        self, artifact: Artifact, build: Path, spec: harness.Spec, arrays: Sequence[Array], profile: bool
+    ) -> harness.Execution:
         if self.name == HOST:
             require_same(artifact.facts["cpu"])
         elif not CROSS[self.name].compiler:

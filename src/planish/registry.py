@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 #: Name -> class below `planish.backends`, which takes the name.
 TARGETS: dict[str, str] = {
-    "c": "cortexm.target:CTarget",
-    "cortex-m0": "cortexm.target:CTarget",
-    "cortex-m3": "cortexm.target:CTarget",
-    "cortex-m4": "cortexm.target:CTarget",
-    "cortex-m7": "cortexm.target:CTarget",
-    "cortex-m33": "cortexm.target:CTarget",
-    "cortex-m55": "cortexm.target:CTarget",
+    "c": "c.target:CTarget",
+    "cortex-m0": "cortexm.target:CortexMTarget",
+    "cortex-m3": "cortexm.target:CortexMTarget",
+    "cortex-m4": "cortexm.target:CortexMTarget",
+    "cortex-m7": "cortexm.target:CortexMTarget",
+    "cortex-m33": "cortexm.target:CortexMTarget",
+    "cortex-m55": "cortexm.target:CortexMTarget",
     "onnx": "onnx.target:OnnxTarget",
     "tvm": "tvm.target:TvmTarget",
     "tvm:aarch64-linux": "tvm.target:TvmTarget",

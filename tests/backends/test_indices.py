@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from planish.backends.cortexm.code import Code, Module
+from planish.backends.c.code import Code, Module
+from planish.backends.c.render import CRenderer
+from planish.backends.c.target import CTarget
 from planish.backends.cortexm.kernels import PORTABLE
-from planish.backends.cortexm.render import CRenderer
-from planish.backends.cortexm.target import CTarget
 from planish.backends.indices import LONG, Quotient, Runs, arithmetic
 from planish.backends.kernel import choose
 from planish.backends.loops.expressions import Variable

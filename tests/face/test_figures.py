@@ -1,10 +1,12 @@
 """Figures mean what they say: flash, accuracy of the float model, counts of nodes, and hints that help."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 import planish as api
-from planish.backends.cortexm import sizes
+from planish.backends.c import sizes
 from planish.backends.cortexm.kernels import KERNELS
 from planish.backends.fitting import remedies
 from planish.folder import read_report
@@ -100,7 +102,7 @@ def test_without_a_compiler_flash_is_an_estimate_and_says_so(
     options = ("--quantize", "int8") if quantized else ()
     line = ("check", digits / "dscnn.onnx", "-t", "cortex-m4", *options)
     measured = planish(*line, "--json").json
-    monkeypatch.setattr(sizes.shutil, "which", lambda tool: None)
+    monkeypatch.setattr(shutil, "which", lambda tool: None)
     estimated = planish(*line, "--json").json
     assert estimated["constant_bytes"] == measured["constant_bytes"]
     assert 0 < estimated["flash_error"] < 1
@@ -116,7 +118,7 @@ def test_every_kernel_has_a_size():
     """Of kernels that nobody has measured the average stands: none may."""
     known = set(sizes._table()["cortex-m4"]["bytes_per_character"])
     assert {kernel.name for kernel in KERNELS["cortex-m4"]} <= known
-    assert set(sizes._table()) >= {name for name in KERNELS if name != "c"}
+    assert set(sizes._table()) >= set(KERNELS)
 
 
 def test_what_has_no_flash_takes_no_limit(planish, digits):
@@ -129,7 +131,7 @@ def test_build_compiles_what_was_emitted(planish, digits, tmp_path, require_tool
     require_tool("cc")
     line = ("compile", digits / "dscnn.onnx", "-t", "c", "--build", "-o")
     assert planish(*line, tmp_path / "good").code == 0
-    monkeypatch.setattr("planish.backends.cortexm.cores.MODEL_FLAGS", ("-std=c99", "-Dfor=!"))
+    monkeypatch.setattr("planish.backends.c.cflags.MODEL_FLAGS", ("-std=c99", "-Dfor=!"))
     done = planish(*line, tmp_path / "bad")
     assert done.code == 6, done.err
     assert not (tmp_path / "bad").exists()

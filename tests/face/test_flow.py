@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import planish as api
-from planish.backends.cortexm.target import CTarget
+from planish.backends.c.target import CTarget
+from planish.backends.cortexm.target import CortexMTarget
 from planish.folder import read_report
 from planish.ir.errors import UsageError
 from planish.page import render
@@ -244,7 +245,7 @@ def test_a_symbolic_graph_is_not_compiled(digits, tmp_path):
 
 def test_what_ran_where_is_said(planish, int8_build, digits, tmp_path, monkeypatch):
     """Where emulation is slow the artifact runs on some samples, and the interpreter's figures stand apart."""
-    monkeypatch.setattr(CTarget, "verified_macs", 7 * read_report(int8_build)["macs"])
+    monkeypatch.setattr(CortexMTarget, "verified_macs", 7 * read_report(int8_build)["macs"])
     np.savez(tmp_path / "some.npz", **{name: array[:60] for name, array in np.load(digits / "eval.npz").items()})
     line = ("verify", int8_build, "--data", tmp_path / "some.npz")
     verdict = planish(*line, "--json").json

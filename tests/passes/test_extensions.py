@@ -97,7 +97,7 @@ def test_an_op_of_another_package_is_read_run_and_checked(installed):
 
 
 TARGET = '''
-from planish.backends.cortexm.target import CTarget
+from planish.backends.c.target import CTarget
 
 class Other(CTarget):
     """A board of one's own."""

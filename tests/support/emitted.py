@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from planish.backends.cortexm.runner import run_on_host
-from planish.backends.cortexm.target import CTarget, interface
+from planish.backends.c.host import run_on_host
+from planish.backends.c.target import CTarget, interface
 from planish.ir.evaluate import evaluate
 from planish.ir.graph import Graph
 from planish.ir.op import Instance

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from planish.backends.cortexm.target import CTarget
+from planish.backends.c.target import CTarget
 from planish.ir.arithmetic import fixed_point
 from planish.ir.builder import const_value
 from planish.ir.evaluate import evaluate

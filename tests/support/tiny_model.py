@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from planish.backends.cortexm.runner import Buffer, Spec
+from planish.backends.c.harness import Buffer, Spec
 
 HEADER = """
 #ifndef TINY_H

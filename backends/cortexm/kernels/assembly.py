@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..code import Code
+from ...c.code import Code
 
 #: C99 compilers need not take strings of more than 4,095 characters, and clang counts assembly among them.
 GUARD = """\

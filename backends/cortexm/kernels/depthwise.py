@@ -13,12 +13,13 @@ import numpy as np
 from ....ir.ops.conv import Conv2d
 from ....ir.types import I8, NHWC, Array
 from ....runtime.target import Unsupported
+from ...c.code import Code
 from ...group import Group
 from ...kernel import Kernel
-from ..code import Code
 from . import assembly
 from .image import Image
 from .requantize import Requantize, accumulator_bounds, around, requantize
+from .templates import render
 
 #: Accumulators of three rows of outputs, two columns each.
 SETS = (("r3", "r4"), ("r5", "r6"), ("r7", "r8"))
@@ -96,7 +97,7 @@ class Planes(Kernel):
         bias = group.array(b).astype(np.int64) - group.op.input_zero * taps.sum(1) - found.input_zero
         stride = self.size(group)[1]
         top, left = group.op.pads[:2]
-        body = code.render(
+        body = render(
             "depthwise_planes.c.j2",
             x=group.parameter(x), image=image, result=result, type=f"int{8 * self.element_bytes}_t",
             elements=self.scratch(group) // self.element_bytes, stride=stride, first=top * stride + left,
@@ -149,7 +150,7 @@ class SmladDepthwise(Planes):
         pairs = -(-w.shape[2] // 2)
         padded = np.zeros((len(w), w.shape[1], 2 * pairs), np.int8)
         padded[..., : w.shape[2]] = w
-        return code.render(
+        return render(
             "depthwise_pairs.c.j2",
             weights=code.table("weights", padded), height=w.shape[1], pairs=pairs,
             parameters=code.table("rescale", np.stack([bias, found.multiplier, found.shift], 1).astype(np.int32)),

@@ -15,12 +15,12 @@ from ....ir.ops.elementwise import Clip
 from ....ir.ops.quant import Rescale, RescaleAdd, Table
 from ....ir.types import I8, I32, Array
 from ....runtime.target import Unsupported
+from ...c.code import Code
+from ...c.render import CRenderer
 from ...group import Group, uniform
 from ...loops import epilogue
 from ...loops.epilogue import Position
 from ...loops.expressions import Buffer, Load, Variable
-from ..code import Code
-from ..render import CRenderer
 
 
 @dataclass(frozen=True)

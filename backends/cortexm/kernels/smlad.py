@@ -13,12 +13,13 @@ from ....ir.ops.conv import Conv2d
 from ....ir.ops.dense import Dense
 from ....ir.types import I8, I16, NHWC, Array
 from ....runtime.target import Unsupported
+from ...c.code import Code
 from ...group import Group
 from ...kernel import Kernel
-from ..code import Code
 from . import assembly
 from .image import Image, sliding
 from .requantize import Requantize, accumulator_bounds, around, requantize
+from .templates import render
 from .tile import ACCUMULATORS, LIMIT, SCALE_BITS, Tile, groups_of, halfwords, stream
 
 EXPAND = """\
@@ -232,7 +233,7 @@ class SmladConv2d(Smlad):
             code.helper("fill", FILL)
         zero = group.op.input_zero
         low, high = (zero - 127) & 0xFFFF, (256 * zero - (zero - 127)) & 0xFFFF
-        return code.render(
+        return render(
             "smlad_image.c.j2",
             x=group.parameter(x), rows=rows, columns=columns, images=image.n, channels=image.c, outputs=result.c,
             direct=direct, zero=zero, zero_low=f"UINT32_C({low | low << 16:#x})",
@@ -252,7 +253,7 @@ def _emit_rows(kernel: Smlad, group: Group, code: Code) -> str:
         if needed:
             code.helper(name, text)
     outputs, depth = rows_of(group).shape
-    return code.render(
+    return render(
         "smlad_vector.c.j2" if pixels == 1 else "smlad_pixels.c.j2",
         x=group.parameter(group.anchor.operands[0]), depth=depth, outputs=outputs, pixels=pixels,
         tiles=kernel.tiles(group, code),

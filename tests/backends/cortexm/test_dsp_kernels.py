@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planish.backends.cortexm.kernels.tile import LIMIT
-from planish.backends.cortexm.target import CTarget
+from planish.backends.cortexm.target import CortexMTarget
 from planish.backends.memory import check, plan
 from planish.ir.arithmetic import fixed_point
 from planish.ir.graph import Graph, graph_input
@@ -23,7 +23,7 @@ from tests.support.quantized_layers import convolutions, denses, fused, networks
 # One program holds many layers, as compiling takes long.
 IN_ONE_PROGRAM = 15
 PROGRAMS = max(4, hypothesis.settings().max_examples // 25)
-M4 = CTarget("cortex-m4")
+M4 = CortexMTarget("cortex-m4")
 
 LAYERS = {"conv2d": convolutions(), "depthwise": convolutions(depthwise=True), "dense": denses()}
 
@@ -69,7 +69,7 @@ def test_other_cores_run_the_same_code(core: str, require_tool: Any) -> None:
     @hypothesis.settings(max_examples=2, phases=[hypothesis.Phase.generate])
     @given(st.tuples(*LAYERS.values(), *LAYERS.values(), *LAYERS.values(), networks()))
     def run(drawn: tuple[Graph, ...]) -> None:
-        require_exact(side_by_side(drawn), CTarget(core))
+        require_exact(side_by_side(drawn), CortexMTarget(core))
 
     run()
 

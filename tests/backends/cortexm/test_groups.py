@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planish.backends.cortexm.target import CTarget
+from planish.backends.c.target import CTarget
 from planish.ir.arithmetic import fixed_point
 from planish.ir.builder import const_value
 from planish.ir.graph import Graph, Value, apply, graph_input

@@ -12,8 +12,10 @@ import hypothesis
 import numpy as np
 import pytest
 
+from planish.backends.c import cflags
+from planish.backends.c.target import CTarget
 from planish.backends.cortexm import cores
-from planish.backends.cortexm.target import CTarget
+from planish.backends.cortexm.target import CortexMTarget
 from planish.ir.arithmetic import fixed_point
 from planish.ir.builder import const_value
 from planish.ir.graph import Graph, graph_input
@@ -45,7 +47,7 @@ def require_no_warning(folder: Path, name: str) -> None:
     """AssertionError unless each compiler here takes the C without a warning."""
     for compiler, flags in COMPILERS.items():
         if shutil.which(compiler):
-            command = [compiler, *flags, *cores.WARNINGS, "-fsyntax-only", f"{name}.c"]
+            command = [compiler, *flags, *cflags.WARNINGS, "-fsyntax-only", f"{name}.c"]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr[:4000]
 
@@ -146,7 +148,7 @@ def test_two_models_in_one_program(unity: bool, tmp_path: Path, require_tool: Ca
         CTarget("c").emit(with_helpers(), tmp_path / name, name, Limits())
     (tmp_path / "main.c").write_text(TWO_MODELS.replace("{0}", "c" if unity else "h"))
     sources = ["main.c"] if unity else ["main.c", "one/one.c", "two/two.c"]
-    flags = ["-std=gnu99", *cores.WARNINGS]
+    flags = ["-std=gnu99", *cflags.WARNINGS]
     subprocess.run([str(compiler), *flags, *sources, "-lm", "-o", "main"], cwd=tmp_path, check=True)
     assert subprocess.run([str(tmp_path / "main")], check=False).returncode == 0
 
@@ -155,8 +157,8 @@ def test_two_models_for_a_core_in_one_unit(tmp_path: Path, require_tool: Callabl
     compiler = require_tool("arm-none-eabi-gcc")
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        artifact = CTarget("cortex-m4").emit(int8_layers(), tmp_path / name, name, Limits())
+        artifact = CortexMTarget("cortex-m4").emit(int8_layers(), tmp_path / name, name, Limits())
         assert {layer.kernel for layer in artifact.layers} == {"conv2d_smlad", "depthwise_smlad"}
     (tmp_path / "both.c").write_text('#include "one/one.c"\n#include "two/two.c"\n')
-    flags = [*cores.CORES["cortex-m4"].flags, *cores.MODEL_FLAGS, cores.OPTIMIZATION, *cores.WARNINGS]
+    flags = [*cores.CORES["cortex-m4"].flags, *cflags.MODEL_FLAGS, cflags.OPTIMIZATION, *cflags.WARNINGS]
     subprocess.run([str(compiler), *flags, "-c", "both.c", "-o", "both.o"], cwd=tmp_path, check=True)

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planish.backends.cortexm import cores
-from planish.backends.cortexm.code import Module, Table
-from planish.backends.cortexm.names import identifier, plain
-from planish.backends.cortexm.project import WIDTH, _table
-from planish.backends.cortexm.target import CTarget
+from planish.backends.c import cflags
+from planish.backends.c.code import Module, Table
+from planish.backends.c.names import identifier, plain
+from planish.backends.c.project import WIDTH, _table
+from planish.backends.c.target import CTarget
 from planish.backends.fitting import require_flash
 from planish.ir.builder import const_value
 from planish.ir.errors import DoesNotFitError, UnsupportedError
@@ -28,6 +28,7 @@ from planish.ir.ops.conv import conv2d
 from planish.ir.ops.elementwise import add, relu
 from planish.ir.ops.shape import reshape, transpose
 from planish.ir.types import F16, F32, NHWC, TensorType
+from planish.registry import target_named
 from planish.runtime.target import Limits
 from tests.support.emitted import require_equal
 
@@ -49,7 +50,7 @@ def network(names: tuple[str, ...] = ("x", "y", "z")) -> Graph:
 
 def emitted(graph: Graph, folder: Path, name: str = "model", target: str = "c") -> dict[str, str]:
     folder.mkdir()
-    CTarget(target).emit(graph, folder, name, Limits())
+    target_named(target).emit(graph, folder, name, Limits())
     return {path.name: path.read_text(encoding="ascii") for path in sorted(folder.iterdir())}
 
 
@@ -90,7 +91,7 @@ def test_hostile_names_change_comments_alone(tmp_path: Path, require_tool: Calla
     for file in ("evil.c", "evil.h", "evil_tables.h"):
         assert comments.sub("", files[file]) == comments.sub("", tame[file])
         assert max(map(len, files[file].splitlines())) < 400
-    command = [str(compiler), *cores.MODEL_FLAGS, *cores.WARNINGS, "-c", "evil.c", "-o", os.devnull]
+    command = [str(compiler), *cflags.MODEL_FLAGS, *cflags.WARNINGS, "-c", "evil.c", "-o", os.devnull]
     subprocess.run(command, cwd=tmp_path / "hostile", check=True)
 
 
@@ -134,10 +135,10 @@ int main(void)
 SCRIPT = """
 import sys
 from pathlib import Path
-from planish.backends.cortexm.target import CTarget
+from planish.registry import target_named
 from planish.runtime.target import Limits
 from tests.backends.cortexm.test_project import network
-CTarget(sys.argv[1]).emit(network(), Path(sys.argv[2]), "model", Limits())
+target_named(sys.argv[1]).emit(network(), Path(sys.argv[2]), "model", Limits())
 """
 
 

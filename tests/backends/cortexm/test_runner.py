@@ -8,16 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planish.backends.cortexm.harness import Array
-from planish.backends.cortexm.runner import (
-    CORES,
-    Buffer,
-    Execution,
-    Spec,
-    run_on_host,
-    run_on_qemu,
-)
-from planish.backends.cortexm.toolchain import read_symbols, run_program
+from planish.backends.c.harness import Array, Buffer, Execution, Spec
+from planish.backends.c.host import run_on_host
+from planish.backends.c.toolchain import read_symbols, run_program
+from planish.backends.cortexm.cores import CORES
+from planish.backends.cortexm.qemu import run_on_qemu
 from tests.support.tiny_model import (
     BODY,
     EXPECTED,

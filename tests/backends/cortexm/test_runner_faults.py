@@ -12,22 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planish.backends.cortexm.harness import Array
-from planish.backends.cortexm.plugin import build_plugin
-from planish.backends.cortexm.runner import (
-    CORES,
-    Buffer,
-    BuildFailed,
-    DeviceFault,
-    GuardOverwritten,
-    RunFailed,
-    Spec,
-    TimedOut,
-    ToolMissing,
-    run_on_host,
-    run_on_qemu,
-)
-from planish.backends.cortexm.toolchain import run_program
+from planish.backends.c.errors import BuildFailed, DeviceFault, GuardOverwritten, RunFailed, TimedOut, ToolMissing
+from planish.backends.c.harness import MAIN, Array, Buffer, Spec
+from planish.backends.c.host import run_on_host
+from planish.backends.c.toolchain import run_program
+from planish.backends.cortexm.cores import CORES
+from planish.backends.cortexm.plugin import BOARDS, build_plugin
+from planish.backends.cortexm.qemu import run_on_qemu
 from tests.support.tiny_model import (
     ANY_INPUT,
     BODY,
@@ -258,8 +249,8 @@ def test_harness_is_clean_with_every_warning(tmp_path: Path, core: str) -> None:
     """The board's own sources hold to more than the warnings they are built with."""
     sources = write_model(tmp_path, BODY, LAYERS)
     run_on_qemu(core, tmp_path, sources, ONE_TO_ONE, [INPUTS], profile=False)
-    boards = Path(run_on_qemu.__code__.co_filename).parent / "boards"
-    for source in (tmp_path / core / "main.c", boards / "harness.c", boards / "startup.c", boards / "semihosting.c"):
+    own = (tmp_path / core / "main.c", MAIN / "harness.c")
+    for source in (*own, *(BOARDS / name for name in ("startup.c", "semihosting.c", "measure.c"))):
         command = ["arm-none-eabi-gcc", *CORES[core].flags, "-mthumb", "-std=gnu99", "-O2", "-fsyntax-only", "-Wall"]
         command += ["-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Werror"]
-        subprocess.run([*command, f"-I{boards}", f"-I{tmp_path}", str(source)], check=True)
+        subprocess.run([*command, f"-I{MAIN}", f"-I{tmp_path}", str(source)], check=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import planish
-from planish.backends.cortexm.errors import ToolMissing
+from planish.backends.c.errors import ToolMissing
 from planish.backends.tvm import target as tvm_target
 from planish.backends.tvm.target import TvmTarget
 from planish.ir.builder import const_value
@@ -98,7 +98,7 @@ def test_the_code_links_as_a_shared_library(tmp_path: Path, tvm: None, require_t
 
     compiler = require_tool("cc")
     TvmTarget("tvm").emit(small(), tmp_path, "net", Limits())
-    from planish.backends.cortexm.toolchain import build_step
+    from planish.backends.c.toolchain import build_step
 
     sources = ["net.c", "net_weights.S", "net_kernels.o"]
     build_step([str(compiler), "-O2", "-fPIC", "-shared", "-I.", *sources, "-lm", "-o", "net.so"], tmp_path)

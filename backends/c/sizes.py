@@ -1,4 +1,4 @@
-"""How much flash a generated model takes: measured by compiling and linking it, or estimated from its text.
+"""How much flash a generated model takes, estimated from its text where there is no compiler that says it.
 
 Flash is what has to be stored for the model: its constants, the code of its functions, and what these take from the C
 and compiler libraries. The estimate is for machines without the cross compiler. It multiplies the length of each
@@ -9,8 +9,6 @@ function's text by the bytes per character that its kernel had, on the average, 
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import cores
-from .toolchain import Size, build_step, compile_objects, find_tool, read_size
-
-COMPILER = "arm-none-eabi-gcc"
 #: Of portable C nobody knows the machine: it is estimated for this one.
 ANY_CORE = "cortex-m4"
 
@@ -42,31 +36,6 @@ class Flash:
         return self.constants + self.code
 
 
-def can_measure(core: str) -> bool:
-    """Whether this machine has the compiler for a target."""
-    return core in cores.CORES and shutil.which(COMPILER) is not None
-
-
-def measure(core: str, source: Path, name: str) -> Flash:
-    """Compile a model's source as its README.txt says, warnings being errors, and link it; raises BuildFailed.
-
-    What is linked is all that `<name>_init` and `<name>_run` need: no more than a product would.
-    """
-    compiler, machine = find_tool(COMPILER), [*cores.CORES[core].flags, "-mthumb"]
-    with tempfile.TemporaryDirectory(prefix="planish-") as folder:
-        directory = Path(folder)
-        flags = [*machine, *cores.MODEL_FLAGS, cores.OPTIMIZATION, *cores.WARNINGS, f"-I{source.parent.resolve()}"]
-        objects = compile_objects(compiler, flags, [source], directory, "model")
-        roots = [f"-Wl,-u,{name}_init", f"-Wl,-e,{name}_run"]
-        link = ["-nostartfiles", "-specs=nano.specs", "-Wl,--gc-sections", "-Wl,-Map=model.map", *roots]
-        build_step([compiler, *machine, *link, *objects, "-lm", "-o", "model.elf"], directory)
-        size: Size = read_size((directory / "model.map").read_text(encoding="utf-8", errors="replace"), objects)
-    return Flash(size.rodata + size.data, size.text + size.library)
-
-
-# ---- without a compiler
-
-
 @cache
 def _table() -> Mapping[str, Any]:
     return tomllib.loads(Path(__file__).with_name("code_sizes.toml").read_text(encoding="utf-8"))
@@ -74,7 +43,7 @@ def _table() -> Mapping[str, Any]:
 
 def estimate(core: str, functions: Sequence[tuple[str, str]], constants: int) -> Flash:
     """Flash of a model: functions are kernels with their texts; constants in bytes."""
-    own = _table()[core if core in cores.CORES else ANY_CORE]
+    own = _table().get(core, _table()[ANY_CORE])
     return Flash(constants, estimated_code(functions, _table()[own["like"]] if "like" in own else own), own["error"])
 
 

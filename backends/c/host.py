@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import cores
-from .harness import BOARDS, Array, Execution, Spec, check_status, include_flags, read_outputs, write_inputs, write_main
+from . import cflags
+from .harness import MAIN, Array, Execution, Spec, check_status, include_flags, read_outputs, write_inputs, write_main
 from .toolchain import build_step, compile_objects, find_tool, run_program
 
 _SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
@@ -22,7 +22,7 @@ def run_on_host(
     inputs: Sequence[Array],
     *,
     sanitize: bool = False,
-    optimization: str = cores.OPTIMIZATION,
+    optimization: str = cflags.OPTIMIZATION,
     timeout: float = 300.0,
 ) -> Execution:
     """Compile the generated C sources with this machine's compiler and run them on a batch.
@@ -46,7 +46,7 @@ def run_on_host(
 
 def build_on_host(source: Path) -> None:
     """Compile one generated C source with this machine's compiler, warnings being errors; raises BuildFailed."""
-    flags = [*cores.MODEL_FLAGS, cores.OPTIMIZATION, *cores.WARNINGS, *include_flags([source])]
+    flags = [*cflags.MODEL_FLAGS, cflags.OPTIMIZATION, *cflags.WARNINGS, *include_flags([source])]
     with tempfile.TemporaryDirectory(prefix="planish-") as folder:
         compile_objects(find_tool("cc"), flags, [source], Path(folder), "model")
 
@@ -54,9 +54,9 @@ def build_on_host(source: Path) -> None:
 def _build(directory: Path, sources: Sequence[Path], spec: Spec, optimization: str, extra: Sequence[str]) -> None:
     compiler = find_tool("cc")
     include = include_flags(sources)
-    model_flags = [*cores.MODEL_FLAGS, optimization, *cores.WARNINGS, *extra, *include]
-    harness_flags = [*cores.HARNESS_FLAGS, *cores.HARNESS_WARNINGS, *extra, *include]
-    harness_sources = [write_main(spec, directory), *(BOARDS / name for name in _HARNESS)]
+    model_flags = [*cflags.MODEL_FLAGS, optimization, *cflags.WARNINGS, *extra, *include]
+    harness_flags = [*cflags.HARNESS_FLAGS, *cflags.HARNESS_WARNINGS, *extra, *include]
+    harness_sources = [write_main(spec, directory), *(MAIN / name for name in _HARNESS)]
     objects = compile_objects(compiler, model_flags, sources, directory, "model")
     objects += compile_objects(compiler, harness_flags, harness_sources, directory, "harness")
     build_step([compiler, *extra, *objects, "-lm", "-o", "model"], directory)

@@ -14,7 +14,7 @@ from ...ir.graph import Graph, Node, Value
 from ...ir.types import F32, DType, TensorType, dtype_of
 from ..kernel import Choice, Choices, Kernel
 from ..memory import Plan, Space
-from . import cores
+from . import cflags
 from .code import CTYPES, OWN, Code, Module, Table, tidy
 from .names import plain
 from .render import CRenderer
@@ -78,7 +78,7 @@ def generate(graph: Graph, name: str, plan: Plan, choices: Choices, flags: str) 
         "tables": tables,
         "table_bytes": sum(t.nbytes for t in module.tables.values()),
         "flags": flags,
-        "warnings": " ".join(cores.WARNINGS),
+        "warnings": " ".join(cflags.WARNINGS),
     }
     outputs = {
         f"{name}.h": "model.h.j2",

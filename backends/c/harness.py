@@ -21,7 +21,7 @@ from .toolchain import Finished, Size
 
 Array = npt.NDArray[Any]
 
-BOARDS = Path(__file__).parent / "boards"
+MAIN = Path(__file__).parent / "main"
 INPUTS, OUTPUTS = "inputs.bin", "outputs.bin"
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
@@ -101,7 +101,7 @@ class Execution:
 def render_main(spec: Spec) -> str:
     """The C source of `main.c` for a model."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(BOARDS),
+        loader=jinja2.FileSystemLoader(MAIN),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
@@ -119,7 +119,7 @@ def write_main(spec: Spec, directory: Path) -> Path:
 def include_flags(sources: Sequence[Path]) -> list[str]:
     """Flags that find the headers of the generated sources (beside them) and of the harness."""
     folders = dict.fromkeys(source.resolve().parent for source in sources)
-    return [f"-I{folder}" for folder in (*folders, BOARDS)]
+    return [f"-I{folder}" for folder in (*folders, MAIN)]
 
 
 def count_inferences(spec: Spec, inputs: Sequence[Array]) -> int:

@@ -6,11 +6,8 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from ...ir.types import BOOL, F32, I8, I16, I32, I64, U8, U16, U32, U64, Array, DType, dtype_of
@@ -20,8 +17,6 @@ CTYPES: Mapping[DType, str] = {
     I8: "int8_t", U8: "uint8_t", I16: "int16_t", U16: "uint16_t", I32: "int32_t", U32: "uint32_t",
     I64: "int64_t", U64: "uint64_t", BOOL: "uint8_t", F32: "float",
 }  # fmt: skip
-
-KERNELS = Path(__file__).parent / "kernels"
 
 
 def scalar(dtype: DType) -> str:
@@ -131,24 +126,6 @@ class Code:
     def number(self, value: Any, dtype: DType) -> str:
         """As `Module.number`."""
         return self.module.number(value, dtype)
-
-    def render(self, template: str, **values: Any) -> str:
-        """A template of the `kernels` folder, filled. An unknown name in it is an error."""
-        return templates().get_template(template).render(**values)
-
-
-@cache
-def templates() -> jinja2.Environment:
-    """Templates beside the kernels. Blocks leave no blank lines; undefined names are errors."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(KERNELS),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-        auto_reload=False,  # templates do not change while we run
-    )
 
 
 def tidy(text: str) -> str:
