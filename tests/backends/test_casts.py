@@ -31,8 +31,6 @@ def meant(value, dtype):
         return value != 0
     lo, hi = (-(2**63), 2**64 - 1 if dtype == U64 else 2**63 - 1) if dtype in WIDE else (-(2**31), 2**31 - 1)
     whole = 0 if math.isnan(value) else lo if value < lo else hi if value > hi else int(value)
-    if dtype.bits == 4 and not dtype.min <= whole <= dtype.max:
-        return 0
     return (whole - dtype.min) % 2**dtype.bits + dtype.min
 
 

@@ -18,7 +18,7 @@ _CAST = (
     "integer part, the nearest end of the range beyond it, 0 for NaN; that wraps in fewer bits. So 200.0 is -56 in "
     "int8 and 3e9 is 2,147,483,647 in int32; NaN is 0. ONNX leaves all of it undefined; within 32 bits ONNX Runtime "
     "does the same on x86, beyond them it differs between processors. The first integer has 64 bits for uint32, int64 "
-    "and uint64. In 4 bits what does not fit is 0, as in ONNX's own tests."
+    "and uint64."
 )
 
 #: By operator of ONNX's own domain.
