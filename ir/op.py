@@ -6,8 +6,7 @@
         def infer(self, x): ...
         def ref(self, x): ...
 
-The hooks below have defaults that suit most ops. A public method that is not a hook is an error at import, so a
-misspelt hook cannot lie dead.
+The hooks below have defaults that suit most ops. A public name that is no hook is an error at import (`ir/hooks.py`).
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, dataclass_transform, final
 
 import numpy as np
 
 from .errors import DTypeError, InferenceError
+from .hooks import Hooked
 from .rounding import rounding_error
 from .types import (
     EXACT,
@@ -150,7 +150,7 @@ class Instance:
 
 
 @dataclass(frozen=True)
-class Op:
+class Op(Hooked):
     """Base of all ops. A subclass is decorated with `@op` and listed in `ir/ops/__init__.py`."""
 
     #: Text name, from the class name: MaxPool2d -> max_pool2d. Or given by the class.
@@ -174,34 +174,10 @@ class Op:
     #: mathematical libraries promise for a transcendental one.
     ulps: ClassVar[float] = 0.5
 
-    HOOKS: ClassVar[frozenset[str]] = frozenset(
-        {
-            "infer",
-            "ref",
-            "error",
-            "cost",
-            "bounds",
-            "accumulator",
-            "noticed",
-            "quantized",
-            "dequantized",
-            "permuted",
-            "channels",
-            "resized",
-            "examples",
-            "bodies",
-            "definition",
-        }
-    )
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-        for key, member in cls.__dict__.items():
-            is_method = callable(member) or isinstance(member, staticmethod | classmethod)
-            if is_method and not key.startswith("_") and key not in cls.HOOKS:
-                raise TypeError(f"{cls.__name__}.{key} is no hook of Op; hooks are {', '.join(sorted(cls.HOOKS))}")
 
     def infer(self, *operands: Any, **_: Any) -> Any:
         """Result type or types from operand types and attributes alone. Raises InferenceError."""
@@ -314,28 +290,34 @@ class Op:
         return None
 
     @property
+    @final
     def is_composite(self) -> bool:
         """Whether the op has a definition by other ops."""
         return type(self).definition is not Op.definition
 
     @property
+    @final
     def keeps_scale(self) -> bool:
         """Result elements are operand elements (or constants): integers of one scale give integers of that scale."""
         return self.moves_data or self.selects
 
+    @final
     def attributes(self) -> dict[str, Any]:
         """Fields by name, in declaration order."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    @final
     def like(self, **changes: Any) -> Self:
         """The same op with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
+    @final
     def sized(self, sizes: Mapping[str, int]) -> Self:
         """The same op with the sizes of these symbols in its attributes."""
         changes = {name: sized(shape, sizes) for name, shape in self._shapes().items()}
         return self.like(**changes) if changes else self
 
+    @final
     def of_one_batch(self) -> Self:
         """The same op where every symbol is 1."""
         return self.sized(dict.fromkeys(symbols_in(self._shapes().values()), 1))

@@ -33,7 +33,7 @@ HOST = "c"
 VERIFIED_MACS = 2_500_000_000
 
 
-class CTarget(Target):
+class CTarget(Target, adds=("alignment", "choices")):
     """Self-contained C99. `name` is `c` (portable, run on this machine) or a core of `cores.CORES` (run under QEMU)."""
 
     lowering = DEVICE
