@@ -1,10 +1,11 @@
 """Classes that others extend by hooks (ops, rules, passes, kernels, targets) refuse a hook that is misspelt.
 
-A misspelt hook would lie dead: the default answers in its place, and nothing says so. So each public name in the body of
-a subclass is one of these, or the definition of the class raises TypeError:
+A misspelt hook would lie dead: the default answers in its place, and nothing says so. So each public name in the body
+of a subclass is one of these, or the definition of the class raises TypeError:
 
 - a hook: a public name of the base, or of a parent in between, that is not `@final`;
-- a field: annotated, and no ClassVar; or a declaration, which subclasses fill in: abstract, or annotated without a value;
+- a field: annotated, and no ClassVar;
+- a declaration for subclasses to fill in: an abstract method, or an annotation without a value;
 - a name that the class adds, and says so: `class Linear(Kernel, adds=("tiles",))`. Its subclasses may override it.
 
 Helpers that only the class itself calls begin with an underscore, and are not looked at. Neither are names that are

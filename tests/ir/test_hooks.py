@@ -1,4 +1,4 @@
-"""What others extend refuses hooks that are misspelt, and rules whose two halves do not fit, when classes are defined."""
+"""Classes that others extend refuse misspelt hooks, and rules whose two halves do not fit, when they are defined."""
 
 import re
 from abc import abstractmethod
