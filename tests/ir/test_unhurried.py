@@ -1,7 +1,6 @@
 """The checks of `planish.testing` hold on a machine however busy it is, and under any profile of hypothesis."""
 
 import ast
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import planish.testing
 from planish.ir.ops.elementwise import Add
 from planish.passes.simplify.data_movement import TransposeOfTranspose
 from planish.testing import check_op, check_quantized, check_rule
+from planish.testing.draw import unhurried
 
 
 @pytest.fixture
@@ -35,15 +35,9 @@ def test_a_check_has_no_deadline(hurried, check):
     check()
 
 
-def test_examples_may_take_their_time(hurried, monkeypatch):
-    examples = Add.examples
-
-    def slowly(draw):
-        time.sleep(0.6)  # `HealthCheck.too_slow` allows a second for ten
-        return examples(draw)
-
-    monkeypatch.setattr(Add, "examples", staticmethod(slowly))
-    check_op(Add)
+def test_examples_may_take_their_time():
+    assert hypothesis.HealthCheck.too_slow in unhurried().suppress_health_check
+    assert unhurried(hypothesis.settings(deadline=1)).deadline is None
 
 
 def hurried_tests(tree):
