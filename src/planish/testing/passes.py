@@ -70,8 +70,8 @@ def check_pass(
 ) -> Tally:
     """Hold a pass to its contract on generated graphs, many of which contain its rules' patterns.
 
-    graphs: what to draw instead of `graphs_for(applied)`. settings: hypothesis' own, instead of the active profile's, but
-    for their deadline: there is none. Each result verifies, is deterministic, and keeps the contract: EXACT bit by bit,
+    graphs: what to draw instead of `graphs_for(applied)`. settings: hypothesis' own, instead of the active profile's;
+    their deadline is not kept. Each result verifies, is deterministic, and keeps the contract: EXACT bit by bit,
     REASSOCIATING equal in exact arithmetic, WITHIN node by node, APPROXIMATE by reporting. EXACT and REASSOCIATING
     passes find nothing more to do in their own result. Raises Counterexample, whose text `parse_graph` reads, or
     Unchanged: both are AssertionErrors.
