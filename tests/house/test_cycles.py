@@ -17,7 +17,7 @@ SOURCES = {
 PACKAGES = {"ir", "ir.ops"}
 #: Imports for annotations alone. An op is asked about values and answers with values, and a value knows the node that
 #: computes it, which knows its op: of these types one has to be named before it is there.
-FOR_ANNOTATIONS = {"ir.op": {"ir.graph", "ir.ops.quantized"}}
+FOR_ANNOTATIONS = {"ir.op": {"ir.graph", "ir.ops", "ir.ops.quantized"}}
 
 
 def imported(module: str, tree: ast.AST, modules: Mapping[str, str]) -> Iterator[str]:
