@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ..ir.constant import Const
 from ..ir.graph import Node
+from ..ir.hooks import Hooked
 from ..ir.op import Op
 from ..ir.ops.shape import Reshape
 from ..ir.types import BOOL, F32, I8, I16, I32, I64, U8, U16, U32, U64, Sym, TensorType
@@ -19,7 +20,7 @@ from .group import Group
 STORED = frozenset((F32, I8, I16, I32, I64, U8, U16, U32, U64, BOOL))
 
 
-class Kernel(ABC):
+class Kernel(Hooked, ABC):
     """How one kind of group becomes one function. Stateless; listed by target in a backend's `kernels/__init__.py`."""
 
     #: As reports name it.

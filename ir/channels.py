@@ -8,17 +8,14 @@ and a row of its weights. Solvers follow the ties from node to node (`passes/cha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .types import Array, Sym, TensorType
-
-if TYPE_CHECKING:
-    from .op import Op
 
 #: (Index of an operand or of a result, axis) -> a number for each slice along that axis.
 Places = Mapping[tuple[int, int], Array]
@@ -81,8 +78,12 @@ def tied_in_order(operands: Sequence[TensorType], results: Sequence[TensorType])
 MOST_LABELS = 1 << 22
 
 
-def tied_by_labels(op: Op, operands: Sequence[TensorType], result: TensorType) -> tuple[Channels, ...]:
+def tied_by_labels(
+    move: Callable[..., Array], operands: Sequence[TensorType], result: TensorType
+) -> tuple[Channels, ...]:
     """Ties of a data movement, found by moving one label per element; those that tell most channels apart come first.
+
+    move: the movement of arrays of one batch.
 
     An axis of the operands and one of the result are tied where elements went from slice to slice. What a pad fills in
     belongs to no operand.
@@ -91,8 +92,8 @@ def tied_by_labels(op: Op, operands: Sequence[TensorType], result: TensorType) -
     total = sum(map(math.prod, shapes))
     if not shapes or max(total, math.prod(moved_shape)) > MOST_LABELS:
         return ()
-    labels, op = labelled(shapes), op.of_one_batch()
-    moved, again = op.ref(*labels), op.ref(*(label + total for label in labels))
+    labels = labelled(shapes)
+    moved, again = move(*labels), move(*(label + total for label in labels))
     inside = again - moved == total  # what is filled in does not follow the labels
     found = []
     for a in range(max(t.rank for t in operands)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 import numpy as np
 
 from .exact import bits, exact
@@ -16,7 +18,7 @@ SAMPLE = 1024
 class Const(Op):
     """A constant tensor, row-major. Text form: `const @name`, the array itself lies in a sidecar."""
 
-    data: Array
+    data: Array = field()  # type: ignore[misc]  # of every other op it is None
 
     def __post_init__(self) -> None:
         data = np.asarray(self.data, order="C")

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .constant import Const
 from .errors import InferenceError, InvalidGraphError
 from .op import Op, takes
 from .types import Array, TensorType
@@ -101,7 +100,7 @@ class Value:
     @property
     def const(self) -> Array | None:
         """The array, where the producer is a constant; else None."""
-        return op.data if self.producer is not None and isinstance(op := self.producer.op, Const) else None
+        return self.producer.op.data if self.producer is not None else None
 
     def __repr__(self) -> str:
         return f"%{self.name or '?'}: {self.type}"

@@ -6,8 +6,7 @@
         def infer(self, x): ...
         def ref(self, x): ...
 
-The hooks below have defaults that suit most ops. A public method that is not a hook is an error at import, so a
-misspelt hook cannot lie dead.
+The hooks below have defaults that suit most ops. A public name that is no hook is an error at import (`ir/hooks.py`).
 """
 
 from __future__ import annotations
@@ -19,11 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, dataclass_transform, final
 
 import numpy as np
 
+from .channels import Channels, Kept, one_batch, tied_by_labels, tied_in_order
 from .errors import DTypeError, InferenceError
+from .hooks import Hooked
 from .rounding import rounding_error
 from .types import (
     EXACT,
@@ -41,9 +42,8 @@ from .types import (
 )
 
 if TYPE_CHECKING:
-    from .channels import Channels, Kept
     from .graph import Graph, Value
-    from .quantized import QuantizedOperand, QuantizedResult, Refusal
+    from .ops.quantized import QuantizedOperand, QuantizedResult, Refusal
 
 Types = TensorType | tuple[TensorType, ...]
 Arrays = Array | tuple[Array, ...]
@@ -150,7 +150,7 @@ class Instance:
 
 
 @dataclass(frozen=True)
-class Op:
+class Op(Hooked):
     """Base of all ops. A subclass is decorated with `@op` and listed in `ir/ops/__init__.py`."""
 
     #: Text name, from the class name: MaxPool2d -> max_pool2d. Or given by the class.
@@ -168,40 +168,20 @@ class Op:
     symmetric: ClassVar[bool] = False
     #: Scale and zero point (i8) that suit every result, because its range is known; None: the range is calibrated.
     natural_quant: ClassVar[Quant | None] = None
+    #: The array, of a constant.
+    data: ClassVar[Array | None] = None
+    #: Nothing is known of the op but its `definition`: its rounding error, too, is that of its parts.
+    only_defined: ClassVar[bool] = False
     #: Operands may be swapped without changing the result.
     commutative: ClassVar[bool] = False
     #: Largest error of the op's own function in units in the last place: 0.5 is correctly rounded, 0 is exact, and what
     #: mathematical libraries promise for a transcendental one.
     ulps: ClassVar[float] = 0.5
 
-    HOOKS: ClassVar[frozenset[str]] = frozenset(
-        {
-            "infer",
-            "ref",
-            "error",
-            "cost",
-            "bounds",
-            "accumulator",
-            "noticed",
-            "quantized",
-            "dequantized",
-            "permuted",
-            "channels",
-            "resized",
-            "examples",
-            "bodies",
-            "definition",
-        }
-    )
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-        for key, member in cls.__dict__.items():
-            is_method = callable(member) or isinstance(member, staticmethod | classmethod)
-            if is_method and not key.startswith("_") and key not in cls.HOOKS:
-                raise TypeError(f"{cls.__name__}.{key} is no hook of Op; hooks are {', '.join(sorted(cls.HOOKS))}")
 
     def infer(self, *operands: Any, **_: Any) -> Any:
         """Result type or types from operand types and attributes alone. Raises InferenceError."""
@@ -216,10 +196,12 @@ class Op:
 
         Default: gamma_n * max(ref(|x|), |ref(x)|), where n is the multiply-accumulates per element and 2 per ulp.
         """
+        if self.moves_data:
+            return rounding_error(self.ref, operands, terms=0, ulps=0)
         types = [type_of(x) for x in operands]
         macs, result = self.cost(*types).macs, self.infer(*types)
         elements = 1 if isinstance(result, tuple) else max(1, result.size)
-        return rounding_error(self, operands, terms=macs // elements + 1 if macs else 0)
+        return rounding_error(self.ref, operands, terms=macs // elements + 1 if macs else 0, ulps=self.ulps)
 
     def cost(self, *operands: Any, **_: Any) -> Cost:
         """Work of one application to operands of these (static) types. Default: operands are read, results written."""
@@ -249,28 +231,19 @@ class Op:
         """
         return x
 
-    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+    def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal | None:
         """The integer graph that replaces dequantize -> self -> quantize, proven not to overflow; or why there is none.
 
-        Default: an op that keeps the scale is applied to the integers, an elementwise one becomes a table of its own
-        results; others are refused and stay float.
+        Default None: what `integer_form` (`ir/ops/quantized.py`) makes of any op.
         """
-        from .quantized import Refusal, moved, tabulated
+        return None
 
-        if self.keeps_scale:
-            return moved(self, operands, result)
-        if self.elementwise:
-            return tabulated(self, operands, result)
-        return Refusal(f"{self.name} has no integer form")
-
-    def dequantized(self, operands: Sequence[QuantizedOperand]) -> Value | Refusal:
+    def dequantized(self, operands: Sequence[QuantizedOperand]) -> Value | Refusal | None:
         """Where the result stays float: the same of an integer sum, proven not to overflow; or why there is none.
 
-        Equal over the reals. Default: refused, for integers pay where weights are stored.
+        Equal over the reals. Default None: there is none, for integers pay where weights are stored.
         """
-        from .quantized import Refusal
-
-        return Refusal(f"{self.name} has no integer sum")
+        return None
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         """Move a transpose from operand 0 to the result.
@@ -286,12 +259,12 @@ class Op:
 
         Default: corresponding ones of elementwise ops, of data movements what labels show; else nothing.
         """
-        from .channels import tied_by_labels, tied_in_order
-
         result = self.infer(*operands)
         if self.elementwise:
             return tied_in_order(operands, result if isinstance(result, tuple) else (result,))
-        return tied_by_labels(self, operands, result) if self.moves_data and not isinstance(result, tuple) else ()
+        if not self.moves_data or isinstance(result, tuple):
+            return ()
+        return tied_by_labels(self.of_one_batch().ref, operands, result)
 
     def resized(self, operands: Sequence[TensorType], kept: Kept) -> Op | None:
         """The op for operands (now of these types) of which these slices are left; None where no attributes fit."""
@@ -314,28 +287,34 @@ class Op:
         return None
 
     @property
+    @final
     def is_composite(self) -> bool:
         """Whether the op has a definition by other ops."""
         return type(self).definition is not Op.definition
 
     @property
+    @final
     def keeps_scale(self) -> bool:
         """Result elements are operand elements (or constants): integers of one scale give integers of that scale."""
         return self.moves_data or self.selects
 
+    @final
     def attributes(self) -> dict[str, Any]:
         """Fields by name, in declaration order."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    @final
     def like(self, **changes: Any) -> Self:
         """The same op with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
+    @final
     def sized(self, sizes: Mapping[str, int]) -> Self:
         """The same op with the sizes of these symbols in its attributes."""
         changes = {name: sized(shape, sizes) for name, shape in self._shapes().items()}
         return self.like(**changes) if changes else self
 
+    @final
     def of_one_batch(self) -> Self:
         """The same op where every symbol is 1."""
         return self.sized(dict.fromkeys(symbols_in(self._shapes().values()), 1))
@@ -352,8 +331,6 @@ MOST_BOUNDS = 1 << 22
 
 def moved_bounds(op: Op, result: TensorType, operands: Sequence[Bounds]) -> Bounds:
     """Bounds of a data movement: its operands' bounds, moved; one for all where they do not differ, or are many."""
-    from .channels import one_batch
-
     *shapes, moved = one_batch(*(b.type for b in operands), result) or [()]
     alike = (
         all(b.lo.size == b.hi.size == 1 for b in operands) and len({(b.lo.item(), b.hi.item()) for b in operands}) == 1
@@ -408,6 +385,18 @@ def same_dtype(*types: TensorType) -> DType:
 def last_axis_permuted(op: T, perm: Perm, operands: int) -> tuple[T, tuple[Perm | None, ...], Perm] | None:
     """`Op.permuted` of an op that works along the last axis of operand 0: a transpose of the others passes."""
     return (op, (None,) * operands, perm) if perm[-1] == len(perm) - 1 else None
+
+
+def elementwise_permuted(
+    op: Any, perm: Perm, operands: Sequence[TensorType]
+) -> tuple[Any, tuple[Perm | None, ...], Perm] | None:
+    """`Op.permuted` of any op whose operands broadcast: all of full rank move alike, single elements stay."""
+    if any(t.rank > len(perm) for t in operands):
+        return None
+    stays = [set(t.shape) <= {1} and t.rank < len(perm) for t in operands]
+    if any(t.rank != len(perm) and not stay for t, stay in zip(operands, stays, strict=True)):
+        return None
+    return op, tuple(None if i == 0 or stay else invert(perm) for i, stay in enumerate(stays)), perm
 
 
 def invert(perm: Perm) -> Perm:

@@ -10,16 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from .exact import bits
+from .graph import Node, Value
 from .op import Op, takes
 from .types import F64, Array, DType
-
-if TYPE_CHECKING:
-    from .graph import Node, Value
 
 
 @dataclass(frozen=True, eq=False)

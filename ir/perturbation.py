@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .composite import Composite, body_of
 from .constant import Const
+from .definition import body_of
 from .evaluate import evaluate_node, symbol_sizes
 from .graph import Graph, Node, Value
 from .precision import float64_twin, widened
@@ -159,7 +159,7 @@ def _body(node: Node, sizes: Mapping[str, int]) -> Graph | None:
     bodies = node.op.bodies()
     if len(bodies) == 1:
         return bodies[0]
-    if not isinstance(node.op, Composite):
+    if not node.op.only_defined:
         return None
     types = [v.type.with_shape(sized(v.type.shape, sizes)) for v in node.operands]
     return body_of(node.op.sized(sizes) if sizes else node.op, types)

@@ -18,6 +18,7 @@ from .builder import as_value
 from .constant import Const
 from .errors import InvalidGraphError
 from .graph import NOWHERE, Graph, Node, Value, apply
+from .hooks import Hooked
 from .op import Draw, Op
 from .pattern import Bindings, Either, Mismatch, OpPattern, Pattern, Variable, match
 from .types import Array, DType
@@ -77,13 +78,19 @@ class Match:
             raise AttributeError(f"the pattern names no {name}; it names {', '.join(self.nodes)}") from None
 
 
-class Rule:
+class Rule(Hooked):
     """Base of rewrite rules: `pattern` says what to look for, `rewrite` builds the replacement of the pattern's root.
 
     The parameters of `pattern` are its variables: values, constants (`const(w)`) or attributes (`axes=axes`). `rewrite`
     gets the match and then the same variables by name: values, arrays or attributes, None for what was not matched. It
-    returns a value (or array) of the root's type, or `no_match(reason)`.
+    returns a value (or array) of the root's type, or `no_match(reason)`. A rule whose `rewrite` does not take the
+    pattern's variables, or wants others, is a TypeError when its class is defined.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.pattern is not Rule.pattern and cls.rewrite is not Rule.rewrite:
+            _check_variables(cls)
 
     @property
     def title(self) -> str:
@@ -92,6 +99,8 @@ class Rule:
 
     #: What the pattern matches serves nothing else: a result inside that has other users would be computed twice.
     whole: ClassVar[bool] = False
+    #: What it promises (`runtime/contracts.py`), for `planish.testing.check_rule`; not given: EXACT.
+    contract: ClassVar[Any]
 
     def pattern(self, *variables: Any, **_: Any) -> Any:
         raise TypeError(f"{type(self).__name__} does not define pattern")
@@ -148,7 +157,24 @@ class Rule:
         return {name: found.values.get(name) for name in self.variables}
 
 
-class NodeRule(Rule):
+def _check_variables(rule: type[Rule]) -> None:
+    """Raise TypeError unless `rewrite` can be called with the match and the pattern's variables, by name."""
+    pattern, rewrite = (_signature(rule, name) for name in ("pattern", "rewrite"))
+    try:
+        rewrite.bind(None, **dict.fromkeys(pattern.parameters))
+    except TypeError as error:
+        both = ", ".join(
+            f"{name}({', '.join(s.parameters)})" for name, s in (("pattern", pattern), ("rewrite", rewrite))
+        )
+        raise TypeError(f"{rule.__name__} names different variables: {both} ({error})") from None
+
+
+def _signature(rule: type[Rule], name: str) -> inspect.Signature:
+    """Of a method as instances have it, without `self`, or of a static one."""
+    return inspect.signature(inspect.getattr_static(rule, name).__get__(object(), rule))
+
+
+class NodeRule(Rule, adds=("replacement", "root")):
     """A rule for one op whatever its operands are, where no pattern can say it (a concat of any number of parts)."""
 
     root: type[Op] = Op

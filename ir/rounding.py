@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .types import F16, F64, Array, dtype_of
 
-if TYPE_CHECKING:
-    from .op import Op
 
-
-def rounding_error(op: Op, operands: Sequence[Array], terms: int) -> Any:
+def rounding_error(ref: Callable[..., Any], operands: Sequence[Array], terms: int, ulps: float) -> Any:
     """gamma_n * max(ref(|x|), |ref(x)|), n = terms + 2 * ulps. Higham, Accuracy and Stability, 2nd ed., 3.1 and 3.5.
 
     Below float32's smallest normal number precision is lost, or the value flushed: one of these for each rounding.
     """
     wide = [x.astype(np.float64) if dtype_of(x).is_float else x for x in operands]
-    terms, own = (0, 0) if op.moves_data else (terms, 2 * op.ulps)
+    own = 2 * ulps
     n, factor = terms + own, gamma(likely(terms) + own, operands)
     alike = gamma(likely(terms, alike=True) + own, operands)
     tiny = n * float(np.finfo(np.float32).tiny) if factor else 0.0
@@ -31,7 +28,7 @@ def rounding_error(op: Op, operands: Sequence[Array], terms: int) -> Any:
         size = np.abs(exact).astype(np.float64)
         return np.maximum(factor * np.maximum(upper, size), alike * size) + tiny
 
-    upper, exact = op.ref(*map(np.abs, wide)), op.ref(*wide)
+    upper, exact = ref(*map(np.abs, wide)), ref(*wide)
     return tuple(map(scaled, upper, exact)) if isinstance(exact, tuple) else scaled(upper, exact)
 
 

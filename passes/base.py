@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..ir.graph import Graph
+from ..ir.hooks import Hooked
 from ..ir.rewrite import RewriteLog, Rule, rewrite
 from ..ir.types import Array
 from ..runtime.contracts import EXACT, Contract
@@ -70,7 +71,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Pass:
+class Pass(Hooked):
     """Base of all passes. Subclasses are frozen dataclasses, listed in `passes/__init__.py`."""
 
     name: ClassVar[str] = "pass"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..ir.composite import body_of
+from ..ir.definition import body_of
 from ..ir.graph import Graph, Node
 from ..ir.rewrite import replace_value, rewrite
 from ..runtime.contracts import REASSOCIATING, Contract

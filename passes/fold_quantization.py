@@ -20,10 +20,10 @@ from ..ir.ops.conv import conv2d
 from ..ir.ops.dense import dense, matmul
 from ..ir.ops.elementwise import add, clip, relu
 from ..ir.ops.quant import Dequantize, Quantize, dequantize, quantize, rescale
+from ..ir.ops.quantized import QuantizedOperand, QuantizedResult, Refusal, integer_form, integer_sum, squeezed
 from ..ir.ops.shape import transpose
 from ..ir.ops.unary import sigmoid
 from ..ir.pattern import const, only_use
-from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal, squeezed
 from ..ir.rewrite import Matched, NoMatch, Rule, no_match, rewrite
 from ..ir.types import F32, I8, I32, Array, Quant, TensorType
 from ..runtime.contracts import Contract, within
@@ -80,7 +80,7 @@ def _integers(value: Value) -> QuantizedOperand | None:
     for v in operands:
         if v is None or v.value is None or not v.per_tensor or result.requantized(v) is not v.value:
             return None
-    out = node.op.quantized([v for v in operands if v is not None], result)
+    out = integer_form(node.op, [v for v in operands if v is not None], result)
     if isinstance(out, Refusal):
         return None
     return QuantizedOperand(value.type, out, first.scale, first.zero)
@@ -116,7 +116,7 @@ class FoldCluster(Rule):
             return result.requantized(seen)
         if node.graph.only_user(x) is not m.quantize.node:
             return no_match(f"the float result of {node.op.name} has other uses")
-        out = node.op.quantized([operand_of(v) for v in node.operands], result)
+        out = integer_form(node.op, [operand_of(v) for v in node.operands], result)
         if isinstance(out, Refusal):
             return no_match("an operand has a scale that is not positive" if _any_flipped(node) else out.reason)
         return out
@@ -188,7 +188,7 @@ class HoistQuantize(Rule):
             )
             for v in node.operands
         ]  # fmt: skip
-        out = node.op.quantized(operands, result)
+        out = integer_form(node.op, operands, result)
         return no_match(out.reason) if isinstance(out, Refusal) else out
 
     def examples(self, draw: Draw) -> Value:
@@ -263,7 +263,7 @@ class IntegerSum(LayerRule):
     def rewrite(self, m: Any, x: Value, w: Value, b: Value) -> Value | NoMatch:
         if m.layer.dtype.is_integer:
             return no_match("the layer computes integers")
-        out = m.layer.op.dequantized([operand_of(v) for v in (x, w, b)])
+        out = integer_sum(m.layer.op, [operand_of(v) for v in (x, w, b)])
         return no_match(out.reason) if isinstance(out, Refusal) else out
 
     def examples(self, draw: Draw) -> Value:
@@ -336,7 +336,7 @@ def _not_summed(graph: Graph) -> Iterator[tuple[tuple[str, str], str]]:
         operands = [operand_of(v) for v in node.operands]
         if not operands[0].is_integer or not all(operands[i].is_integer for i in node.op.weights):
             continue
-        if isinstance(outcome := node.op.dequantized(operands), Refusal):
+        if isinstance(outcome := integer_sum(node.op, operands), Refusal):
             yield (node.op.name, str(node.loc)), outcome.reason
 
 

@@ -163,7 +163,7 @@ class BatchNormBeforeLayer(LayerRule):
 
 
 @dataclass(eq=False)
-class ConstantRule(LayerRule):
+class ConstantRule(LayerRule, adds=("affine",)):
     """A rule for a layer beside one of + - * / with a constant."""
 
     combine: Builder[Any] = add

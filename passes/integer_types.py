@@ -16,9 +16,9 @@ from ..ir.graph import Value, graph_input
 from ..ir.op import Draw
 from ..ir.ops.elementwise import clip, relu
 from ..ir.ops.quant import Quantize, dequantize, quantize, rescale
+from ..ir.ops.quantized import QuantizedOperand, QuantizedResult, Refusal, integer_form
 from ..ir.ops.shape import transpose
 from ..ir.pattern import const
-from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..ir.rewrite import Matched, NoMatch, Rule, no_match
 from ..ir.types import DTYPES, F32, I8, Array, DType, TensorType
 
@@ -216,7 +216,7 @@ class HoistShift(Rule):
         operands = [
             QuantizedOperand(v.type, shifted(v, offset, wanted), np.array(1.0), np.array(offset)) for v in node.operands
         ]
-        out = node.op.quantized(operands, result)
+        out = integer_form(node.op, operands, result)
         return no_match(out.reason) if isinstance(out, Refusal) else bare(out)
 
     def examples(self, draw: Draw) -> Value:

@@ -63,10 +63,10 @@ class PadIntoPool(Rule):
             return no_match("batch or channels are padded")
         if any(p >= size for p, size in zip(pads, m.window.window * 2, strict=True)):
             return no_match("a window would see padding alone")
-        reason, changes = self.padded_alike(m.window, m.pad.op.value, x)
+        reason, changes = self._padded_alike(m.window, m.pad.op.value, x)
         return no_match(reason) if reason else m.window.like(x, pads=pads, **changes)
 
-    def padded_alike(self, window: Any, value: float, x: Value) -> tuple[str, dict[str, Any]]:
+    def _padded_alike(self, window: Any, value: float, x: Value) -> tuple[str, dict[str, Any]]:
         """Why the pooling would pad with something else than `value`, or "" and the attributes that make it pad so."""
         match self.pool:
             case pool if pool is avg_pool2d:

@@ -12,7 +12,7 @@ from ..ir.channels import components
 from ..ir.constant import Const
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.elementwise import Clip
-from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..ir.ops.quantized import QuantizedOperand, QuantizedResult, Refusal, integer_form
 from ..ir.types import F32, I8, Array, Quant, TensorType
 from .calibration import Method, Statistics, quantization
 
@@ -158,7 +158,7 @@ class Plan:
             }
             operands = [self._operand(v, weights.get(i), scales.get(i)) for i, v in enumerate(node.operands)]
             operands = [replace(o, real=rounded.get(i, o.real)) for i, o in enumerate(operands)]
-            outcome = node.op.quantized(operands, result)
+            outcome = integer_form(node.op, operands, result)
             if not isinstance(outcome, Refusal):
                 self.units.append(unit)
                 self.weights.update({(node, i): (weights[i], scales[i]) for i in scales})

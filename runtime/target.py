@@ -10,6 +10,7 @@ from typing import Any
 
 from ..ir.errors import UsageError
 from ..ir.graph import Graph, Node
+from ..ir.hooks import Hooked
 from ..ir.types import Array
 from .unchained import Cut
 
@@ -105,7 +106,7 @@ class Customary:
     remarks: tuple[str, ...] = ()
 
 
-class Target(ABC):
+class Target(Hooked, ABC):
     """A way out. Passes see costs and legality through this class only."""
 
     #: As the user writes it: `cortex-m4`.

@@ -32,7 +32,7 @@ HOST = "c"
 KERNELS: tuple[Kernel, ...] = (*PLAIN, *SHARED)
 
 
-class CTarget(Target):
+class CTarget(Target, adds=("alignment", "choices", "flags", "kernels")):
     """Self-contained C99 for any machine. Targets that emit C derive from it, with kernels and runners of their own."""
 
     summary = "portable C99 for any machine, run on this one"

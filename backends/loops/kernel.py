@@ -14,7 +14,7 @@ from .code import Code
 from .statements import Statement
 
 
-class LoopKernel(Kernel):
+class LoopKernel(Kernel, adds=("write",)):
     """Plain loops, with any epilogue that `elements` knows; last in every list."""
 
     def accepts(self, group: Group) -> Unsupported | None:

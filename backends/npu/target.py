@@ -38,7 +38,7 @@ MACHINE = "machine.toml"
 VERIFIED_MACS = 4_000_000_000
 
 
-class NpuTarget(Target):
+class NpuTarget(Target, adds=("programs",)):
     """Programs for an NPU that data describe, run by its simulator. name: `npu:` and what `load_machine` takes."""
 
     lowering = DEVICE

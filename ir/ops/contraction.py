@@ -10,8 +10,10 @@ import numpy as np
 from ..builder import const_value
 from ..graph import Value, apply
 from ..op import Bounds, Op, expect_dtype, same_dtype
-from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow, symmetric
 from ..types import I32, Array, DType, Layout, TensorType, static
+from .elementwise import add
+from .quant import dequantize
+from .quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow, symmetric
 
 INT32 = np.iinfo(np.int32)
 
@@ -133,9 +135,6 @@ def dequantized_linear(op: Op, operands: Sequence[QuantizedOperand], layout: Lay
 
     A bias that lies between the steps of the sum is added to the floats.
     """
-    from .elementwise import add
-    from .quant import dequantize
-
     products = _Products.of(op, operands)
     if isinstance(products, Refusal):
         return products

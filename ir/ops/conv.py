@@ -11,9 +11,9 @@ from ..builder import builder
 from ..channels import Channels, Kept, summed, tied
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, op, traffic
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import F32, I8, I32, NCHW, Array, Layout, Sym, TensorType, static
 from .contraction import accumulated, contract, dequantized_linear, linear_bounds, quantized_linear
+from .quantized import QuantizedOperand, QuantizedResult, Refusal
 from .windows import Pads2, Size2, centred, pooled, to_layout, windows
 
 #: Elements of windows, and pixels of the result, that are copied and multiplied at once.

@@ -11,9 +11,9 @@ from ..builder import builder
 from ..channels import Channels, summed, tied
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, last_axis_permuted, op, traffic
-from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow, symmetric
 from ..types import F32, I8, I32, Array, Sym, TensorType, broadcast, static
 from .contraction import accumulated, contract, dequantized_linear, linear_bounds, quantized_linear
+from .quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow, symmetric
 from .windows import centred
 
 

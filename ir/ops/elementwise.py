@@ -11,9 +11,10 @@ import numpy as np
 
 from ..builder import builder, const_value
 from ..graph import Value
-from ..op import Bounds, Draw, Instance, Op, Perm, expect_dtype, invert, op, same_dtype
-from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, moved, overflow, tabulated
+from ..op import Bounds, Draw, Instance, Op, Perm, elementwise_permuted, expect_dtype, op, same_dtype
 from ..types import BOOL, F32, I32, Array, DType, TensorType, broadcast, dtype_of
+from .quant import rescale_add, sum_factors
+from .quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, moved, overflow, tabulated
 
 
 class Elementwise(Op):
@@ -26,18 +27,6 @@ class Elementwise(Op):
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         return elementwise_permuted(self, perm, operands)
-
-
-def elementwise_permuted(
-    op: Any, perm: Perm, operands: Sequence[TensorType]
-) -> tuple[Any, tuple[Perm | None, ...], Perm] | None:
-    """`Op.permuted` of any op whose operands broadcast: all of full rank move alike, single elements stay."""
-    if any(t.rank > len(perm) for t in operands):
-        return None
-    stays = [set(t.shape) <= {1} and t.rank < len(perm) for t in operands]
-    if any(t.rank != len(perm) and not stay for t, stay in zip(operands, stays, strict=True)):
-        return None
-    return op, tuple(None if i == 0 or stay else invert(perm) for i, stay in enumerate(stays)), perm
 
 
 def _sum_bounds(type: TensorType, lo: tuple[Array, Array], hi: tuple[Array, Array]) -> Bounds:
@@ -107,8 +96,6 @@ def quantized_sum(
     op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult, signs: tuple[float, float]
 ) -> Value | Refusal:
     """Integer form of a sum of two tensors with scales of their own: one `rescale_add`; with a scalar, a table."""
-    from .quant import rescale_add, sum_factors
-
     if any(x.real is not None and x.type.size == 1 for x in operands):
         return tabulated(op, operands, result)
     if any((x.value is None and x.real is None) or not x.per_tensor for x in operands):

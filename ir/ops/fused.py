@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..evaluate import evaluate
-from ..graph import Graph
+from ..graph import Graph, graph_input
 from ..op import Bounds, Cost, Draw, Instance, Op, expect, op
+from ..perturbation import reach
+from ..ranges import body_bounds
 from ..types import F32, Array, TensorType
+from .elementwise import add, relu
 
 
 @op
@@ -35,8 +38,6 @@ class Fused(Op):
         return results[0] if len(results) == 1 else results
 
     def error(self, *operands: Array) -> Any:
-        from ..perturbation import reach
-
         errors = tuple(reach(self.body, operands))
         return errors[0] if len(errors) == 1 else errors
 
@@ -47,16 +48,11 @@ class Fused(Op):
         return Cost(macs, sum(t.nbytes for t in operands), sum(t.nbytes for t in results))
 
     def bounds(self, *operands: Bounds) -> Any:
-        from ..ranges import body_bounds
-
         results = body_bounds(self.body, operands)
         return results[0] if len(results) == 1 else results
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
-        from ..graph import graph_input
-        from .elementwise import add, relu
-
         shape = draw.shape(1)
         x, y = (graph_input(n, TensorType(shape, F32)) for n in "xy")
         body = Graph([x, y], [relu(add(x, y))], ["r"], "body")

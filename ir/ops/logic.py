@@ -10,9 +10,9 @@ import numpy as np
 from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, expect_dtype, op, same_dtype
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..types import BOOL, F32, I32, Array, TensorType, broadcast
 from .elementwise import Elementwise
+from .quantized import QuantizedOperand, QuantizedResult, Refusal
 
 
 class Comparison(Elementwise):

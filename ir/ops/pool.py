@@ -11,9 +11,9 @@ from ..builder import builder
 from ..channels import Channels, tied
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op
-from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..rounding import rounding_error
 from ..types import F32, I8, I32, NCHW, U8, Array, Layout, TensorType
+from .quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from .windows import Pads2, Size2, centred, from_nhwc, pooled, to_layout, windows
 
 
@@ -99,7 +99,7 @@ class AvgPool2d(Pooling):
         return from_nhwc(total / window_counts(self, image.shape[1:3]).astype(x.dtype), self.layout)
 
     def error(self, x: Array) -> Array:
-        return rounding_error(self, (x,), terms=self.window[0] * self.window[1])
+        return rounding_error(self.ref, (x,), terms=self.window[0] * self.window[1], ulps=self.ulps)
 
     def bounds(self, x: Bounds) -> Bounds:
         lo, hi = x.over(self.layout.spatial)

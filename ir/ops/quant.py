@@ -10,9 +10,8 @@ import numpy as np
 from .. import arithmetic
 from ..builder import builder
 from ..channels import Channels, tied_in_order
-from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op
+from ..op import Bounds, Draw, Instance, Op, Perm, elementwise_permuted, expect, expect_dtype, op
 from ..types import F32, I8, I16, I32, U8, Array, DType, TensorType, broadcast
-from .elementwise import elementwise_permuted
 
 
 class QuantOp(Op):

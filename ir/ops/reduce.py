@@ -10,9 +10,9 @@ from ..builder import builder
 from ..channels import Channels, summed, tied
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, op
-from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..rounding import rounding_error
 from ..types import F32, I8, I32, Array, Shape, TensorType, static
+from .quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from .windows import centred
 
 Axes = tuple[int, ...]  # ascending, not negative
@@ -26,7 +26,7 @@ class Reduction(Op):
 
     def error(self, x: Array) -> Array:
         this: Any = self
-        return rounding_error(self, (x,), terms=math.prod(x.shape[a] for a in this.axes))
+        return rounding_error(self.ref, (x,), terms=math.prod(x.shape[a] for a in this.axes), ulps=self.ulps)
 
     def _over(self, x: Bounds) -> tuple[Array, Array]:
         """The ends of x over the axes, in the result's shape."""
@@ -145,7 +145,7 @@ class Extremum(Reduction):
     ulps: ClassVar[float] = 0
 
     def error(self, x: Array) -> Array:
-        return rounding_error(self, (x,), terms=0)
+        return rounding_error(self.ref, (x,), terms=0, ulps=self.ulps)
 
     def bounds(self, x: Bounds) -> Bounds:
         return Bounds(self.infer(x.type), *self._over(x))

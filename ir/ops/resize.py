@@ -13,9 +13,9 @@ from ..builder import builder
 from ..channels import Channels, tied
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, expect_dtype, op, traffic
-from ..quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from ..rounding import rounding_error
 from ..types import F32, I8, I32, NCHW, U8, Array, Layout, TensorType
+from .quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow
 from .windows import Size2, centred, from_nhwc, to_layout
 
 #: Of integers, the weights along one axis are multiples of 2^-10.
@@ -203,7 +203,7 @@ class ResizeLinear(Resizing):
 
     def error(self, x: Array) -> Array:
         # Places are rounded to float32: that moves them by units of their size.
-        return rounding_error(self, (x,), terms=6 + 2 * max(to_layout(x, self.layout).shape[1:3]))
+        return rounding_error(self.ref, (x,), terms=6 + 2 * max(to_layout(x, self.layout).shape[1:3]), ulps=self.ulps)
 
     def cost(self, x: TensorType) -> Cost:
         return traffic(self, (x,), macs=4 * self.infer(x).size)

@@ -11,8 +11,8 @@ from ..builder import builder
 from ..channels import Kept
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, invert, op
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal, moved
 from ..types import F32, I8, NCHW, Array, Dim, Layout, Shape, Sym, TensorType, count, dtype_of
+from .quantized import QuantizedOperand, QuantizedResult, Refusal, moved
 from .windows import from_nhwc, to_layout
 
 

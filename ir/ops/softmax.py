@@ -11,9 +11,9 @@ import numpy as np
 from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, last_axis_permuted, op
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..rounding import gamma, likely
 from ..types import F32, I8, I32, Array, Quant, TensorType
+from .quantized import QuantizedOperand, QuantizedResult, Refusal
 
 #: Fraction bits of the table of exponentials.
 EXP_BITS = 19

@@ -13,10 +13,10 @@ from ..exact import Exact
 from ..graph import Value
 from ..literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI, SQRT_HALF
 from ..op import Bounds, Draw, Instance, expect_dtype, op
-from ..quantized import QuantizedOperand, QuantizedResult, Refusal, tabulated
 from ..rounding import gamma, smallest
 from ..types import BOOL, EXACT, F32, F64, I8, I16, I32, I64, U8, U16, U32, Array, DType, Quant, TensorType, dtype_of
 from .elementwise import Elementwise, add, mul
+from .quantized import QuantizedOperand, QuantizedResult, Refusal, tabulated
 
 
 class Unary(Elementwise):

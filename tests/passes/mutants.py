@@ -196,7 +196,7 @@ class AnyPadding(padding.PadIntoConv):
 class CountsOtherPads(padding.PadIntoPool):
     """Ignores whether the mean counts padding."""
 
-    def padded_alike(self, window, value, x):
+    def _padded_alike(self, window, value, x):
         return "" if value == 0 else "not zero", {}
 
 

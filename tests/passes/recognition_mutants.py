@@ -136,7 +136,7 @@ class Heads(NodeRule):
 
 
 @dataclass(frozen=True)
-class SideBySide(Pass):
+class SideBySide(Pass, adds=("smallest",)):
     """What `fuse` does to layers and movements side by side, with one of its functions replaced."""
 
     contract: ClassVar[Contract] = REASSOCIATING

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from planish.ir.builder import number
-from planish.ir.composite import body_of
+from planish.ir.definition import body_of
 from planish.ir.equality import same
 from planish.ir.errors import InferenceError
 from planish.ir.exact import Exact

@@ -65,7 +65,7 @@ class Planes(Kernel):
             return Unsupported("accumulators may leave 32 bits when they are shifted")
         return None
 
-    def size(self, group: Group) -> tuple[int, int]:
+    def _size(self, group: Group) -> tuple[int, int]:
         """Rows of a padded plane, and elements from one to the next: whole words."""
         image = Image.of(group.shape(group.anchor.operands[0]), NHWC)
         top, left, bottom, right = group.op.pads
@@ -74,7 +74,7 @@ class Planes(Kernel):
 
     def scratch(self, group: Group) -> int:
         # A row is read in words, which may reach beyond the last one.
-        rows, stride = self.size(group)
+        rows, stride = self._size(group)
         return rows * stride * self.element_bytes + 4
 
     def in_place(self, group: Group) -> tuple[int, ...]:
@@ -95,7 +95,7 @@ class Planes(Kernel):
         image, result = (Image.of(group.shape(v), NHWC) for v in (x, group.result))
         taps = group.array(w).reshape(image.c, -1).astype(np.int64)
         bias = group.array(b).astype(np.int64) - group.op.input_zero * taps.sum(1) - found.input_zero
-        stride = self.size(group)[1]
+        stride = self._size(group)[1]
         top, left = group.op.pads[:2]
         body = render(
             "depthwise_planes.c.j2",
@@ -116,7 +116,7 @@ class SmladDepthwise3x3(Planes):
         op, w = group.op, group.anchor.operands[1]
         if w.type.shape[1:3] != (3, 3) or op.strides != (1, 1) or op.dilations != (1, 1):
             return Unsupported("the window is not 3 x 3 with strides of 1")
-        if self.size(group)[1] > 255 or op.groups > 4095:
+        if self._size(group)[1] > 255 or op.groups > 4095:
             return Unsupported("rows are longer than 253, or there are more than 4,095 channels")
         return None
 
@@ -124,7 +124,7 @@ class SmladDepthwise3x3(Planes):
         taps = group.array(group.anchor.operands[1]).reshape(-1, 9)
         table = code.table("weights", _parameters(taps, bias, found))
         result = Image.of(group.shape(group.result), NHWC)
-        plane = Plane(result.h, result.w, self.size(group)[1], result.c, found)
+        plane = Plane(result.h, result.w, self._size(group)[1], result.c, found)
         return plane.statement("plane", f"{table} + c * {PARAMETERS}", "out + at")
 
 
@@ -155,7 +155,7 @@ class SmladDepthwise(Planes):
             weights=code.table("weights", padded), height=w.shape[1], pairs=pairs,
             parameters=code.table("rescale", np.stack([bias, found.multiplier, found.shift], 1).astype(np.int32)),
             shifted=bool(found.shift.any()), lo=found.lo, hi=found.hi, zero=found.zero,
-            stride=self.size(group)[1], op=group.op, result=Image.of(group.shape(group.result), NHWC),
+            stride=self._size(group)[1], op=group.op, result=Image.of(group.shape(group.result), NHWC),
         )  # fmt: skip
 
 

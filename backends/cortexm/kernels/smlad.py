@@ -74,7 +74,7 @@ static inline void @fill(uint32_t *to, uint32_t low, uint32_t high, int32_t word
 """
 
 
-class Smlad(Kernel):
+class Smlad(Kernel, adds=("tiles",)):
     """Base: rows of weights [O, K] times columns of expanded inputs, in tiles (tile.py)."""
 
     @abstractmethod
@@ -113,7 +113,7 @@ class Smlad(Kernel):
         w = rows_of(group)
         bias = group.array(b).astype(np.int64) - found.input_zero - group.op.input_zero * w.astype(np.int64).sum(1)
         pixels = pixels_of(group)
-        lanes = self.lanes(group)
+        lanes = self._lanes(group)
         block = len(ACCUMULATORS) if lanes == 1 else 2
         done, parts = 0, []
         words: list[int] = []
@@ -161,12 +161,12 @@ class Smlad(Kernel):
         assert isinstance(found, Requantize)
         return around(group, code, found, self.products(group, code))
 
-    def lanes(self, group: Group) -> int:
+    def _lanes(self, group: Group) -> int:
         """Pixels that the scratch is laid out for."""
         return 1 if pixels_of(group) == 1 and _as_rows(group) else 4
 
     def scratch(self, group: Group) -> int:
-        return 8 * self.lanes(group) * groups_of(rows_of(group).shape[1])[0]
+        return 8 * self._lanes(group) * groups_of(rows_of(group).shape[1])[0]
 
     def in_place(self, group: Group) -> tuple[int, ...]:
         found = requantize(group)
@@ -174,13 +174,13 @@ class Smlad(Kernel):
         if found.rest:
             return ()
         image = group.top(group.anchor.operands[0])
-        legal = [image] if self.reads_before_writing(group) else []
+        legal = [image] if self._reads_before_writing(group) else []
         if found.residual is not None:
             other = group.top(found.residual.value)
             legal += [other] if other is not image else []
         return tuple(i for i, v in enumerate(group.parameters) if v in legal)
 
-    def reads_before_writing(self, group: Group) -> bool:
+    def _reads_before_writing(self, group: Group) -> bool:
         """Whether no input is needed once a result at its place or before it is written."""
         return pixels_of(group) == 1 or rows_of(group).shape[0] <= rows_of(group).shape[1]
 
@@ -217,8 +217,8 @@ class SmladConv2d(Smlad):
         patch = 0 if _direct(group) or _as_rows(group) else -(-rows_of(group).shape[1] // 8) * 8
         return super().scratch(group) + patch
 
-    def reads_before_writing(self, group: Group) -> bool:
-        return _is_pointwise(group) and super().reads_before_writing(group)
+    def _reads_before_writing(self, group: Group) -> bool:
+        return _is_pointwise(group) and super()._reads_before_writing(group)
 
     def products(self, group: Group, code: Code) -> str:
         if _as_rows(group):

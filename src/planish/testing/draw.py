@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from ..ir.types import F32, NCHW, NHWC, Array, DType, Layout
@@ -38,6 +39,16 @@ def composite(build: Callable[Concatenate[st.DrawFn, P], T]) -> Callable[P, st.S
         return st.lists(strategy(*args, **kwargs), min_size=1, max_size=1, unique_by=id).map(itemgetter(0))
 
     return anew
+
+
+def unhurried(wanted: settings | None = None, **others: Any) -> settings:
+    """The active profile's settings, or those that are wanted, for checks that hold on a machine however busy it is.
+
+    No example has a deadline, and no health check measures how long drawing takes. Nor does one refuse large examples:
+    graphs and constants are.
+    """
+    checks = list(HealthCheck)  # pyright: ignore[reportArgumentType]  # the enum has a metaclass
+    return settings(wanted or settings(), deadline=None, suppress_health_check=checks, **others)
 
 
 #: Strategies of integers, as they are drawn by the hundred for each example: hypothesis checks each new one.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hypothesis
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ..ir.builder import const_value
@@ -21,6 +21,7 @@ from ..passes.pipeline import run_pipeline
 from ..runtime.oracle import judge
 from ..runtime.target import Limits, Target
 from .counterexample import text
+from .draw import unhurried
 from .ops import graph_of, instances
 
 #: Compiling takes longer than running: so many examples share a program.
@@ -38,12 +39,7 @@ def check_kernel(target: Target, op: type[Op], programs: int = 2) -> int:
         return 0
     executed = 0
 
-    @hypothesis.settings(
-        max_examples=programs,
-        phases=(hypothesis.Phase.generate,),
-        deadline=None,
-        suppress_health_check=[HealthCheck.large_base_example],
-    )
+    @unhurried(max_examples=programs, phases=(hypothesis.Phase.generate,))
     @given(st.lists(instances(op), min_size=IN_ONE_PROGRAM, max_size=IN_ONE_PROGRAM, unique_by=id))
     def run(drawn: list[Instance]) -> None:
         nonlocal executed

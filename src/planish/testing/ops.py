@@ -20,7 +20,7 @@ from ..ir.text import parse_graph, print_graph
 from ..ir.types import Array, TensorType, converted, dtype_of, static, type_of
 from ..ir.verifier import verify
 from ..passes.decompose import decomposed
-from .draw import HypothesisDraw, SeededDraw, composite
+from .draw import HypothesisDraw, SeededDraw, composite, unhurried
 from .ties import check_channels
 
 
@@ -52,8 +52,9 @@ def check_op(op: type[Op]) -> None:
 
 
 def for_each_instance(op: type[Op], check: Callable[[Instance, st.DataObject], None]) -> None:
-    """Run a check on generated instances of an op, under the active hypothesis profile."""
+    """Run a check on generated instances of an op, under the active hypothesis profile, without its deadline."""
 
+    @unhurried()
     @given(st.data())
     def run(data: st.DataObject) -> None:
         check(data.draw(instances(op)), data)

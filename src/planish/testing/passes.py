@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import hypothesis
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
@@ -22,6 +22,7 @@ from ..passes.base import Pass, RulePass
 from ..runtime.contracts import EXACT, Contract, Promise
 from .contracts import Failure, Outcome, outcome
 from .counterexample import reduced, size, text
+from .draw import unhurried
 from .graphs import graphs
 from .patterns import graphs_with
 
@@ -69,20 +70,17 @@ def check_pass(
 ) -> Tally:
     """Hold a pass to its contract on generated graphs, many of which contain its rules' patterns.
 
-    graphs: what to draw instead of `graphs_for(applied)`. settings: hypothesis' own, instead of the active profile's.
-    Each result verifies, is deterministic, and keeps the contract: EXACT bit by bit, REASSOCIATING equal in exact
-    arithmetic, WITHIN node by node, APPROXIMATE by reporting. EXACT and REASSOCIATING passes find nothing more to do in
-    their own result. Raises Counterexample, whose text `parse_graph` reads, or Unchanged: both are AssertionErrors.
+    graphs: what to draw instead of `graphs_for(applied)`. settings: hypothesis' own, instead of the active profile's;
+    their deadline is not kept. Each result verifies, is deterministic, and keeps the contract: EXACT bit by bit,
+    REASSOCIATING equal in exact arithmetic, WITHIN node by node, APPROXIMATE by reporting. EXACT and REASSOCIATING
+    passes find nothing more to do in their own result. Raises Counterexample, whose text `parse_graph` reads, or
+    Unchanged: both are AssertionErrors.
     """
     outcomes: list[Outcome] = []
     reasons: Counter[str] = Counter()
     broken: list[tuple[Graph, Failure]] = []
 
-    @hypothesis.settings(
-        settings or hypothesis.settings(),
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]  # the enum has a metaclass
-    )
+    @unhurried(settings, report_multiple_bugs=False)
     @given(graphs_for(applied, reasons) if graphs is None else graphs)
     def run(graph: Graph) -> None:
         found = outcome(applied, graph)

@@ -12,8 +12,8 @@ from ..ir.arithmetic import quantize
 from ..ir.evaluate import evaluate
 from ..ir.graph import Graph, graph_input
 from ..ir.op import Instance, Op
+from ..ir.ops.quantized import QuantizedOperand, QuantizedResult, Refusal, integer_form
 from ..ir.precision import widened
-from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
 from ..ir.text import print_graph
 from ..ir.types import F32, I8, I16, Array, DType, TensorType, dtype_of, type_of
 from ..ir.verifier import verify
@@ -85,7 +85,7 @@ def _within_one_step(instance: Instance, data: st.DataObject) -> None:
     if not np.all(np.isfinite(expected)):
         return  # rounding the operand to its scale left the domain, as in log(0): no calibration ends there
     wanted = _wanted(op, expected, symmetric_inputs, given)
-    value = op.quantized(operands, wanted)
+    value = integer_form(op, operands, wanted)
     if isinstance(value, Refusal):
         note(f"refused: {value.reason}")
         return

@@ -1,6 +1,6 @@
-"""What `Op.quantized` works with: operands and result of one node in terms of integers.
+"""What `Op.quantized` works with: operands and result of one node in terms of integers; and its answers for most ops.
 
-`fold-quantization` finds dequantize -> op -> quantize and asks the op for the integer graph that replaces it.
+`fold-quantization` finds dequantize -> op -> quantize and asks for the integer graph that replaces it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from . import arithmetic
-from .arithmetic import fixed_point
-from .builder import const_value
-from .graph import Value, apply
-from .op import Bounds, Op
-from .types import I8, I16, Array, DType, Quant, TensorType
+from .. import arithmetic
+from ..arithmetic import fixed_point
+from ..builder import const_value
+from ..graph import Value, apply
+from ..op import Bounds, Op
+from ..types import I8, I16, Array, DType, Quant, TensorType
+from .quant import rescale, table
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,6 @@ class QuantizedResult:
 
         factor: real multiplier(s), a scalar or broadcastable to acc. Above `LARGEST_FACTOR` they make no difference.
         """
-        from .ops.quant import rescale
-
         shape = np.shape(factor) or (1,) * bool(acc.type.rank)
         multiplier, shift = (part.reshape(shape) for part in fixed_point(np.minimum(factor, LARGEST_FACTOR)))
         value: Value = rescale(
@@ -150,6 +149,26 @@ def overflow(acc: Value) -> Array:
 NOT_PROVEN = "the sum is not proven to fit 32 bits"
 
 
+def integer_form(op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
+    """The integer graph that replaces dequantize -> op -> quantize, or why there is none.
+
+    What the op's own `quantized` says. By default an op that keeps the scale is applied to the integers, and an
+    elementwise one becomes a table of its own results; others are refused and stay float.
+    """
+    own = op.quantized(operands, result)
+    if own is not None:
+        return own
+    if op.keeps_scale:
+        return moved(op, operands, result)
+    return tabulated(op, operands, result) if op.elementwise else Refusal(f"{op.name} has no integer form")
+
+
+def integer_sum(op: Op, operands: Sequence[QuantizedOperand]) -> Value | Refusal:
+    """The float result of an integer sum that replaces dequantize -> op: `Op.dequantized`; by default there is none."""
+    own = op.dequantized(operands)
+    return Refusal(f"{op.name} has no integer sum") if own is None else own
+
+
 def moved(op: Op, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
     """Integer form of an op that keeps the scale: rescale operands that have another, then apply it to the integers.
 
@@ -173,8 +192,6 @@ def tabulated(op: Op, operands: Sequence[QuantizedOperand], result: QuantizedRes
 
     Exact: each entry is what dequantize, the op and quantize give.
     """
-    from .ops.quant import table
-
     varying = [i for i, operand in enumerate(operands) if operand.real is None]
     if len(varying) != 1:
         return Refusal(f"{op.name} of {len(varying)} tensors has no integer form")
