@@ -11,7 +11,22 @@ from ...ir.op import Op
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
 from ...ir.ops.quant import Dequantize, Quantize, Rescale, RescaleAdd, Table
-from ...ir.ops.unary import Abs, Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh, carrier
+from ...ir.ops.unary import (
+    Abs,
+    Cast,
+    Erf,
+    Exp,
+    Floor,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    Log,
+    Sigmoid,
+    Silu,
+    Sqrt,
+    Tanh,
+    carrier,
+)
 from ...ir.types import BOOL, F32, I32, I64, U64, Array, DType
 from ..group import uniform
 from .expressions import (
@@ -304,6 +319,7 @@ ELEMENTS: Mapping[type[Op], Element] = {
     Exp: function("expf"),
     Log: function("logf"),
     Sqrt: function("sqrtf"),
+    Floor: function("floorf"),
     Erf: function("erff"),
     Tanh: function("tanhf"),
     Sigmoid: _sigmoid,

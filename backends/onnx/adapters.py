@@ -23,7 +23,7 @@ from ...ir.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from ...ir.ops.resize import ResizeLinear, ResizeNearest
 from ...ir.ops.shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from ...ir.ops.softmax import IntegerSoftmax, Softmax
-from ...ir.ops.unary import Abs, Cast, Erf, Exp, Log, Sigmoid, Sqrt, Tanh
+from ...ir.ops.unary import Abs, Cast, Erf, Exp, Floor, Log, Sigmoid, Sqrt, Tanh
 from ...ir.types import BOOL, I32, NCHW, NHWC, Array, Sym, TensorType, static
 from . import layers, reshaped
 from .layers import same
@@ -344,8 +344,8 @@ ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
     ReduceSum: reduction("ReduceSum", REDUCE_SUM),
     Add: same("Add"), Sub: same("Sub"), Mul: same("Mul"), Div: same("Div"), Pow: same("Pow"),
     Minimum: extremum("Min", "And"), Maximum: extremum("Max", "Or"), Clip: clip, Cast: cast,
-    Exp: same("Exp"), Log: same("Log"), Sqrt: same("Sqrt"), Erf: same("Erf"), Sigmoid: same("Sigmoid"),
-    Tanh: same("Tanh"), Abs: same("Abs"),
+    Exp: same("Exp"), Log: same("Log"), Sqrt: same("Sqrt"), Floor: same("Floor"), Erf: same("Erf"),
+    Sigmoid: same("Sigmoid"), Tanh: same("Tanh"), Abs: same("Abs"),
     Quantize: quantize, Dequantize: dequantize,
     Rescale: integers, RescaleAdd: integers, Table: integers, IntegerSoftmax: integers,
     Reshape: reshape, Transpose: transpose, Concat: concat, Slice: slice_, Pad: pad, DepthToSpace: depth_to_space,

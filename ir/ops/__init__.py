@@ -23,7 +23,7 @@ from .reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from .resize import ResizeLinear, ResizeNearest
 from .shape import Concat, DepthToSpace, Pad, Reshape, Slice, Transpose
 from .softmax import IntegerSoftmax, Softmax
-from .unary import Abs, Cast, Erf, Exp, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
+from .unary import Abs, Cast, Erf, Exp, Floor, Gelu, HardSigmoid, HardSwish, Log, Sigmoid, Silu, Sqrt, Tanh
 
 BUILT_IN: tuple[type[Op], ...] = (
     Const, Fused,
@@ -32,7 +32,7 @@ BUILT_IN: tuple[type[Op], ...] = (
     BatchNorm, LayerNorm, Lrn, Softmax, IntegerSoftmax, Attention,
     ReduceMean, ReduceSum, ReduceMax, ReduceMin,
     Add, Sub, Mul, Div, Minimum, Maximum, Pow, Clip,
-    Abs, Exp, Log, Sqrt, Erf, Sigmoid, Tanh, Gelu, HardSigmoid, HardSwish, Silu, Elu, Softplus, Mish, Cast,
+    Abs, Exp, Floor, Log, Sqrt, Erf, Sigmoid, Tanh, Gelu, HardSigmoid, HardSwish, Silu, Elu, Softplus, Mish, Cast,
     Equal, Less, LessEqual, Not, Where,
     Lstm, Gru, Rnn,
     Quantize, Dequantize, Rescale, RescaleAdd, Table,

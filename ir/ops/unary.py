@@ -86,6 +86,23 @@ class Sqrt(Unary):
         return Instance.of(Sqrt(), draw.array(draw.shape(), F32, 0, 100))
 
 
+@op
+class Floor(Unary):
+    """The largest integer that is not above x. ONNX Floor-13."""
+
+    ulps: ClassVar[float] = 0
+
+    def ref(self, x: Array) -> Array:
+        return np.floor(x)
+
+    def bounds(self, x: Bounds) -> Bounds:
+        return increasing(self, x)
+
+    @staticmethod
+    def examples(draw: Draw) -> Instance:
+        return Instance.of(Floor(), draw.array(draw.shape(), F32, -10, 10))
+
+
 #: NumPy has no error function; as its own functions do with objects, ask exact numbers for theirs.
 _erf = np.frompyfunc(lambda v: v.erf() if isinstance(v, Exact) else math.erf(v), 1, 1)
 
@@ -333,6 +350,6 @@ def truncated(x: Array, lo: int, hi: int) -> Array:
 
 
 abs_ = builder(Abs)
-exp, log, sqrt, erf = builder(Exp), builder(Log), builder(Sqrt), builder(Erf)
+exp, log, sqrt, erf, floor = builder(Exp), builder(Log), builder(Sqrt), builder(Erf), builder(Floor)
 sigmoid, tanh, cast, gelu = builder(Sigmoid), builder(Tanh), builder(Cast), builder(Gelu)
 hard_sigmoid, hard_swish, silu = builder(HardSigmoid), builder(HardSwish), builder(Silu)

@@ -192,7 +192,7 @@ TABLE: dict[str, Adapter] = {
     "Add": binary(e.add), "Sub": binary(e.sub), "Mul": binary(e.mul), "Div": binary(e.div), "Pow": power,
     "Sum": variadic(e.add), "Min": variadic(e.minimum), "Max": variadic(e.maximum),
     "Neg": neg, "Abs": abs_, "Reciprocal": reciprocal, "Exp": unary(u.exp), "Log": unary(u.log),
-    "Sqrt": unary(u.sqrt), "Erf": unary(u.erf), "Gelu": gelu, "Cast": cast,
+    "Sqrt": unary(u.sqrt), "Floor": unary(u.floor), "Erf": unary(u.erf), "Gelu": gelu, "Cast": cast,
     "CastLike": cast_like, "Mod": modulo, "Equal": binary(l.equal), "Less": binary(l.less),
     "LessOrEqual": binary(l.less_equal), "Greater": flipped(l.less), "GreaterOrEqual": flipped(l.less_equal),
     "Not": unary(l.not_), "And": binary(e.minimum), "Or": binary(e.maximum),
