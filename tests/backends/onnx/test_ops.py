@@ -9,7 +9,7 @@ import pytest
 from hypothesis import note
 from hypothesis import strategies as st
 
-from planish.backends.onnx.adapters import ADAPTERS, WRITTEN_OTHERWISE
+from planish.backends.onnx.adapters import ADAPTERS
 from planish.backends.onnx.session import session
 from planish.backends.onnx.site import TooOldError
 from planish.backends.onnx.target import OLDEST, OnnxTarget, newest
@@ -17,7 +17,7 @@ from planish.backends.onnx.writer import refusal, write
 from planish.ir.constant import Const
 from planish.ir.errors import VerificationError
 from planish.ir.graph import infer
-from planish.ir.op import Instance
+from planish.ir.op import Instance, Op
 from planish.ir.ops import BUILT_IN, op_named
 from planish.ir.ops.elementwise import Clip
 from planish.ir.text import print_graph
@@ -43,7 +43,8 @@ UNFIT = {
 
 
 def test_every_op_has_an_adapter():
-    assert set(BUILT_IN) == set(ADAPTERS) | WRITTEN_OTHERWISE
+    held = {op for op in BUILT_IN if op is Const or op.bodies is not Op.bodies}  # which the writer itself writes
+    assert set(BUILT_IN) - held == set(ADAPTERS)
     assert {op.name for op in BUILT_IN} >= INTEGER
 
 
