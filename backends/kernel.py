@@ -51,10 +51,6 @@ class Kernel(Hooked, ABC):
         """
         return ()
 
-    def instructions(self, group: Group) -> int | None:
-        """Estimate of the instructions for one inference, for costs; None where nobody has measured."""
-        return None
-
 
 @dataclass(frozen=True)
 class Choice:

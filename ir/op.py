@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from .graph import Graph, Value
     from .ops.quantized import QuantizedOperand, QuantizedResult, Refusal
 
-Types = TensorType | tuple[TensorType, ...]
-Arrays = Array | tuple[Array, ...]
 Perm = tuple[int, ...]
 
 

@@ -122,13 +122,11 @@ def _raw(tree: Any) -> str | tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Step:
-    """What one pass did in one run: its changes, its contract, seconds, and the graph's size before and after."""
+    """What one pass did in one run: its changes, its contract and seconds."""
 
     applied: Pass
     changes: Changes
     seconds: float
-    nodes_before: int
-    nodes_after: int
 
     @property
     def contract(self) -> Contract:
@@ -173,9 +171,9 @@ def run_pipeline(
     current, steps = graph.clone(), []
     for applied in passes:
         before = current.clone() if listeners else current
-        size, start = len(current), time.perf_counter()
+        start = time.perf_counter()
         changes = _run(applied, current, context)
-        step = Step(applied, changes, time.perf_counter() - start, size, len(current))
+        step = Step(applied, changes, time.perf_counter() - start)
         for listener in listeners:
             listener.after(step, before, current, context)
         steps.append(step)

@@ -9,14 +9,13 @@ Infinities, and what is no number, must be what the interpreter says they are, w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..ir.evaluate import evaluate_by_name
 from ..ir.graph import Graph
-from ..ir.op import Op
 from ..ir.perturbation import largest_number, reach
 from ..ir.precision import float64_twin, widened
 from ..ir.types import Array, dtype_of
@@ -99,18 +98,6 @@ def sqnr_db(reference: Array, actual: Array) -> float:
     if difference == 0:
         return math.inf
     return 10 * math.log10(power / difference) if power > 0 and math.isfinite(difference) else -math.inf
-
-
-def node_tolerance(op: Op, operands: Sequence[Array]) -> tuple[Array, ...]:
-    """Per result, how far any two executors may be from the double-precision result of these float32 operands.
-
-    Zero for integers. Where a result is so small that float32 holds it with less precision, the smallest normal number.
-    """
-    with np.errstate(all="ignore"):
-        error = op.error(*operands)
-    errors = error if isinstance(error, tuple) else (error,)
-    tiny = float(np.finfo(np.float32).tiny)
-    return tuple(np.where(np.asarray(e) > 0, e + tiny, 0.0) for e in errors)
 
 
 Tolerance = tuple[Array, Array]

@@ -9,7 +9,6 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from ...ir.constant import Const
 from ...ir.graph import Graph, Node, Value
 from ...ir.types import F32, DType, TensorType, dtype_of
 from ..kernel import Choice, Choices, Kernel
@@ -166,9 +165,8 @@ def _read_constants(graph: Graph, plan: Plan, functions: Sequence[Function]) -> 
 
 
 def _constant_table(module: Module, index: int, value: Value) -> str:
-    assert value.producer is not None
-    assert isinstance(value.producer.op, Const)
-    return Code(module, f"constant_{index:02d}").table("data", value.producer.op.data)
+    assert value.const is not None
+    return Code(module, f"constant_{index:02d}").table("data", value.const)
 
 
 def _table(module: Module, table: Table) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ...ir.types import BOOL, I32, DType
 from ..loops.expressions import (
@@ -167,6 +167,3 @@ class CRenderer:
         body = f"return {self.expression(definition.body)};"
         text = f"{says}static inline {scalar(definition.body.dtype)} @{name}({parameters})\n{{\n    {body}\n}}\n"
         return self.code.helper(name, text)
-
-
-Render = Callable[[Sequence[Statement]], str]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ...ir.constant import Const
 from ...ir.graph import Value
 from ...ir.types import Array, static
 from .host import HostSegment, host_segments, interpret
@@ -30,7 +29,7 @@ def run(
     graph = layout.partition.graph
     samples = len(inputs[0]) if inputs else 1
     arenas = np.zeros((samples, layout.arena_bytes), np.uint8)
-    constants = {n.result: n.op.data for n in graph.nodes if isinstance(n.op, Const)}
+    constants = graph.constants
 
     def place(value: Value) -> Array:
         """The bytes of a value in the arenas."""

@@ -256,14 +256,6 @@ def _cuts(size: int) -> list[int]:
     return sorted({-(-size // n) for n in range(1, size + 1)}, reverse=True)
 
 
-def _halves(size: int) -> list[int]:
-    """`size`, and again and again half of it, down to 1."""
-    sizes = [size]
-    while sizes[-1] > 1:
-        sizes.append(-(-sizes[-1] // 2))
-    return sizes
-
-
 def _sizes(channels: int, step: int) -> list[int]:
     """Numbers of channels: multiples of the array's, doubling, and all."""
     sizes = {channels}

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -214,19 +213,6 @@ class _Registers:
             return None
         sizes, strides = zip(*axes, strict=True)
         return View(base.space, base.dtype, base.address, sizes, strides)
-
-
-def set_view(number: int, view: View) -> list[Instruction]:
-    """The instructions that make register `number` this view: one where it is flat, else three."""
-    base: dict[str, Any] = {"view": number, "space": view.space, "dtype": view.dtype, "address": view.address}
-    if view == View.of(view.space, view.dtype, view.address, view.sizes[3:]) and view.size < 1 << 24:
-        return [ViewFlat(**base, size=view.size)]
-    (a, b, c, d), (i, j, k, m) = view.sizes, view.strides
-    return [
-        ViewBase(**base),
-        ViewAxes(view=number, pair=0, size_a=a, stride_a=i, size_b=b, stride_b=j),
-        ViewAxes(view=number, pair=1, size_a=c, stride_a=k, size_b=d, stride_b=m),
-    ]
 
 
 def used_views(i: Instruction) -> list[str]:

@@ -19,9 +19,6 @@ from .machine import Machine
 from .program import Command, Program
 from .timing import Work, work
 
-#: On what a cycle was spent, in the order in which reports show it.
-CLASSES = ("compute", "padding", "weights", "fill", "load", "store", "latency", "post", "control")
-
 
 @dataclass(frozen=True)
 class Cause:

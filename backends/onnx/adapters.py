@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.constant import Const
 from ...ir.op import Op
 from ...ir.ops.conv import Conv2d
 from ...ir.ops.conv_transpose import ConvTranspose2d
 from ...ir.ops.dense import Dense, Matmul
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
-from ...ir.ops.fused import Fused
 from ...ir.ops.index import Expand, Gather
 from ...ir.ops.norm import BatchNorm
 from ...ir.ops.pool import AvgPool2d, MaxPool2d, SumPool2d
@@ -353,4 +351,3 @@ ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
     Gather: gather, Expand: expand,
     **layers.ADAPTERS,
 }  # fmt: skip
-WRITTEN_OTHERWISE: frozenset[type[Op]] = frozenset({Const, Fused})

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ...ir.constant import Const
 from ...ir.errors import VerificationError
 from ...ir.graph import Graph
 from ...ir.ops.quant import Dequantize
@@ -103,9 +102,9 @@ def largest_weight(graph: Graph) -> int:
     found = [0]
     for node in graph.nodes:
         for inner in (node, *(n for body in node.op.bodies() for n in body.nodes)):
-            maker = inner.operands[0].producer if isinstance(inner.op, Dequantize) else None
-            if maker is not None and isinstance(maker.op, Const) and maker.op.data.dtype == I8.numpy:
-                found.append(int(np.abs(maker.op.data.astype(np.int64)).max(initial=0)))
+            data = inner.operands[0].const if isinstance(inner.op, Dequantize) else None
+            if data is not None and data.dtype == I8.numpy:
+                found.append(int(np.abs(data.astype(np.int64)).max(initial=0)))
     return max(found)
 
 

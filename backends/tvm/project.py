@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.constant import Const
 from ...ir.graph import Graph, Node, Value
 from ...ir.types import Array
 from ..c.code import CTYPES
@@ -144,6 +143,5 @@ def _constants_read(graph: Graph, plan: Plan) -> list[Value]:
 
 
 def _data(value: Value) -> Array:
-    assert value.producer is not None
-    assert isinstance(value.producer.op, Const)
-    return np.ascontiguousarray(value.producer.op.data)
+    assert value.const is not None
+    return np.ascontiguousarray(value.const)

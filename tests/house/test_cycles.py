@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -31,11 +32,15 @@ def imported(module: str, tree: ast.AST, modules: Mapping[str, str]) -> Iterator
                 yield found
 
 
+@cache
+def arrows(module: str, text: str) -> frozenset[str]:
+    """What the module imports, but for annotations."""
+    return frozenset(imported(module, ast.parse(text), SOURCES)) - FOR_ANNOTATIONS.get(module, set())
+
+
 def order(modules: Mapping[str, str]) -> list[str]:
     """The modules, each after what it imports. Raises CycleError."""
-    trees = {module: ast.parse(text) for module, text in modules.items()}
-    arrows = {m: set(imported(m, tree, modules)) - FOR_ANNOTATIONS.get(m, set()) for m, tree in trees.items()}
-    return list(TopologicalSorter(arrows).static_order())
+    return list(TopologicalSorter({module: arrows(module, text) for module, text in modules.items()}).static_order())
 
 
 def test_no_module_of_the_language_imports_itself_by_way_of_others():

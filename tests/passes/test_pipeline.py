@@ -156,7 +156,6 @@ def test_the_graph_that_is_given_stays():
     assert print_graph(graph)[0] == before
     assert (ops(graph), ops(result.graph)) == (["clip", "clip"], ["clip"])
     (step,) = result.steps
-    assert (step.nodes_before, step.nodes_after) == (2, 1)
     assert step.seconds >= 0
     assert step.changes.applied == {"ClipOfClip": 1}
 

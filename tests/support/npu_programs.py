@@ -24,10 +24,13 @@ from planish.backends.npu.isa import (
     Store,
     Sync,
     SyncPp,
+    ViewAxes,
+    ViewBase,
+    ViewFlat,
     Window,
 )
 from planish.backends.npu.machine import Machine
-from planish.backends.npu.program import Program, View, set_view
+from planish.backends.npu.program import Program, View
 from planish.ir.arithmetic import fixed_point
 from planish.ir.op import Bounds
 from planish.ir.ops.conv import Conv2d
@@ -37,6 +40,19 @@ from planish.testing.draw import composite
 
 #: Semaphores: what is full, and what may be filled again.
 IMAGE, SUMS, RESULT, IMAGE_FREE, SUMS_FREE, RESULT_FREE = range(1, 7)
+
+
+def set_view(number: int, view: View) -> list[Instruction]:
+    """The instructions that make register `number` this view: one where it is flat, else three."""
+    base: dict[str, Any] = {"view": number, "space": view.space, "dtype": view.dtype, "address": view.address}
+    if view == View.of(view.space, view.dtype, view.address, view.sizes[3:]) and view.size < 1 << 24:
+        return [ViewFlat(**base, size=view.size)]
+    (a, b, c, d), (i, j, k, m) = view.sizes, view.strides
+    return [
+        ViewBase(**base),
+        ViewAxes(view=number, pair=0, size_a=a, stride_a=i, size_b=b, stride_b=j),
+        ViewAxes(view=number, pair=1, size_a=c, stride_a=k, size_b=d, stride_b=m),
+    ]
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _timed(simulation: Simulation, machine: Machine) -> dict[str, Any]:
         "mode": machine.mode,
         "cycles": cycles,
         "microseconds": round(cycles / machine.clock_mhz, 3),
-        "utilisation": round(simulation.macs / (machine.array.macs * cycles), 4) if cycles else 0.0,
+        "utilisation": round(simulation.utilisation, 4),
         "energy_nj": round(simulation.energy / 1000, 3),
         "busy": {e.name: sum(layer.busy[e] for layer in simulation.layers) for e in engines},
         "layers": [

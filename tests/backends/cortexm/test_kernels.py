@@ -9,39 +9,34 @@ import numpy as np
 import pytest
 
 from planish.backends.cortexm.kernels import PORTABLE
-from planish.ir.constant import Const
 from planish.ir.op import Instance, Op
-from planish.ir.ops import all_ops
-from planish.ir.ops.activations import Elu, Mish, Softplus
-from planish.ir.ops.attention import Attention
-from planish.ir.ops.conv_transpose import ConvTranspose2d
-from planish.ir.ops.fused import Fused
-from planish.ir.ops.index import Take
-from planish.ir.ops.norm import Lrn
-from planish.ir.ops.recurrent import Gru, Lstm, Rnn
-from planish.ir.ops.shape import Reshape
 from planish.ir.types import Array
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
 from planish.registry import target_named
-from planish.testing.ops import seeded_instances
+from planish.testing.ops import graph_of, seeded_instances
 from tests.support.emitted import run_sanitized, together
+from tests.support.kernels import TESTED, WITHOUT, missing
 
 # One program holds many examples of several ops, as compiling takes long. A failure names the one example.
 IN_ONE_PROGRAM = 10
 PROGRAMS = max(1, hypothesis.settings().max_examples // (2 * IN_ONE_PROGRAM))
 
-#: There is no C for these yet: a graph with one is refused, with the reason.
-WITHOUT = (Gru, Lrn, Lstm, Rnn, Take)
-#: These are executed as what they are made of.
-DECOMPOSED = {Attention, ConvTranspose2d, Elu, Mish, Softplus}
-TESTED = [op for op in all_ops() if op not in (Const, Fused, *WITHOUT)]
 CHUNKS = [TESTED[i : i + 5] for i in range(0, len(TESTED), 5)]
 
 
 def test_every_op_has_a_kernel() -> None:
-    taken = {op for kernel in PORTABLE for op in kernel.ops} | {Reshape}  # which is an alias
-    assert taken == set(TESTED) - DECOMPOSED
+    assert missing(PORTABLE) == WITHOUT
+
+
+@pytest.mark.parametrize("target", ["c", "cortex-m4", "tvm"])
+def test_what_has_no_kernel_is_refused_with_the_reason(target: str) -> None:
+    for op in WITHOUT:
+        (instance,) = seeded_instances(op, [0])
+        (node,) = (n for n in graph_of(instance).nodes if isinstance(n.op, op))
+        answer = target_named(target).supports(node)
+        assert answer is not None
+        assert op.name in answer.reason
 
 
 @pytest.mark.parametrize("ops", CHUNKS, ids=lambda ops: "-".join(op.name for op in ops))

@@ -29,7 +29,7 @@ from planish.ir.types import BOOL, F32, I8, I16, I32, I64, NHWC, U8, U16, U32, U
 from planish.registry import target_named
 from planish.runtime.target import Limits
 from planish.testing.limits import check_at_limits, limits
-from tests.backends.cortexm.test_kernels import TESTED
+from tests.support.kernels import TESTED
 from tests.support.quantized_layers import fused
 
 PROGRAMS = max(1, hypothesis.settings().max_examples // 25)

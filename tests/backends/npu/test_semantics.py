@@ -26,7 +26,7 @@ from planish.backends.npu.isa import (
     Window,
 )
 from planish.backends.npu.machine import load_machine
-from planish.backends.npu.program import Program, View, set_view
+from planish.backends.npu.program import Program, View
 from planish.backends.npu.simulator import simulate
 from planish.ir.arithmetic import fixed_point
 from planish.ir.ops.pool import MaxPool2d, SumPool2d
@@ -37,6 +37,7 @@ from planish.ir.ops.softmax import IntegerSoftmax, exp_table
 from planish.ir.types import I8, I16, NHWC
 from planish.testing import HypothesisDraw
 from planish.testing.draw import composite
+from tests.support.npu_programs import set_view
 
 MACHINE = load_machine("256")
 ELEMENTS = {np.dtype(e.dtype.numpy): e for e in Element}

@@ -19,37 +19,23 @@ from planish.backends.tvm.kernels import KERNELS
 from planish.backends.tvm.machines import Machine
 from planish.backends.tvm.target import TvmTarget
 from planish.ir.arithmetic import fixed_point
-from planish.ir.constant import Const
 from planish.ir.graph import Graph, graph_input
 from planish.ir.op import Instance, Op
-from planish.ir.ops import all_ops
-from planish.ir.ops.activations import Elu, Mish, Softplus
-from planish.ir.ops.attention import Attention
-from planish.ir.ops.conv_transpose import ConvTranspose2d
 from planish.ir.ops.dense import dense
-from planish.ir.ops.fused import Fused
-from planish.ir.ops.index import Take
-from planish.ir.ops.norm import LayerNorm, Lrn
 from planish.ir.ops.quant import rescale, table
-from planish.ir.ops.recurrent import Gru, Lstm, Rnn
-from planish.ir.ops.shape import Reshape
 from planish.ir.types import I8, Array, TensorType
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
 from planish.runtime.target import Limits
 from planish.testing.ops import seeded_instances
 from tests.support.emitted import together
+from tests.support.kernels import TESTED, WITHOUT, missing
 from tests.support.quantized_layers import convolutions, denses, fused, networks, require_exact, side_by_side
 
 # One object holds many examples of several ops, as linking takes long; for the same reason nothing is shrunk.
 IN_ONE_PROGRAM = 10
 PROGRAMS = max(1, hypothesis.settings().max_examples // 20)
 IN_PROGRAMS = hypothesis.settings(max_examples=max(2, PROGRAMS), phases=[hypothesis.Phase.generate])
-#: There is no kernel for these yet: a graph with one is refused, with the reason.
-WITHOUT = (Gru, Lrn, Lstm, Rnn, Take)
-#: These are executed as what they are made of.
-DECOMPOSED = {Attention, ConvTranspose2d, LayerNorm, Elu, Mish, Softplus}
-TESTED = [op for op in all_ops() if op not in (Const, Fused, *WITHOUT)]
 CHUNKS = [TESTED[i : i + 5] for i in range(0, len(TESTED), 5)]
 HOST = TvmTarget("tvm")
 
@@ -60,7 +46,7 @@ def _tools(require_tool: Callable[[str], Path], tvm: None) -> None:
 
 
 def test_every_op_has_a_kernel() -> None:
-    assert {op for kernel in KERNELS for op in kernel.ops} | {Reshape} == set(TESTED) - DECOMPOSED
+    assert missing(KERNELS) == WITHOUT
 
 
 @pytest.mark.parametrize("ops", CHUNKS, ids=lambda ops: "-".join(op.name for op in ops))

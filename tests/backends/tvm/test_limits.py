@@ -17,7 +17,7 @@ from planish.ir.types import F32, I32, I64, U32, DType, TensorType, dtype_of
 from planish.registry import target_named
 from planish.runtime.target import Limits
 from planish.testing.limits import check_at_limits, limits
-from tests.backends.tvm.test_kernels import TESTED
+from tests.support.kernels import TESTED
 
 PROGRAMS = max(1, hypothesis.settings().max_examples // 25)
 CHUNKS = [TESTED[i::3] for i in range(3)]
