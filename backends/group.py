@@ -12,7 +12,6 @@ import numpy as np
 from ..ir.constant import Const
 from ..ir.graph import Node, Value
 from ..ir.ops.fused import Fused
-from ..ir.ops.recurrent import Recurrent
 from ..ir.types import Array, static
 from ..runtime.target import Unsupported
 
@@ -22,7 +21,8 @@ class Group:
     """One top-level node: a single op, or the body of a `fused`.
 
     nodes: what it computes, in order, without constants. anchor: the node that is not elementwise; where all are, the
-    first. epilogue: the others. outer: the top-level value behind a value of the body.
+    first. epilogue: the others; they work on the anchor's first result. outer: the top-level value behind a value of
+    the body.
     """
 
     node: Node
@@ -56,8 +56,23 @@ class Group:
 
     @cached_property
     def result(self) -> Value:
-        """The only result, as the body knows it."""
-        return self.node.op.body.outputs[0] if isinstance(self.node.op, Fused) else self.node.results[0]
+        """The first result, as the body knows it: of the anchor, or of what follows it."""
+        return self._inner[0]
+
+    @cached_property
+    def _inner(self) -> tuple[Value, ...]:
+        """All results, as the body knows them."""
+        return self.node.op.body.outputs if isinstance(self.node.op, Fused) else self.node.results
+
+    @cached_property
+    def results(self) -> Mapping[Value, str]:
+        """Results that the function writes, as the body knows them, by the names of its parameters.
+
+        One is `y`; several are `y0`, `y1`, ... by their indexes. Those that nothing uses are not written.
+        """
+        live = set(self.node.live_results)
+        written = [(i, v) for i, (v, top) in enumerate(zip(self._inner, self.node.results, strict=True)) if top in live]
+        return {v: "y" if len(written) == 1 else f"y{i}" for i, v in written}
 
     @cached_property
     def parameters(self) -> tuple[Value, ...]:
@@ -95,27 +110,32 @@ class Group:
     @cached_property
     def problem(self) -> Unsupported | None:
         """Why no kernel can take the group, whatever its ops."""
-        if isinstance(self.node.op, Recurrent):
-            return Unsupported(
-                f"recurrent layers are not compiled to code yet, such as this {self.node.op.name} of "
-                f"{self.node.operands[0].type.shape[0]} steps",
-                "compile for target onnx, which takes them, or export the model with the layer written out step by "
-                "step (in PyTorch: torch.nn.LSTMCell, GRUCell or RNNCell in a loop)",
-            )
-        if len(self.node.results) != 1:
-            return Unsupported(f"there is no kernel for {self.node.op.name}, or any op of several results")
         others = [n for n in self.epilogue if not n.op.elementwise]
         if others:
             return Unsupported(f"{self.anchor.op.name} and {others[0].op.name} are in one group; one of them may be")
+        if many := [n for n in self.nodes if len(n.results) > 1 and (n.op.elementwise or n is not self.anchor)]:
+            return Unsupported(f"{many[0].op.name} is elementwise and has {len(many[0].results)} results, not one")
+        later = self.anchor.results[1:]
+        if read := [v for n in self.epilogue for v in n.operands if v in later]:
+            return Unsupported(
+                f"result {read[0].index} of {self.anchor.op.name} is read in its group; only result 0 may be"
+            )
+        if beside := [i for i, v in enumerate(self._inner[1:], 1) if v not in later]:
+            return Unsupported(f"result {beside[0]} of the group is none of {self.anchor.op.name}'s later results")
         if any(self.top(v) is v and v.producer in self.nodes for v in self.anchor.operands):
             return Unsupported(f"ops before {self.anchor.op.name} are in its group; only what follows it may be")
-        if self.result.type.shape != self.anchor.result.type.shape and not self.is_elementwise:
+        if self.result.type.shape != self.anchor.results[0].type.shape and not self.is_elementwise:
             return Unsupported(f"what follows {self.anchor.op.name} changes its shape")
         return None
 
     def describe(self) -> str:
-        """For comments: ops and result type, no names."""
-        return f"{' + '.join(n.op.name for n in self.nodes)} -> {self.node.results[0].type.bare}"
+        """For comments: ops and types of the results, no names."""
+        return f"{' + '.join(n.op.name for n in self.nodes)} -> {self.shown}"
+
+    @property
+    def shown(self) -> str:
+        """The types of the results that are written."""
+        return ", ".join(str(v.type.bare) for v in self.results)
 
 
 def uniform(array: Array) -> Any:

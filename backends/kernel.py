@@ -36,7 +36,8 @@ class Kernel(Hooked, ABC):
     def emit(self, group: Group, code: Any) -> Any:
         """The body of the function, specialised to the group, in the backend's own form; `code` is its context.
 
-        In scope: x0, x1, ... (`group.parameters`), y (the result) and, where `scratch` is not 0, so many bytes.
+        In scope: x0, x1, ... (`group.parameters`), y (the result; of several y0, y1, ...: `group.results`) and, where
+        `scratch` is not 0, so many bytes.
         """
 
     def scratch(self, group: Group) -> int:

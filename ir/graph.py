@@ -126,6 +126,12 @@ class Node:
         (result,) = self.results
         return result
 
+    @property
+    def live_results(self) -> tuple[Value, ...]:
+        """Results that other nodes or the graph's outputs use; all of them where nothing uses any."""
+        live = [v for v in self.results if v.uses or (self.graph is not None and self.graph.is_output(v))]
+        return tuple(live) or self.results
+
     def describe(self) -> str:
         """For errors: op, operand types, source names."""
         operands = ", ".join(str(v.type) for v in self.operands)

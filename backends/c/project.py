@@ -121,7 +121,9 @@ def _function(module: Module, index: int, node: Node, choice: Choice) -> Functio
         f"const {CTYPES[v.type.dtype]} *{'' if i in may_be_equal else 'restrict '}x{i}"
         for i, v in enumerate(group.parameters)
     ]
-    parameters.append(f"{CTYPES[node.results[0].type.dtype]} *{'' if may_be_equal else 'restrict '}y")
+    parameters += [
+        f"{CTYPES[v.type.dtype]} *{'' if may_be_equal else 'restrict '}{y}" for v, y in group.results.items()
+    ]
     if kernel.scratch(group):
         parameters.append("uint8_t *restrict scratch")
     comment = f"/* {group.describe()}; kernel {kernel.name}; from {plain(str(node.loc))} */"
@@ -132,7 +134,7 @@ def _function(module: Module, index: int, node: Node, choice: Choice) -> Functio
 
 def _call(plan: Plan, function: Function, constants: dict[Value, str]) -> str:
     group = function.choice.group
-    arguments = [pointer(plan, v, constants) for v in (*group.parameters, function.node.results[0])]
+    arguments = [pointer(plan, v, constants) for v in (*group.parameters, *function.node.live_results)]
     if function.kernel.scratch(group):
         arguments.append(f"arena + {plan.scratch[function.node]}")
     return f"{OWN}{function.name}({', '.join(arguments)});"

@@ -25,7 +25,7 @@ from ..loops.expressions import (
     Wrapping,
     computed,
 )  # fmt: skip
-from ..loops.statements import Let, Local, Loop, Statement, Store, When
+from ..loops.statements import Let, Local, Loop, Scratch, Statement, Store, When
 from .code import CTYPES, Code, scalar
 
 #: How tightly operators bind in C; what stands alone binds tightest.
@@ -67,6 +67,8 @@ class CRenderer:
             case Local(buffer, start):
                 self._scalars.add(buffer)
                 return f"{scalar(buffer.dtype)} {buffer.name} = {self.expression(start)};\n"
+            case Scratch(buffer):
+                return f"{CTYPES[buffer.dtype]} *const {buffer.name} = ({CTYPES[buffer.dtype]} *)(void *)scratch;\n"
             case Store(buffer, index, value):
                 stored = CTYPES[buffer.dtype]
                 if buffer in self._scalars or scalar(buffer.dtype) == stored:

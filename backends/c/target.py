@@ -201,7 +201,7 @@ def _layers(graph: Graph, memory: Plan, project: Project) -> list[Layer]:
     layers = []
     place = {node: index for index, node in enumerate(graph.nodes)}
     for f, ram in zip(project.functions, memory.in_use, strict=True):
-        node, result = f.node, f.node.results[0].type
+        node = f.node
         macs = node.op.cost(*(v.type for v in node.operands)).macs
         ops = " + ".join(n.op.name for n in f.choice.group.nodes)
         layers.append(
@@ -209,7 +209,7 @@ def _layers(graph: Graph, memory: Plan, project: Project) -> list[Layer]:
                 name=f.name,
                 op=ops,
                 source=str(node.loc),
-                shape=str(result.bare),
+                shape=f.choice.group.shown,
                 macs=macs,
                 kernel=f.kernel.name,
                 constant_bytes=f.table_bytes,

@@ -12,18 +12,18 @@ from ..group import Group
 from . import epilogue
 from .epilogue import Position
 from .expressions import Buffer, Expr, Load, Number, Variable, as_expr, number
-from .statements import Kind, Let, Local, Loop, Statement, Store, When
+from .statements import Kind, Let, Local, Loop, Scratch, Statement, Store, When
 
 
 class Code:
     """The statements of one group's function, in the order in which they are written.
 
-    All buffers are flat; an index is an expression of I32, or an int. y: the result's buffer.
+    All buffers are flat; an index is an expression of I32, or an int. scratch_bytes: of working memory.
     """
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, scratch_bytes: int = 0) -> None:
         self.group = group
-        self.y = epilogue.result_buffer(group)
+        self.scratch_bytes = scratch_bytes
         self._blocks: list[list[Statement]] = [[]]
         self._names = 0
 
@@ -38,6 +38,23 @@ class Code:
     def operand(self, value: Value, label: str = "table") -> Buffer:
         """The buffer of an operand: a parameter's, or a table of what is constant. label: its name in C."""
         return epilogue.buffer(self.group, value, label)
+
+    @property
+    def y(self) -> Buffer:
+        """The buffer of the only result."""
+        (result,) = self.group.results
+        return epilogue.result_buffer(self.group, result)
+
+    def written(self, result: Value) -> Buffer | None:
+        """The buffer of one of several results; None where nothing uses it, so that it is not written."""
+        return epilogue.result_buffer(self.group, result) if result in self.group.results else None
+
+    def scratch(self, dtype: DType) -> Buffer:
+        """The working memory that the kernel's `scratch` asked for, as an array; once, before all else."""
+        assert self._blocks == [[]], "scratch is declared first"
+        buffer = Buffer("work", dtype, self.scratch_bytes * 8 // dtype.bits)
+        self._add(Scratch(buffer))
+        return buffer
 
     def local(self, dtype: DType, start: Any, name: str = "acc") -> Buffer:
         """A variable of the function's own: an array of one element, which is `start` at first."""

@@ -237,8 +237,13 @@ def _one_plus_exp(x: Expr) -> Expr:
     return number(1.0, F32) + call("expf", x)
 
 
+def sigmoid(x: Expr) -> Expr:
+    """1 / (1 + e^-x) of a float."""
+    return number(1.0, F32) / _one_plus_exp(-x)
+
+
 def _sigmoid(op: Sigmoid, operands: Sequence[Scalar]) -> Expr:
-    return number(1.0, F32) / _one_plus_exp(-operands[0].expr)
+    return sigmoid(operands[0].expr)
 
 
 def _silu(op: Silu, operands: Sequence[Scalar]) -> Expr:

@@ -34,19 +34,19 @@ class Position:
 
 
 def store(group: Group, at: Position, acc: Expr | None = None, of: Value | None = None) -> list[Statement]:
-    """Statements that compute one element of the result from `acc`, the anchor's, and store it in `y`.
+    """Statements that compute one element of the first result from `acc`, the anchor's, and store it.
 
     Without `acc` the anchor is elementwise as well, and computed here. `of`: that `acc` is this later value's, and what
     comes before it is done.
     """
     known: dict[Value, Scalar] = {}
-    value = of or group.anchor.result
+    value = of or group.anchor.results[0]
     if acc is not None:
         known[value] = Scalar(acc, value.type.dtype)
     first = group.nodes.index(of.producer) if of is not None and of.producer is not None else 0
     statements: list[Statement] = []
     for node in group.nodes[first:]:
-        if node.result in known:
+        if node.results[0] in known:
             continue
         beside = read(node)
         operands = [known.get(v) or operand(group, v, at) for v in beside]
@@ -56,7 +56,7 @@ def store(group: Group, at: Position, acc: Expr | None = None, of: Value | None 
         variable = Variable(dtype, f"v{len(statements)}")
         statements.append(Let(variable, element))
         known[node.result] = Scalar(variable, dtype)
-    return [*statements, Store(result_buffer(group), at.flat, known[group.result].expr)]
+    return [*statements, Store(result_buffer(group, group.result), at.flat, known[group.result].expr)]
 
 
 def read(node: Node) -> tuple[Value, ...]:
@@ -93,9 +93,9 @@ def buffer(group: Group, value: Value, label: str = "table") -> Buffer:
     return Buffer(f"x{group.numbers[group.top(value)]}", value.type.dtype, value.type.size)
 
 
-def result_buffer(group: Group) -> Buffer:
-    """The buffer `y` of the result."""
-    return Buffer("y", group.result.type.dtype, group.result.type.size)
+def result_buffer(group: Group, result: Value) -> Buffer:
+    """The buffer of a result that is written: `y`, or of several `y0`, `y1`, ..."""
+    return Buffer(group.results[result], result.type.dtype, result.type.size)
 
 
 def refusal(group: Group) -> Unsupported | None:

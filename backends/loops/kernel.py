@@ -29,6 +29,6 @@ class LoopKernel(Kernel, adds=("write",)):
 
     def emit(self, group: Group, code: Any = None) -> Sequence[Statement]:
         """The function's statements; the target's own context is not asked."""
-        own = Code(group)
+        own = Code(group, self.scratch(group))
         self.write(group, own)
         return own.statements

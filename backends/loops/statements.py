@@ -38,6 +38,13 @@ class Local:
 
 
 @dataclass(frozen=True, eq=False)
+class Scratch:
+    """The function's working memory as an array of one dtype. It is the first statement where there is one."""
+
+    buffer: Buffer
+
+
+@dataclass(frozen=True, eq=False)
 class Store:
     """buffer[index] = value."""
 
@@ -64,4 +71,4 @@ class When:
     body: Sequence[Statement]
 
 
-Statement = Let | Local | Store | Loop | When
+Statement = Let | Local | Scratch | Store | Loop | When

@@ -62,13 +62,14 @@ class _Machine:
         else:
             reads_and_scratch = reads
         written: list[np.ndarray] = []
-        for i, value in enumerate(node.results):
+        results = [v for v in node.results if v in self.plan.places]
+        for value in results:
             region = self.region(value, where)
-            allowed = self.allowed(node, value) if i == 0 and len(node.results) == 1 else []
+            allowed = self.allowed(node, value) if len(results) == 1 else []
             kept = [r for r in reads_and_scratch if not any(_same(r, a) for a in allowed)]
             self.require_apart(region, kept + written, "a result overlaps what its node still uses", where)
             written.append(region)
-        for value, region in zip(node.results, written, strict=True):
+        for value, region in zip(results, written, strict=True):
             region[:] = self.number(value)
 
     def allowed(self, node: Node, result: Value) -> list[np.ndarray]:
@@ -99,6 +100,8 @@ class _Machine:
 
     def region(self, value: Value, where: str) -> np.ndarray:
         """The bytes of a value that some node computes."""
+        if self.content[value] not in self.plan.places:
+            raise InvalidGraphError(f"{value} is used and has no place", where)
         place = self.place(value)
         if place.space is Space.ARENA:
             return self.slice(place.offset, value.type.nbytes, where)

@@ -39,7 +39,7 @@ class Plan:
     """What generated code needs to know about memory.
 
     order: the nodes that execute, without constants and aliases.
-    places: of every value; an alias has its operand's.
+    places: of every value; an alias has its operand's. One of several results that nothing uses has none.
     constants: for values in Space.CONSTANT, the constant that they are, through aliases.
     scratch: offset of each node's scratch, of nodes that have any.
     copies: indexes of outputs that no node writes: at the end, copy them from the places of their values.

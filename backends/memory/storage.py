@@ -64,7 +64,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """All steps in the graph's order; the storage of every value; outputs that no node can write itself.
+    """All steps in the graph's order; the storage of every value that is used; outputs that no node can write itself.
 
     copies: indexes of outputs to be copied at the end from their value's place: a public input or constant, or a value
     that is an output twice.
@@ -91,10 +91,10 @@ def lower(graph: Graph, target: MemoryModel, alignment: int) -> Program:
             storages[node.result] = storages[node.operands[0]]
         else:
             step = Step(len(steps), node, scratch=target.scratch(node))
-            for value in node.results:
+            for value in node.live_results:
                 storages[value] = Storage(value, value.type.nbytes, Space.ARENA, producer=step)
             step.reads = tuple(dict.fromkeys(storages[v] for v in node.operands))
-            step.writes = tuple(storages[v] for v in node.results)
+            step.writes = tuple(storages[v] for v in node.live_results)
             for storage in step.reads:
                 storage.readers.append(step)
             steps.append(step)

@@ -95,7 +95,7 @@ def _require_weights(layout: Layout, machine: Machine) -> None:
 
 def _host_use(placement: Placement) -> Use:
     node = placement.node
-    return Use((node,), (*(v for v in node.operands if v.const is None), *node.results))
+    return Use((node,), (*(v for v in node.operands if v.const is None), *node.live_results))
 
 
 class _Segment:

@@ -103,12 +103,16 @@ def _segment(name: str, run: Sequence[Placement], layout: Layout) -> HostSegment
     twins = {p.node: copy(p.node) for p in run}
     names = [f"y{i}" for i in range(len(written))]
     segment = Graph([inner[v] for v in read], [inner[v] for v in written], names, name)
-    memory = _memory(layout.memory, inner, read, written, tuple(twins.values()))
+    memory = _memory(layout.memory, inner, read, written, twins)
     return HostSegment(name, tuple(run), segment, tuple(read), tuple(written), twins, memory)
 
 
 def _memory(
-    whole: Plan, inner: Mapping[Value, Value], read: Sequence[Value], written: Sequence[Value], order: tuple[Node, ...]
+    whole: Plan,
+    inner: Mapping[Value, Value],
+    read: Sequence[Value],
+    written: Sequence[Value],
+    twins: Mapping[Node, Node],
 ) -> Plan:
     """The part of the model's plan that a segment needs, for its own values."""
     places = {}
@@ -117,12 +121,13 @@ def _memory(
             places[own] = Place(Space.INPUT, read.index(value))
         elif root(value) in written:
             places[own] = Place(Space.OUTPUT, written.index(root(value)))
-        else:
+        elif value in whole.places:  # others are results that nothing uses
             places[own] = whole.places[value]
     constants = {own: inner[whole.constants[v]] for v, own in inner.items() if v in whole.constants}
-    needed = whole.arena_bytes if any(p.space is Space.ARENA for p in places.values()) else 0
+    scratch = {twin: whole.scratch[node] for node, twin in twins.items() if node in whole.scratch}
+    needed = whole.arena_bytes if scratch or any(p.space is Space.ARENA for p in places.values()) else 0
     return replace(
-        whole, order=order, places=places, constants=constants, scratch={}, copies=(), rows=(),
+        whole, order=tuple(twins.values()), places=places, constants=constants, scratch=scratch, copies=(), rows=(),
         arena_bytes=needed, alignment=CTarget.alignment,
     )  # fmt: skip
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from ...ir.errors import ModelError
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.shape import Reshape
+from ..cortexm.target import HOST, CTarget
+from ..kernel import Choices
 from ..memory import Place, Plan, plan
 from ..memory import Space as Where
 from ..memory.offsets import Block, heights, pack
@@ -28,6 +30,7 @@ class Layout:
     runs: placements in order of execution; those of one run are all on the NPU, or all on the host.
     addresses: of values in external memory; those that never leave local memory have none once programs are made.
     constants: those that activations are read from; the programs' own follow. live: bytes of ARENA in use at each node.
+    working: bytes of ARENA, behind the inner values, that nodes on the host compute in, one after the other.
     """
 
     partition: Partition
@@ -37,13 +40,17 @@ class Layout:
     arena_bytes: int
     memory: Plan
     live: dict[Node, int]
+    working: int = 0
 
 
 class _Memory:
-    """What planning asks: nothing is in place, reshapes cost nothing."""
+    """What planning asks: nothing is in place, reshapes cost nothing. host: kernels of `hosted`, the nodes there."""
+
+    def __init__(self, host: Choices, hosted: set[Node]) -> None:
+        self.host, self.hosted = host, hosted
 
     def scratch(self, node: Node) -> int:
-        return 0
+        return self.host.scratch(node) if node in self.hosted else 0
 
     def in_place(self, node: Node) -> tuple[int, ...]:
         return ()
@@ -56,8 +63,10 @@ def arrange(graph: Graph) -> Layout:
     """Place the nodes of a lowered graph; every value has an address of its own."""
     parts = partition(graph)
     placed = {p.node: p for p in parts.placements}
-    memory = plan(parts.graph, _Memory(), LINE)
-    layout = Layout(parts, runs([placed[node] for node in memory.order]), {}, Constants(), 0, memory, {})
+    model = _Memory(CTarget(HOST).choices(), {p.node for p in parts.placements if p.on_host})
+    memory = plan(parts.graph, model, LINE)
+    working = max((_line(model.scratch(node)) for node in memory.scratch), default=0)
+    layout = Layout(parts, runs([placed[node] for node in memory.order]), {}, Constants(), 0, memory, {}, working)
     inner = [v for v, place in memory.places.items() if place.space is Where.ARENA and root(v) is v]
     offsets, end = {}, 0
     for value in inner:
@@ -88,7 +97,8 @@ def packed(layout: Layout, uses: Sequence[Use]) -> Layout:
     packing = pack(list(blocks.values()))
     offsets = dict.fromkeys(spans, 0) | dict(zip(blocks, packing.offsets, strict=True))
     in_use = dict(enumerate(heights(list(blocks.values()))))
-    live = {node: in_use.get(time, 0) for time, use in enumerate(uses) for node in use.nodes}
+    working = dict.fromkeys(layout.memory.scratch, layout.working)
+    live = {n: in_use.get(time, 0) + working.get(n, 0) for time, use in enumerate(uses) for n in use.nodes}
     return replace(_addressed(layout, offsets, packing.size), live=live)
 
 
@@ -106,11 +116,11 @@ def restored(layout: Layout, addresses: Sequence[int | None], arena_bytes: int) 
         raise ModelError("the addresses of the values are not those of the graph", fix="compile the model again")
     found = {v: a for v, a in zip(values, addresses, strict=True) if a is not None}
     _, end = _publics(layout, 0)
-    return _addressed(layout, found, arena_bytes - end)
+    return _addressed(layout, found, arena_bytes - end - layout.working)
 
 
 def _results(layout: Layout) -> Iterable[Value]:
-    return (value for node in layout.memory.order for value in node.results)
+    return (value for node in layout.memory.order for value in node.live_results)
 
 
 def _publics(layout: Layout, end: int) -> tuple[dict[tuple[Where, int], int], int]:
@@ -125,8 +135,8 @@ def _publics(layout: Layout, end: int) -> tuple[dict[tuple[Where, int], int], in
 
 
 def _addressed(layout: Layout, offsets: dict[Value, int], end: int) -> Layout:
-    """ARENA: inner values at their offsets, then public inputs, then outputs. CONST: activations that are constant."""
-    inner = _line(end)
+    """ARENA: inner values at their offsets, working memory, public inputs, outputs. CONST: constant activations."""
+    inner = _line(end) + layout.working
     publics, end = _publics(layout, inner)
     addresses: dict[Value, tuple[Space, int]] = {}
     used = {v for run in layout.runs for p in run if not p.on_host for j in p.jobs for v in _values(j)}
@@ -144,7 +154,8 @@ def _addressed(layout: Layout, offsets: dict[Value, int], end: int) -> Layout:
                 addresses[root(value)] = addresses[value]
         else:
             addresses[value] = Space.ARENA, publics[place.space, place.index]
-    memory = replace(layout.memory, places=places, arena_bytes=inner)
+    scratch = dict.fromkeys(layout.memory.scratch, inner - layout.working)
+    memory = replace(layout.memory, places=places, scratch=scratch, arena_bytes=inner)
     return replace(layout, addresses=addresses, constants=constants, arena_bytes=end, memory=memory)
 
 

@@ -28,14 +28,13 @@ class Code:
     """What a kernel writes one layer's function with.
 
     The function is `void f(const T *x0, ..., U *y, [V *scratch], const W *t0, ...)`: plain pointers, no TVM call
-    convention. All buffers are flat. `machine` says what the processor has.
+    convention; of several results `U *y0, ...`. All buffers are flat. `machine` says what the processor has.
     """
 
     def __init__(self, group: Group, machine: Machine) -> None:
         self.machine = machine
         self.x = [self._pointer(f"x{i}", tir_type(v.type.dtype), v.type.size) for i, v in enumerate(group.parameters)]
-        result = group.node.results[0].type
-        self.y = self._pointer("y", tir_type(result.dtype), result.size)
+        self.results = {y: self._pointer(y, tir_type(v.type.dtype), v.type.size) for v, y in group.results.items()}
         self._scratch: list[Expr] = []
         self.tables: list[Array] = []
         self._table_buffers: list[Expr] = []
@@ -47,6 +46,12 @@ class Code:
         return tirx.decl_buffer((size,), dtype, name, layout=None)
 
     # ---- data
+
+    @property
+    def y(self) -> Expr:
+        """The only result."""
+        (result,) = self.results.values()
+        return result
 
     def table(self, array: Array) -> Expr:
         """A constant array, flat; equal arrays once."""
@@ -134,7 +139,7 @@ class Code:
         """The finished PrimFunc, not yet named."""
         from tvm.ir import PointerType, PrimType
 
-        buffers = [*self.x, self.y, *self._scratch, *self._table_buffers]
+        buffers = [*self.x, *self.results.values(), *self._scratch, *self._table_buffers]
         parameters = [tirx.Var(b.name, PointerType(PrimType(b.dtype))) for b in buffers]
         views = [tirx.DeclBuffer(b, data=p) for b, p in zip(buffers, parameters, strict=True)]
         return tirx.PrimFunc(parameters, _sequence([*views, *self._statements[0]]))

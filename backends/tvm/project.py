@@ -109,9 +109,9 @@ def _function(kernels: dict[str, Any], model: str, index: int, node: Node, choic
 
 
 def _prototype(f: Layer) -> str:
-    """The C declaration of a kernel: the operands, the result, working memory, constants."""
+    """The C declaration of a kernel: the operands, the results, working memory, constants."""
     operands = [f"const {CTYPES[v.type.dtype]} *" for v in f.choice.group.parameters]
-    parameters = [*operands, f"{CTYPES[f.node.results[0].type.dtype]} *"]
+    parameters = [*operands, *(f"{CTYPES[v.type.dtype]} *" for v in f.node.live_results)]
     parameters += ["void *"] if f.kernel.scratch(f.choice.group) else []
     parameters += ["const void *"] * len(f.tables)
     return f"extern void {f.called}({', '.join(parameters)});"
@@ -120,7 +120,7 @@ def _prototype(f: Layer) -> str:
 def _call(plan: Plan, f: Layer, constants: dict[Value, str], weights: Weights, name: str) -> str:
     group = f.choice.group
     arguments = [_typed(plan, v, constants) for v in group.parameters]
-    arguments.append(pointer(plan, f.node.results[0], constants))
+    arguments += [pointer(plan, v, constants) for v in f.node.live_results]
     if f.kernel.scratch(group):
         arguments.append(f"arena + {plan.scratch[f.node]}")
     arguments += [f"{name}_weights + {weights.add(t)}" for t in f.tables]

@@ -25,7 +25,7 @@ from ..loops.expressions import (
     Variable,
     Wrapping,
 )  # fmt: skip
-from ..loops.statements import Kind, Let, Local, Loop, Statement, Store, When
+from ..loops.statements import Kind, Let, Local, Loop, Scratch, Statement, Store, When
 from ..loops.walk import diverges, is_costly
 from . import tir as tirx
 from .code import Code, Expr, blocks_of, tir_type
@@ -68,6 +68,8 @@ class TirRenderer:
         #: Names for what is computed where it is read: in lanes, once for each statement.
         self._named: dict[Variable, loops.Expr] = {}
         self._locals: dict[Buffer, tuple[Expr, int]] = {}
+        #: Buffers that are no tables, by their names.
+        self._arrays: dict[str, Expr] = {**{f"x{i}": x for i, x in enumerate(code.x)}, **code.results}
         self._lanes: Lanes | None = None
 
     # ---- statements
@@ -89,6 +91,8 @@ class TirRenderer:
                 width = self._lanes.width if self._lanes else 1
                 self._locals[buffer] = self.code.local((width,), tir_type(buffer.dtype)), width
                 self._store(Store(buffer, loops.number(0, I32), start))
+            case Scratch(buffer):
+                self._arrays[buffer.name] = self.code.scratch(buffer.size, tir_type(buffer.dtype))
             case Store():
                 self._store(s)
             case Loop(_, _, _, Kind.LANES):
@@ -145,7 +149,7 @@ class TirRenderer:
         at = self.value(index)
         if isinstance(buffer, Table):
             return self.code.table(buffer.array), at
-        return (self.code.y if buffer.name == "y" else self.code.x[int(buffer.name[1:])]), at
+        return self._arrays[buffer.name], at
 
     # ---- expressions
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from planish.passes.pipeline import run_pipeline
 from planish.registry import target_named
 from planish.runtime.target import Limits
 from planish.testing import kernels
+from planish.testing.ops import errors, reference
 
 
 def run_sanitized(graph: Graph, samples: Sequence[Sequence[Array]]) -> list[list[Array]]:
@@ -45,6 +46,25 @@ def require_equal(graph: Graph, samples: Sequence[Sequence[Array]]) -> None:
     for sample, outputs in zip(samples, run_sanitized(graph, samples), strict=True):
         for name, got, wanted in zip(graph.output_names, outputs, evaluate(graph, sample), strict=True):
             np.testing.assert_array_equal(got, wanted, err_msg=name)
+
+
+def require_near(instances: Sequence[Instance], outputs: Iterable[Array]) -> None:
+    """Integers are equal; two float results are each within the op's own rounding error of the exact one.
+
+    outputs: all results of the first instance, then those of the others.
+    """
+    left = iter(outputs)
+    for instance in instances:
+        op, operands = instance.op, instance.operands
+        for exact, room in zip(reference(op, operands), errors(op, operands), strict=True):
+            got = next(left)
+            wanted = np.asarray(exact, got.dtype)
+            if not np.issubdtype(got.dtype, np.floating):
+                np.testing.assert_array_equal(got, wanted, str(instance))
+                continue
+            gap = np.abs(got.astype(np.float64) - wanted)
+            assert np.all(gap <= 2 * room), f"{instance}: off by {gap.max()}"
+    assert next(left, None) is None
 
 
 def together(instances: Sequence[Instance]) -> tuple[Graph, list[Array]]:

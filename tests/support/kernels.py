@@ -10,12 +10,11 @@ from planish.ir.op import Op
 from planish.ir.ops import all_ops
 from planish.ir.ops.index import Take
 from planish.ir.ops.norm import Lrn
-from planish.ir.ops.recurrent import Gru, Lstm, Rnn
 from planish.ir.ops.shape import Reshape
 
 #: No device has a kernel for these yet: a graph with one is refused, with the reason. That is a fact about the kernels,
 #: so it stands here by hand: a kernel that gets lost does not become one of these.
-WITHOUT = frozenset({Gru, Lrn, Lstm, Rnn, Take})
+WITHOUT = frozenset({Lrn, Take})
 
 
 #: What is executed: constants are not, and groups are as their bodies.

@@ -8,6 +8,7 @@ from .linear import Conv2dKernel, DenseKernel, MatmulKernel
 from .move import ConcatKernel, DepthToSpaceKernel, GatherKernel, Move, PadKernel
 from .norm import BatchNormKernel, IntegerSoftmaxKernel, LayerNormKernel, SoftmaxKernel
 from .pool import Pool2d
+from .recurrent import GruKernel, LstmKernel, RnnKernel
 from .reduce import Reduce
 from .resize import ResizeLinearKernel, ResizeNearestKernel
 
@@ -16,6 +17,7 @@ SHARED: tuple[Kernel, ...] = (
     Pool2d(), Reduce(), SoftmaxKernel(), IntegerSoftmaxKernel(), BatchNormKernel(),
     Move(), DepthToSpaceKernel(), PadKernel(), GatherKernel(), ConcatKernel(),
     ResizeNearestKernel(), ResizeLinearKernel(),
+    LstmKernel(), GruKernel(), RnnKernel(),
     Elementwise(),
 )  # fmt: skip
 

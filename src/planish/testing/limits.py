@@ -22,7 +22,7 @@ from ..runtime.target import Limits, Target
 from .counterexample import text
 from .draw import HypothesisDraw, SeededDraw
 from .kernels import together
-from .ops import graph_of, reference
+from .ops import errors, graph_of, reference
 
 #: What C holds. Few ops take all of them, so that half of the uses keep their own.
 TYPES: tuple[DType, ...] = (F32, I8, U8, I16, U16, I32, U32, I64, U64, BOOL)
@@ -125,12 +125,11 @@ def _planted(d: HypothesisDraw, x: Array, values: Sequence[Any]) -> Array:
     return planted
 
 
-def explained(op: Op, operands: Sequence[Array], wanted: Array, got: Array) -> Array:
+def explained(error: Array, wanted: Array, got: Array) -> Array:
     """Where a result is what the op means: integers are equal, floats within twice the op's own error or alike."""
     if not dtype_of(wanted).is_float:
         return np.asarray(wanted == got)
     with np.errstate(all="ignore"):
-        error = op.error(*operands)
         gap = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
         return (gap <= 2 * np.asarray(error)) | (wanted == got) | (np.isnan(wanted) & np.isnan(got))
 
@@ -154,11 +153,11 @@ def check_at_limits(target: Target, ops: Sequence[type[Op]], programs: int = 3, 
         drawn = [[instance_at_limits(d, op) for _ in range(IN_ONE_PROGRAM)] for op in ops]
         taken = [instance for uses in drawn for instance in uses if _takes(target, instance)]
         for instance, outputs in zip(taken, _executed(target, taken, look), strict=True):
-            wanted = reference(instance.op, instance.operands)
-            for want, got in zip(wanted, outputs, strict=True):
+            wanted, rooms = (about(instance.op, instance.operands) for about in (reference, errors))
+            for want, room, got in zip(wanted, rooms, outputs, strict=True):
                 with np.errstate(all="ignore"):
                     want = np.asarray(want, got.dtype)
-                right = explained(instance.op, instance.operands, want, got)
+                right = explained(room, want, got)
                 wrong = f"{got[~right][:4]} for {want[~right][:4]}"
                 assert right.all(), f"{target.name}: {wrong}\n{text(graph_of(instance))}"
         executed += len(taken)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import hypothesis
-import numpy as np
 import pytest
 
 from planish.backends.cortexm.kernels import PORTABLE
-from planish.ir.op import Instance, Op
-from planish.ir.types import Array
+from planish.ir.op import Op
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
 from planish.registry import target_named
 from planish.testing.ops import graph_of, seeded_instances
-from tests.support.emitted import run_sanitized, together
+from tests.support.emitted import require_near, run_sanitized, together
 from tests.support.kernels import TESTED, WITHOUT, missing
 
 # One program holds many examples of several ops, as compiling takes long. A failure names the one example.
@@ -48,15 +46,4 @@ def test_kernels_compute_what_the_op_means(ops: list[type[Op]], program: int, re
     graph, inputs = together(drawn)
     lowered = run_pipeline(graph, "decompose", Context(target=target_named("c"))).graph
     (outputs,) = run_sanitized(lowered, [inputs])
-    for instance, got in zip(drawn, outputs, strict=True):
-        require_near(instance, got)
-
-
-def require_near(instance: Instance, got: Array) -> None:
-    """Integers are equal; two float results are each within the op's own rounding error of the exact one."""
-    wanted = np.asarray(instance.op.ref(*instance.operands), got.dtype)
-    if not np.issubdtype(got.dtype, np.floating):
-        np.testing.assert_array_equal(got, wanted, str(instance))
-        return
-    gap = np.abs(got.astype(np.float64) - wanted)
-    assert np.all(gap <= 2 * instance.op.error(*instance.operands)), f"{instance}: off by {gap.max()}"
+    require_near(drawn, outputs)
