@@ -18,7 +18,7 @@ from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, 
 from ...runtime.unchained import Cut
 from ..cutting import cut_program
 from ..fitting import remedies, require_flash
-from ..kernel import Choices, Kernel, unfit
+from ..kernel import Choices, Kernel, unfit, with_installed
 from ..lowering import DEVICE
 from ..memory import Plan, plan
 from . import cores, runner, sizes
@@ -34,17 +34,22 @@ VERIFIED_MACS = 2_500_000_000
 
 
 class CTarget(Target):
-    """Self-contained C99. `name` is `c` (portable, run on this machine) or a core of `cores.CORES` (run under QEMU)."""
+    """Self-contained C99. `name` is `c` (portable, run on this machine) or a core of `cores.CORES` (run under QEMU).
+
+    A class that derives from it may set another `name` afterwards: compiled and run is what `machine` says.
+    """
 
     lowering = DEVICE
     #: Of values in the arena, in bytes; the largest alignment of a C type that is used.
     alignment = 8
     kernels: Sequence[Kernel]
+    #: `c` or a core: what the code is compiled for, measured and run on.
+    machine: str
     #: For whom the code is made, as its header says.
     flags: str
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = self.machine = name
         self.kernels = KERNELS[name]
         if name == HOST:
             self.summary = "portable C99 for any machine, run on this one"
@@ -59,13 +64,13 @@ class CTarget(Target):
 
     def choices(self) -> Choices:
         """Which kernels execute the nodes of a lowered graph, or why none does."""
-        return Choices(self.kernels)
+        return Choices(with_installed(self.machine, self.kernels))
 
     def supports(self, node: Node) -> Unsupported | None:
         return self.choices().problem(node)
 
     def needs(self) -> Sequence[Need]:
-        host = self.name == HOST
+        host = self.machine == HOST
         tools = ("cc",) if host else ("arm-none-eabi-gcc", "arm-none-eabi-nm", "qemu-system-arm")
         return [Need(tool, shutil.which(tool) is not None, f"apt-get install {PACKAGES[tool]}") for tool in tools]
 
@@ -90,19 +95,19 @@ class CTarget(Target):
     def _flash(self, project: Project) -> dict[str, Any]:
         """What is known of the flash before anything is compiled."""
         texts = [(f.kernel.name, f.text) for f in project.functions]
-        return _flash_facts(sizes.estimate(self.name, texts, project.table_bytes))
+        return _flash_facts(sizes.estimate(self.machine, texts, project.table_bytes))
 
     @property
     def measures(self) -> bool:
-        return sizes.can_measure(self.name)
+        return sizes.can_measure(self.machine)
 
     def build(self, artifact: Artifact) -> None:
         name = artifact.facts["name"]
         source = artifact.path / f"{name}.c"
-        if self.name == HOST:
+        if self.machine == HOST:
             runner.build_on_host(source)
         else:
-            artifact.facts.update(_flash_facts(sizes.measure(self.name, source, name)))
+            artifact.facts.update(_flash_facts(sizes.measure(self.machine, source, name)))
 
     def load(self, path: Path, graph: Graph, facts: Mapping[str, Any]) -> Artifact:
         keys = ("name", "op", "source", "shape", "macs", "kernel", "constant_bytes", "ram_bytes", "node")
@@ -144,9 +149,9 @@ class CTarget(Target):
     ) -> runner.Execution:
         """Build below `build`, and run on a batch."""
         sources = [artifact.path / f"{spec.name}.c"]
-        if self.name == HOST:
+        if self.machine == HOST:
             return runner.run_on_host(build, sources, spec, arrays)
-        return runner.run_on_qemu(self.name, build, sources, spec, arrays, profile=profile)
+        return runner.run_on_qemu(self.machine, build, sources, spec, arrays, profile=profile)
 
     def _require_supported(self, graph: Graph, choices: Choices) -> None:
         """Raise UnsupportedError with every node, input and output that the target cannot take."""
