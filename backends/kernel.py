@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 from ..ir.constant import Const
+from ..ir.extensions import Catalog
 from ..ir.graph import Node
 from ..ir.hooks import Hooked
 from ..ir.op import Op
@@ -27,6 +29,12 @@ class Kernel(Hooked, ABC):
     name: ClassVar[str]
     #: Classes of the anchors that it is asked about.
     ops: ClassVar[tuple[type[Op], ...]]
+    #: Of an installed package's: patterns of the targets that ask it, such as `c`, `cortex-m*`, `tvm*`.
+    targets: ClassVar[tuple[str, ...]] = ()
+
+    def asked(self, group: Group) -> bool:
+        """Whether it is asked about a group: the anchor is one of `ops`."""
+        return isinstance(group.op, self.ops)
 
     @abstractmethod
     def accepts(self, group: Group) -> Unsupported | None:
@@ -51,6 +59,27 @@ class Kernel(Hooked, ABC):
         memory, are written.
         """
         return ()
+
+
+_catalog: Catalog[type[Kernel]] = Catalog("planish.kernels", {}, Kernel, lambda cls: cls.name)
+
+
+def with_installed(target: str, ours: Sequence[Kernel]) -> tuple[Kernel, ...]:
+    """The kernels of a target: those of installed packages for it, which are asked first, and ours.
+
+    Raises UsageError for a broken package, and for a kernel that says no targets or has the name of one of ours.
+    """
+    found = []
+    for name, extension in _catalog.installed().items():
+        cls = _catalog.loaded(extension)
+        if not cls.targets:
+            raise extension.broken("it does not say for which targets: give it `targets`")
+        if not any(fnmatchcase(target, pattern) for pattern in cls.targets):
+            continue
+        if name in {kernel.name for kernel in ours}:
+            raise extension.broken("that name is taken in planish: two of one name are refused")
+        found.append(cls())
+    return (*found, *ours)
 
 
 @dataclass(frozen=True)
@@ -118,7 +147,7 @@ def choose(node: Node, kernels: Sequence[Kernel]) -> Choice:
         return Choice(group, None, (("all", problem),))
     refused: list[tuple[str, Unsupported]] = []
     for kernel in kernels:
-        if not isinstance(group.op, kernel.ops):
+        if not kernel.asked(group):
             continue
         answer = kernel.accepts(group)
         if answer is None:

@@ -209,11 +209,11 @@ class _Builder:
             _fail(where, f"an element is no {type.dtype}")
 
     def op(self, statement: _Statement, operands: Sequence[Value]) -> Op:
-        from .ops import all_ops, op_named
+        from .ops import op_named, op_names
 
         cls = op_named(statement.op)
         if cls is None:
-            _fail(statement.op, f"there is no op {statement.op}", f"ops are {', '.join(o.name for o in all_ops())}")
+            _fail(statement.op, f"there is no op {statement.op}", f"ops are {', '.join(op_names())}")
         hints = _hints(cls)  # type: ignore[arg-type]  # classes are hashable
         bodies = [name for name, hint in hints.items() if hint is Graph]
         if len(bodies) != len(statement.regions):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..ir.errors import UsageError
-from ..ir.extensions import extensions
+from ..ir.extensions import Catalog, Extension
 from .base import Pass
 from .dead_channels import DeadChannels
 from .decompose import Decompose
@@ -21,36 +23,32 @@ PASSES: tuple[type[Pass], ...] = (
     Widen,
 )  # fmt: skip
 
-_registry: dict[str, type[Pass]] = {}
+_catalog: Catalog[type[Pass]] = Catalog("planish.passes", {}, Pass, lambda cls: cls.name)
 
 
 def register(cls: type[Pass]) -> None:
     """Make a pass known by its text name. Raises ValueError when the name is taken by another pass."""
-    if _registry.setdefault(cls.name, cls) is not cls:
-        raise ValueError(f"pass name {cls.name} is taken by {_registry[cls.name].__module__}")
+    _catalog.add(cls.name, cls)
 
 
 def pass_named(name: str) -> type[Pass] | None:
     """The pass class with this text name, ours or an installed package's, or None."""
-    if name not in _registry:
-        _extend(name)
-    return _registry.get(name)
+    return _catalog.get(name)
+
+
+def pass_names() -> list[str]:
+    """The names of all passes, ours and those of installed packages; nothing is imported."""
+    return _catalog.names()
 
 
 def all_passes() -> tuple[type[Pass], ...]:
     """All passes, ours and those of installed packages, in order of registration."""
-    _extend()
-    return tuple(_registry.values())
+    return tuple(_catalog.all())
 
 
-def _extend(name: str | None = None) -> None:
-    for entry, cls in extensions("planish.passes", Pass, name):
-        if entry != cls.name:
-            raise UsageError(
-                f"the entry point {entry} of planish.passes is the pass {cls.name}", fix="give both one name"
-            )
-        if (ours := _registry.setdefault(entry, cls)) is not cls:
-            raise UsageError(f"two passes are named {entry}: {ours.__module__} and {cls.__module__}")
+def passes_by_package() -> Iterator[tuple[Extension, type[Pass] | UsageError]]:
+    """What installed packages bring; for a broken one, the error."""
+    return _catalog.listed()
 
 
 for _pass in PASSES:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from ..ir.extensions import installed
 from ..ir.graph import Graph
 from ..ir.hooks import Hooked
 from ..ir.rewrite import RewriteLog, Rule, rewrite
@@ -77,6 +78,7 @@ class Pass(Hooked):
     name: ClassVar[str] = "pass"
     contract: ClassVar[Contract] = EXACT
     #: What it rewrites with, if it does: `planish.testing` draws graphs that contain their patterns.
+    #: What installed packages add to it, `all_rules` says.
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -87,6 +89,16 @@ class Pass(Hooked):
     def run(self, graph: Graph, context: Context) -> Changes:
         """Transform the graph in place; say what was done. Raises UsageError when the context lacks what it needs."""
         raise TypeError(f"{type(self).__name__} does not define run")
+
+    @classmethod
+    def joined(cls) -> tuple[Rule, ...]:
+        """The rules of installed packages that join it. Raises UsageError for one that it cannot take."""
+        return joining(cls)
+
+    @classmethod
+    def all_rules(cls) -> tuple[Rule, ...]:
+        """What it rewrites with: the rules of installed packages, then its own."""
+        return (*cls.joined(), *cls.rules)
 
     def check(self, graph: Graph) -> None:
         """Postcondition on the result, beyond the verifier's. Raises InvalidGraphError."""
@@ -115,11 +127,40 @@ def option_text(value: Any) -> str:
     return text if PLAIN.fullmatch(text) else json.dumps(text)
 
 
+def joining(cls: type[Pass]) -> tuple[Rule, ...]:
+    """Rules of the group `planish.rules` for a pass: each entry point names the pass, and a tuple of rules.
+
+    Raises UsageError where there is no such pass, it has no rules to be joined, or it promises more than a rule does.
+    """
+    from . import pass_names
+
+    rules: list[Rule] = []
+    titles = {rule.title for rule in cls.rules}
+    for extension in installed("planish.rules"):
+        if extension.name not in pass_names():
+            raise extension.broken("there is no pass of that name")
+        if extension.name != cls.name:
+            continue
+        if not cls.rules:
+            raise extension.broken("that pass has no rules that others could join")
+        for rule in extension.load((tuple,)):
+            if not isinstance(rule, Rule):
+                raise extension.broken(f"{rule!r} is no rule")
+            promised: Contract = getattr(rule, "contract", EXACT)
+            if promised.promise > cls.contract.promise:
+                raise extension.broken(f"{rule.title} is {promised}, while {cls.name} promises {cls.contract}")
+            if rule.title in titles:
+                raise extension.broken(f"another rule of {cls.name} is called {rule.title}")
+            titles.add(rule.title)
+            rules.append(rule)
+    return tuple(rules)
+
+
 @dataclass(frozen=True)
 class RulePass(Pass):
     """A pass that is a set of rewrite rules, applied until none fires."""
 
     def run(self, graph: Graph, context: Context) -> Changes:
         changes = Changes()
-        changes.add(rewrite(graph, self.rules))
+        changes.add(rewrite(graph, self.all_rules()))
         return changes

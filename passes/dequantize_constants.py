@@ -51,7 +51,7 @@ class DequantizeConstants(Pass):
 
     def run(self, graph: Graph, context: Context) -> Changes:
         changes, grown = Changes(), dict[Node, tuple[int, int]]()
-        changes.add(rewrite(graph, self.rules))
+        changes.add(rewrite(graph, self.all_rules()))
         for node in graph.nodes:
             if not isinstance(node.op, Dequantize) or any(v.const is None for v in node.operands):
                 continue

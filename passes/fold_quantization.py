@@ -307,7 +307,7 @@ class FoldQuantization(Pass):
 
     def run(self, graph: Graph, context: Context) -> Changes:
         changes = decompose(graph, [n for n in graph.nodes if has_products(n) and any(map(_integers, n.operands))])
-        changes.add(rewrite(graph, CLUSTERS))
+        changes.add(rewrite(graph, (*self.joined(), *CLUSTERS)))
         left = dict(_left(graph))
         changes.applied.update(rewrite(graph, SUMS).applied)
         changes.refused = {**dict(_not_summed(graph)), **left}

@@ -382,7 +382,7 @@ class Fuse(Pass):
         for _ in range(ROUNDS):
             before = changes.applied.total()
             # Recognition comes first: a constant that has gone into a neighbour is no longer where it is looked for.
-            for rules in (RECOGNITION, INTO_NEIGHBOURS, ALONE):
+            for rules in (self.joined(), RECOGNITION, INTO_NEIGHBOURS, ALONE):
                 changes.add(rewrite(graph, rules))
             changes.count("layers side by side", merge_layers(graph))
             changes.count("movements side by side", movements_before_slices(graph))

@@ -22,7 +22,7 @@ from ..ir.errors import PlanishError, UnsupportedError, UsageError
 from ..ir.graph import Graph
 from ..ir.verifier import verify
 from ..runtime.contracts import EXACT, Contract
-from . import all_passes, pass_named
+from . import pass_named, pass_names
 from .base import Changes, Context, Pass
 from .options import nearest, options, typed, usage
 
@@ -76,7 +76,7 @@ def _pass(text: str, tree: Any) -> Pass:
     name, given_options = tree.children
     cls = pass_named(name)
     if cls is None:
-        known = [p.name for p in all_passes()]
+        known = pass_names()
         listed = f"{nearest(name, known)}passes are {', '.join(known)}"
         raise _complaint(text, name.start_pos, f"there is no pass {name}", listed)
     given: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from ...runtime.target import Artifact, Execution, Layer, Limits, Need, Target, 
 from ...runtime.unchained import Cut
 from ..cutting import cut_program
 from ..fitting import remedies, require_flash
-from ..kernel import Choices, Kernel, unfit
+from ..kernel import Choices, Kernel, unfit, with_installed
 from ..loops.kernels import PLAIN, SHARED
 from ..lowering import DEVICE
 from ..memory import Plan, plan
@@ -32,25 +32,30 @@ HOST = "c"
 KERNELS: tuple[Kernel, ...] = (*PLAIN, *SHARED)
 
 
-class CTarget(Target, adds=("alignment", "choices", "flags", "kernels")):
-    """Self-contained C99 for any machine. Targets that emit C derive from it, with kernels and runners of their own."""
+class CTarget(Target, adds=("alignment", "choices", "flags", "kernels", "machine")):
+    """Self-contained C99 for any machine. Targets that emit C derive from it, with kernels and runners of their own.
+
+    A class that derives from one may set another `name` afterwards: compiled and run is what `machine` says.
+    """
 
     summary = "portable C99 for any machine, run on this one"
     lowering = DEVICE
     #: Of values in the arena, in bytes; the largest alignment of a C type that is used.
     alignment = 8
     kernels: Sequence[Kernel] = KERNELS
+    #: `c`, a core, a processor: what the code is compiled for, measured and run on.
+    machine: str
     #: For whom the code is made, as its header says.
     flags = " ".join((*cflags.MODEL_FLAGS, cflags.OPTIMIZATION))
 
     def __init__(self, name: str = HOST) -> None:
-        self.name = name
+        self.name = self.machine = name
 
     # ---- what passes ask
 
     def choices(self) -> Choices:
         """Which kernels execute the nodes of a lowered graph, or why none does."""
-        return Choices(self.kernels)
+        return Choices(with_installed(self.machine, self.kernels))
 
     def supports(self, node: Node) -> Unsupported | None:
         return self.choices().problem(node)
@@ -79,7 +84,7 @@ class CTarget(Target, adds=("alignment", "choices", "flags", "kernels")):
     def _flash(self, project: Project) -> dict[str, Any]:
         """What is known of the flash before anything is compiled."""
         texts = [(f.kernel.name, f.text) for f in project.functions]
-        return flash_facts(sizes.estimate(self.name, texts, project.table_bytes))
+        return flash_facts(sizes.estimate(self.machine, texts, project.table_bytes))
 
     def build(self, artifact: Artifact) -> None:
         host.build_on_host(artifact.path / f"{artifact.facts['name']}.c")

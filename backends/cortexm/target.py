@@ -34,13 +34,13 @@ class CortexMTarget(CTarget):
 
     @property
     def measures(self) -> bool:
-        return flash.can_measure(self.name)
+        return flash.can_measure(self.machine)
 
     def build(self, artifact: Artifact) -> None:
         name = artifact.facts["name"]
-        artifact.facts.update(flash_facts(flash.measure(self.name, artifact.path / f"{name}.c", name)))
+        artifact.facts.update(flash_facts(flash.measure(self.machine, artifact.path / f"{name}.c", name)))
 
     def _execute(
         self, artifact: Artifact, build: Path, spec: Spec, arrays: Sequence[Array], profile: bool
     ) -> Execution:
-        return run_on_qemu(self.name, build, [artifact.path / f"{spec.name}.c"], spec, arrays, profile=profile)
+        return run_on_qemu(self.machine, build, [artifact.path / f"{spec.name}.c"], spec, arrays, profile=profile)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...ir.extensions import Catalog
 from ...ir.op import Op
 from ...ir.ops.elementwise import Add, Clip, Div, Maximum, Minimum, Mul, Pow, Sub, clip_ends
 from ...ir.ops.logic import Equal, Less, LessEqual, Not, Where
@@ -344,3 +345,10 @@ ELEMENTS: Mapping[type[Op], Element] = {
     RescaleAdd: _rescale_add,
     Table: _table,
 }
+
+_catalog: Catalog[Element] = Catalog("planish.elements", {cls.name: element for cls, element in ELEMENTS.items()})
+
+
+def element_of(op: Op) -> Element | None:
+    """The expression of an op, ours or an installed package's; or None. Raises UsageError for a broken package."""
+    return ELEMENTS.get(type(op)) or _catalog.get(op.name)

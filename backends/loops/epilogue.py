@@ -15,7 +15,7 @@ from ...ir.ops.quant import Rescale, Table
 from ...ir.types import I32
 from ...runtime.target import Unsupported
 from ..group import Group, uniform
-from .elements import ELEMENTS, Scalar
+from .elements import Scalar, element_of
 from .expressions import Buffer, Expr, Load, Variable, as_expr, dense_strides, flat, number, table
 from .statements import Let, Statement, Store
 
@@ -52,9 +52,10 @@ def store(group: Group, at: Position, acc: Expr | None = None, of: Value | None 
         operands = [known.get(v) or operand(group, v, at) for v in beside]
         operands += [_whole(group, v) for v in node.operands[len(beside) :]]
         dtype = node.result.type.dtype
-        element = ELEMENTS[type(node.op)](node.op, operands)
+        element = element_of(node.op)
+        assert element is not None, f"{node.op.name} has no expression: `refusal` was not asked"
         variable = Variable(dtype, f"v{len(statements)}")
-        statements.append(Let(variable, element))
+        statements.append(Let(variable, element(node.op, operands)))
         known[node.result] = Scalar(variable, dtype)
     return [*statements, Store(result_buffer(group, group.result), at.flat, known[group.result].expr)]
 
@@ -103,7 +104,7 @@ def refusal(group: Group) -> Unsupported | None:
     for node in group.nodes:
         if node is group.anchor and not group.is_elementwise:
             continue
-        if type(node.op) not in ELEMENTS:
+        if element_of(node.op) is None:
             return Unsupported(f"there is no expression for {node.op.name}")
         if isinstance(node.op, Rescale | Table) and any(group.constant(v) is None for v in node.operands[1:]):
             return Unsupported(f"the parameters of {node.op.name} are computed, not constant")

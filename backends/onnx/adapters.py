@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...ir.extensions import Catalog
 from ...ir.op import Op
 from ...ir.ops.conv import Conv2d
 from ...ir.ops.conv_transpose import ConvTranspose2d
@@ -28,6 +29,8 @@ from .layers import same
 from .site import Operand, RefusedError, Site, TooOldError, element_type
 
 Adapter = Callable[..., Operand]
+#: The same, of an op that may have several results.
+Form = Callable[..., Operand | tuple[Operand, ...]]
 
 #: From this operator set on an operator has as operands what were attributes: Slice, Clip, Pad, ReduceSum, ReduceMean.
 SLICE, CLIP, PAD, REDUCE_SUM, REDUCE = 10, 11, 11, 13, 18
@@ -333,7 +336,7 @@ def expand(site: Site, op: Expand, x: Operand) -> Operand:
 
 
 #: Every op but those that `writer` handles itself: constants, and groups, which are written as their bodies.
-ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
+ADAPTERS: dict[type[Op], Form] = {
     Conv2d: conv2d, ConvTranspose2d: conv_transpose2d, Dense: dense, Matmul: matmul, BatchNorm: batch_norm,
     Softmax: softmax,
     MaxPool2d: pool("MaxPool"), AvgPool2d: pool("AveragePool"), SumPool2d: integers,
@@ -351,3 +354,10 @@ ADAPTERS: dict[type[Op], Callable[..., Operand | tuple[Operand, ...]]] = {
     Gather: gather, Expand: expand,
     **layers.ADAPTERS,
 }  # fmt: skip
+
+_catalog: Catalog[Form] = Catalog("planish.exporters", {cls.name: adapter for cls, adapter in ADAPTERS.items()})
+
+
+def adapter_of(op: Op) -> Form | None:
+    """The adapter that writes an op, ours or a package's; or None. Raises UsageError for a broken package."""
+    return ADAPTERS.get(type(op)) or _catalog.get(op.name)

@@ -14,7 +14,7 @@ from ...ir.ops.quant import Quantize
 from ...ir.types import Array
 from ...passes.parallel import Shares
 from . import compact, pairs, reshaped
-from .adapters import ADAPTERS
+from .adapters import adapter_of
 from .affine import Affine, affines
 from .composed import COMPOSED
 from .forms import FINDERS, Form, forms
@@ -265,14 +265,14 @@ class _Writer:
         site = Site(self.opset, node.results[0].type)
         if form is not None:
             results: tuple[Operand, ...] = (form.emit(site, *(tensors[v] for v in form.operands)),)
-        elif type(node.op) not in ADAPTERS:
+        elif (adapter := adapter_of(node.op)) is None:
             raise RefusedError(f"{node.op.name} has no form in ONNX", "write it with other ops")
         elif self.rows and (reshaped.starts(node) or reshaped.follows(node, [tensors[v] for v in node.operands])):
             for v in node.operands:
                 tensors[v] = tensors[v] if v.const is not None else reshaped.matrix(site, tensors[v])
-            results = (reshaped.by_rows(site, node.op, ADAPTERS[type(node.op)], [tensors[v] for v in node.operands]),)
+            results = (reshaped.by_rows(site, node.op, adapter, [tensors[v] for v in node.operands]),)
         else:
-            made = ADAPTERS[type(node.op)](site, node.op, *(tensors[v] for v in node.operands))
+            made = adapter(site, node.op, *(tensors[v] for v in node.operands))
             results = made if isinstance(made, tuple) else (made,)
         self.enter(node, site, dict(zip(node.results, results, strict=True)), tensors, public or {})
         if isinstance(node.op, Quantize):

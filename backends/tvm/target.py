@@ -16,7 +16,7 @@ from ..c import harness
 from ..c.project import Project
 from ..c.target import CTarget
 from ..c.toolchain import PACKAGES
-from ..kernel import Choices
+from ..kernel import Choices, with_installed
 from ..memory import Plan
 from . import runner
 from .kernels import KERNELS
@@ -39,7 +39,7 @@ class TvmTarget(CTarget):
     alignment = ALIGNMENT
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = self.machine = name
         self.summary = _SUMMARIES[name]
         self.kernels = KERNELS
         self.flags = name
@@ -47,10 +47,10 @@ class TvmTarget(CTarget):
 
     def choices(self) -> Choices:
         # LLVM is told that pointers do not alias.
-        return Choices(self.kernels, in_place=False)
+        return Choices(with_installed(self.machine, self.kernels), in_place=False)
 
     def needs(self) -> Sequence[Need]:
-        tools = ["cc"] if self.name == HOST else [CROSS[self.name].compiler, CROSS[self.name].emulator]
+        tools = ["cc"] if self.machine == HOST else [CROSS[self.machine].compiler, CROSS[self.machine].emulator]
         return [
             Need("apache-tvm", _is_here(), _INSTALL),
             *(Need(t, shutil.which(t) is not None, f"apt-get install {PACKAGES[t]}") for t in tools if t),
@@ -60,7 +60,7 @@ class TvmTarget(CTarget):
         if not _is_here():
             raise UsageError(f"target {self.name} needs apache-tvm, which is not installed", fix=_INSTALL)
         artifact = super().emit(graph, out, name, limits)
-        artifact.facts["cpu"] = machine_named(self.name).cpu
+        artifact.facts["cpu"] = machine_named(self.machine).cpu
         return artifact
 
     def _flash(self, project: Project) -> dict[str, Any]:
@@ -75,20 +75,20 @@ class TvmTarget(CTarget):
         Target.build(self, artifact)
 
     def _generate(self, graph: Graph, name: str, memory: Plan, choices: Choices) -> Project:
-        machine = machine_named(self.name)
+        machine = machine_named(self.machine)
         return generate(graph, name, memory, choices, machine, f"{machine.triple}, {machine.cpu}")
 
     def _execute(
         self, artifact: Artifact, build: Path, spec: harness.Spec, arrays: Sequence[Array], profile: bool
     ) -> harness.Execution:
-        if self.name == HOST:
+        if self.machine == HOST:
             require_same(artifact.facts["cpu"])
-        elif not CROSS[self.name].compiler:
+        elif not CROSS[self.machine].compiler:
             raise UnsupportedError(
                 f"code for {self.name} cannot be run here",
                 fix="verify the same model on tvm:aarch64-linux, which has the same kernels",
             )
-        return runner.run(artifact.path, build, spec, arrays, machine_named(self.name))
+        return runner.run(artifact.path, build, spec, arrays, machine_named(self.machine))
 
 
 def _is_here() -> bool:

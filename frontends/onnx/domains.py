@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...ir.errors import ModelError, UnsupportedError
 from ...ir.graph import Value
-from .adapters import ADAPTERS, DOMAINS
+from .adapters import DOMAINS, taken_of
 from .reader import shown
 from .source import SourceNode
 from .topology import AGAIN
@@ -122,14 +122,14 @@ def unknown(domain: str, op_type: str) -> str:
         return "loops are not supported; export the model with its control flow unrolled"
     if domain in VENDORS:
         kind, fix = VENDORS[domain]
-        known = sorted(name for d, name in ADAPTERS if d == domain)
+        known = taken_of(domain)
         taken = f"; of domain {domain} planish takes {', '.join(known)}" if known else ""
         return f"{kind}, which is not supported{taken}; {fix}"
     if domain != "":
         return (
             f"operators of domain {shown(domain)} are not supported, and the model has no function that defines this "
-            "one; export it with standard operators"
+            "one; export it with standard operators, or install a package that brings it (docs/extending.md)"
         )
     if not onnx.defs.has(op_type):
         return "not an ONNX operator"
-    return "this operator is not supported"
+    return "this operator is not supported, unless a package brings it (docs/extending.md)"

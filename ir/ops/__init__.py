@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ..constant import Const
-from ..errors import UsageError
-from ..extensions import extensions
+from ..extensions import Catalog
 from ..op import Op
 from .activations import Elu, Mish, Softplus
 from .attention import Attention
@@ -39,34 +38,27 @@ BUILT_IN: tuple[type[Op], ...] = (
     Reshape, Transpose, Concat, Slice, Pad, DepthToSpace, Gather, Take, Expand,
 )  # fmt: skip
 
-_registry: dict[str, type[Op]] = {}
+_catalog: Catalog[type[Op]] = Catalog("planish.ops", {}, Op, lambda op: op.name)
 
 
 def register(op: type[Op]) -> None:
     """Make an op known by its text name. Raises ValueError when the name is taken by another op."""
-    if _registry.setdefault(op.name, op) is not op:
-        raise ValueError(f"op name {op.name} is taken by {_registry[op.name].__module__}")
+    _catalog.add(op.name, op)
 
 
 def op_named(name: str) -> type[Op] | None:
     """The op class with this text name, ours or an installed package's, or None."""
-    if name not in _registry:
-        _extend(name)
-    return _registry.get(name)
+    return _catalog.get(name)
+
+
+def op_names() -> list[str]:
+    """The names of all ops, ours and those of installed packages; nothing is imported."""
+    return _catalog.names()
 
 
 def all_ops() -> tuple[type[Op], ...]:
     """All ops, ours and those of installed packages, in order of registration."""
-    _extend()
-    return tuple(_registry.values())
-
-
-def _extend(name: str | None = None) -> None:
-    for entry, op in extensions("planish.ops", Op, name):
-        if entry != op.name:
-            raise UsageError(f"the entry point {entry} of planish.ops is the op {op.name}", fix="give both one name")
-        if (ours := _registry.setdefault(entry, op)) is not op:
-            raise UsageError(f"two ops are named {entry}: {ours.__module__} and {op.__module__}")
+    return tuple(_catalog.all())
 
 
 for _op in BUILT_IN:

@@ -33,7 +33,7 @@ class Simplify(Pass):
             changes.count("constant folding", fold_constants(graph, changes.refused))
             changes.count("common subexpressions", merge_common(graph))
             changes.count("broadcasting", drop_expands(graph))
-            changes.add(rewrite(graph, self.rules))
+            changes.add(rewrite(graph, self.all_rules()))
             if changes.applied.total() == before:
                 return changes
         raise InvalidGraphError("simplification does not come to an end", repr(graph))

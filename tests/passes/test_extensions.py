@@ -4,15 +4,13 @@ import sys
 import tomllib
 from importlib import invalidate_caches
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from planish import passes
-from planish.ir import ops
 from planish.ir.errors import UsageError
 from planish.ir.evaluate import evaluate
+from planish.ir.extensions import look_again
 from planish.ir.ops import all_ops, op_named
 from planish.ir.ops.elementwise import sub
 from planish.ir.text import parse_graph
@@ -44,9 +42,10 @@ def installed(tmp_path, monkeypatch):
             (tmp_path / f"{name}.py").write_text(text)
             monkeypatch.delitem(sys.modules, name, raising=False)
         invalidate_caches()
+        look_again()
 
-    with patch.dict(passes._registry), patch.dict(ops._registry):
-        yield install
+    yield install
+    look_again()
 
 
 @pytest.fixture
@@ -119,7 +118,7 @@ def test_a_target_of_another_package(installed):
         ("broken:Pass", "import nothing_of_that_name", "cannot be imported: ModuleNotFoundError"),
         ("broken:Missing", "", "cannot be imported: AttributeError"),
         ("broken:Thing", "class Thing: pass", "is no Pass"),
-        ("planish.passes.fuse:Fuse", "", "is the pass fuse"),
+        ("planish.passes.fuse:Fuse", "", "is called fuse itself"),
     ],
 )
 def test_what_is_wrong_with_an_extension_is_told(installed, value, code, complaint):
@@ -132,5 +131,5 @@ def test_an_extension_cannot_take_a_name_of_ours(installed):
     code = "from planish.passes.base import Pass\nclass Simplify(Pass): pass\n"
     installed({"planish.passes": {"simplify": "impostor:Simplify"}}, {"impostor": code})
     assert pass_named("simplify").__module__.startswith("planish.")
-    with pytest.raises(UsageError, match="two passes are named simplify"):
+    with pytest.raises(UsageError, match="that name is taken in planish"):
         all_passes()

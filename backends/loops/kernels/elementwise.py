@@ -7,7 +7,7 @@ import math
 from ....ir.graph import Node
 from ...group import Group
 from ..code import Code
-from ..elements import ELEMENTS
+from ..elements import ELEMENTS, element_of
 from ..epilogue import Position, read
 from ..expressions import dense_strides, flat
 from ..kernel import LoopKernel
@@ -18,6 +18,10 @@ class Elementwise(LoopKernel):
 
     name = "elementwise"
     ops = tuple(ELEMENTS)
+
+    def asked(self, group: Group) -> bool:
+        """About every op that has an expression, those of installed packages too."""
+        return element_of(group.op) is not None
 
     def write(self, group: Group, code: Code) -> None:
         shape = group.shape(group.result)

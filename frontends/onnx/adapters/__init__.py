@@ -5,6 +5,7 @@ To support another operator, write its function in the file where it belongs and
 
 from __future__ import annotations
 
+from ....ir.extensions import Catalog
 from ..constants import WORK, only_constants, or_by_reference
 from ..source import Adapter
 from . import arithmetic, attention, dims, layers, learning, linear, movement, pooling, quantized, reductions, resizing
@@ -26,9 +27,28 @@ ADAPTERS: dict[tuple[str, str], Adapter] = {
 }  # fmt: skip
 
 
+def _full_name(domain: str, op_type: str) -> str:
+    """An operator as entry points name it: `CumSum`, `com.example.Filter`."""
+    return f"{domain}.{op_type}" if domain else op_type
+
+
+_catalog: Catalog[Adapter] = Catalog("planish.importers", {_full_name(*key): ADAPTERS[key] for key in ADAPTERS})
+
+
+def taken_of(domain: str) -> list[str]:
+    """Operators of a domain that are imported, by adapters of ours and of installed packages."""
+    names = (name.rpartition(".") for name in _catalog.names())
+    return sorted(operator for of, _, operator in names if of == domain)
+
+
 def adapter_for(domain: str, op_type: str, version: int) -> Adapter | None:
-    """The adapter of an operator in a version of its domain; None where there is none."""
+    """The adapter of an operator in a version of its domain, ours or an installed package's; None where there is none.
+
+    Raises UsageError for a broken package.
+    """
     adapter = ADAPTERS.get((domain, op_type))
+    if adapter is None and "." not in op_type:  # a dot would be read as the end of a domain
+        adapter = _catalog.get(_full_name(domain, op_type))
     if domain != "":
         return adapter
     if op_type in WORK:

@@ -38,7 +38,7 @@ class NearMiss:
 
 def rules_named(name: str) -> list[tuple[type[Pass], Rule]]:
     """Rules by title, or all rules of a class by its name, with their passes. Raises UsageError for no such rule."""
-    everything = [(cls, rule) for cls in all_passes() for rule in cls.rules]
+    everything = [(cls, rule) for cls in all_passes() for rule in cls.all_rules()]
     found = [x for x in everything if name.lower() in (x[1].title.lower(), type(x[1]).__name__.lower())]
     if not found:
         known = list(dict.fromkeys(type(rule).__name__ for _, rule in everything))
@@ -76,7 +76,7 @@ def explain_rule(request: Request, name: str, screen: Screen) -> int:
     Of a pass without rules, what it said about what it left.
     """
     prefix = request.passes()  # makes the user's own passes known
-    if (cls := pass_named(name)) is not None and not cls.rules:
+    if (cls := pass_named(name)) is not None and not cls.all_rules():
         return _explain_pass(request, prefix, cls, screen)
     answers = [_explained(request, prefix, cls, rule) for cls, rule in rules_named(name)]
     screen.result({"rules": answers})

@@ -130,7 +130,7 @@ def graphs_for(applied: Pass, refused: Counter[str] | None = None) -> st.SearchS
     exact = applied.contract.promise is Promise.REASSOCIATING
     max_dim = EXACT_DIM if exact else FLOAT_DIM
     plain = graphs(max_layers=4, max_dim=max_dim)
-    rules: Sequence[Rule] = applied.rules
+    rules: Sequence[Rule] = applied.all_rules()
     planted = graphs_with(rules, max_dim, refused=refused)
     return st.one_of(planted, planted, plain) if rules else plain
 
