@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...ir.errors import ModelError
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.shape import Reshape
-from ..cortexm.target import HOST, CTarget
+from ..c.target import HOST, CTarget
 from ..kernel import Choices
 from ..memory import Place, Plan, plan
 from ..memory import Space as Where
