@@ -139,6 +139,19 @@ def only_use(pattern: Any) -> Pattern:
     raise TypeError("only_use() takes an op in a pattern")
 
 
+def variables_of(pattern: Pattern) -> set[str]:
+    """Names under which a match of this pattern, or of one of its alternatives, binds something."""
+    match pattern:
+        case Variable(name) | Constant(name):
+            return {name}
+        case Either(alternatives):
+            return {name for alternative in alternatives for name in variables_of(alternative)}
+        case OpPattern():
+            bound = {value.name for value in pattern.attributes.values() if isinstance(value, Variable)}
+            return bound.union(*map(variables_of, pattern.operands))
+    return set()
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """Why a pattern did not match; `depth` counts the ops that had matched: the deepest reason is the one to tell."""

@@ -20,7 +20,7 @@ from .errors import InvalidGraphError
 from .graph import NOWHERE, Graph, Node, Value, apply
 from .hooks import Hooked
 from .op import Draw, Op
-from .pattern import Bindings, Either, Mismatch, OpPattern, Pattern, Variable, match
+from .pattern import Bindings, Either, Mismatch, OpPattern, Pattern, Variable, match, variables_of
 from .types import Array, DType
 
 
@@ -122,8 +122,11 @@ class Rule(Hooked):
 
     @cached_property
     def compiled(self) -> Pattern:
-        """The pattern as data."""
+        """The pattern as data. Raises TypeError where a variable does not occur in it: it would always be None."""
         pattern: Pattern = self.pattern(*map(Variable, self.variables))
+        bound = variables_of(pattern)
+        if unused := [name for name in self.variables if name not in bound]:
+            raise TypeError(f"{self.title}: {', '.join(unused)} does not occur in the pattern")
         return pattern
 
     @cached_property

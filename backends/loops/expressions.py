@@ -155,7 +155,10 @@ class Unary(Expr):
 
 @dataclass(frozen=True, eq=False)
 class Binary(Expr):
-    """op: one of `OPERATORS`. Comparisons give BOOL; with NaN all but `!=` are false."""
+    """op: arithmetic or bits as in Python, or one of `COMPARISONS` or `LOGIC`.
+
+    Comparisons give BOOL; with NaN all but `!=` are false.
+    """
 
     op: str
     left: Expr
@@ -224,7 +227,6 @@ class Apply(Expr):
 COMPARISONS = frozenset(("<", "<=", ">", ">=", "==", "!="))
 LOGIC = frozenset(("and", "or"))
 _FOLDED: Mapping[str, Callable[[Any, Any], Any]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
-OPERATORS = frozenset(("+", "-", "*", "/", "%", "<<", ">>", "&", "|", *COMPARISONS, *LOGIC))
 
 
 def number(value: Any, dtype: DType) -> Number:

@@ -106,6 +106,12 @@ def test_a_rule_whose_halves_name_different_variables_is_refused(rewrite, seen):
         extended(half, rewrite=rewrite)
 
 
+def test_a_variable_that_the_pattern_does_not_use_is_refused():
+    rule = extended(Rule, pattern=lambda self, x, w: add(x, 1.0), rewrite=lambda self, m, x, w: x)
+    with pytest.raises(TypeError, match=r"^Extended: w does not occur in the pattern"):
+        _ = rule().roots
+
+
 @pytest.mark.parametrize(
     "rewrite",
     [
