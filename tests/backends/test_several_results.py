@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from planish import api
 from planish.backends.cortexm.target import CTarget
 from planish.backends.group import Group
 from planish.backends.kernel import Choices
 from planish.backends.loops.kernels import SHARED
 from planish.backends.memory import check, plan
 from planish.ir.builder import const_value
+from planish.ir.constant import Const
 from planish.ir.errors import InvalidGraphError
 from planish.ir.evaluate import evaluate
 from planish.ir.graph import Graph, Value, apply, graph_input
@@ -25,6 +27,10 @@ from planish.ir.ops.elementwise import add, relu
 from planish.ir.ops.fused import Fused
 from planish.ir.ops.recurrent import Gru, Lstm, Rnn
 from planish.ir.types import F32, TensorType
+from planish.ir.verifier import verify
+from planish.passes.base import Context
+from planish.passes.group import ungroup
+from planish.passes.pipeline import run_pipeline
 from planish.runtime.oracle import judge
 from planish.runtime.target import Limits, Target
 from tests.support.emitted import run_sanitized
@@ -163,3 +169,40 @@ def test_a_group_on_a_later_result_is_refused() -> None:
     beside = fused([hidden], [hidden, relu(hidden)]).problem
     assert beside is not None
     assert "result 1 of the group is none of rnn's later results" in beside.reason
+
+
+def grouped(graph: Graph) -> list[str]:
+    made = run_pipeline(graph, "group", Context(target=CTarget("c"))).graph
+    verify(made)
+    ungrouped = made.clone()
+    ungroup(ungrouped)
+    verify(ungrouped)
+    for one in (made, ungrouped):
+        for a, b in zip(evaluate(graph, sample(graph)), evaluate(one, sample(graph)), strict=True):
+            np.testing.assert_array_equal(a, b)
+    return ["+".join(n.op.name for n in Group.of(n).nodes) for n in made.nodes if not isinstance(n.op, Const)]
+
+
+def test_grouping_takes_what_follows_the_first_result() -> None:
+    hidden, last, cell = layer(Lstm())
+    # What reads the last state stands before what follows the first result.
+    graph = graph_of(relu(last), add(relu(hidden), np.ones((1, 1, 1, HIDDEN), np.float32)), cell)
+    assert grouped(graph) == ["lstm+clip+add", "clip"]
+
+
+def test_grouping_leaves_what_needs_a_later_result() -> None:
+    hidden, last, _ = layer(Lstm())
+    assert grouped(graph_of(add(relu(hidden), last))) == ["lstm+clip", "add"]
+    hidden, last, _ = layer(Lstm())
+    assert grouped(graph_of(add(hidden, relu(last)))) == ["lstm", "clip", "add"]
+    hidden, last, _ = layer(Lstm())
+    assert grouped(graph_of(last, relu(last))) == ["lstm", "clip"]
+
+
+@pytest.mark.parametrize("name", ["c", "npu:64"])
+def test_groups_of_several_results_are_executed(name: str, tmp_path: Path, require_tool: Any) -> None:
+    require_tool("cc")
+    hidden, last, _ = layer(Lstm())
+    graph = graph_of(add(relu(hidden), np.ones((1, 1, 1, HIDDEN), np.float32)), relu(last))
+    api.compile(graph, target=name, out=tmp_path / "out")
+    assert api.verify(tmp_path / "out", data="random:-2,2", samples=2).passed
