@@ -59,7 +59,7 @@ class Either(Pattern):
 
 @dataclass(frozen=True, eq=False)
 class OpPattern(Pattern):
-    """The first result of an op with these operands and (some of) these attributes.
+    """Result `index` of an op with these operands and (some of) these attributes.
 
     An attribute that is a variable is bound under its name; the same variable twice must be equal attributes.
     """
@@ -69,6 +69,7 @@ class OpPattern(Pattern):
     attributes: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     single_use: bool = False
+    index: int = 0
 
 
 def match_op(op: type[Op], operands: Sequence[Any], attributes: dict[str, Any], name: str) -> OpPattern:
@@ -152,6 +153,13 @@ def variables_of(pattern: Pattern) -> set[str]:
     return set()
 
 
+def result(pattern: Any, index: int) -> Pattern:
+    """In a pattern: this result of an op that has several; without it, the first is meant."""
+    if isinstance(pattern, OpPattern) and index >= 0:
+        return replace(pattern, index=index)
+    raise TypeError("result() takes an op in a pattern, and the index of one of its results")
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """Why a pattern did not match; `depth` counts the ops that had matched: the deepest reason is the one to tell."""
@@ -223,9 +231,15 @@ def _match(pattern: Pattern, value: Value, found: Bindings) -> Iterator[Bindings
 
 def _match_op(pattern: OpPattern, value: Value, found: Bindings) -> Iterator[Bindings | Mismatch]:
     depth, node = len(found.matched), value.producer
-    if node is None or not isinstance(node.op, pattern.op) or value.index:
+    if node is None or not isinstance(node.op, pattern.op):
         actual = node.op.name if node is not None else "an input"
         yield Mismatch(f"expected {pattern.op.name}, found {actual}", depth)
+        return
+    if value.index != pattern.index:
+        name = pattern.op.name
+        yield Mismatch(
+            f"expected result {pattern.index} of {name}, found result {value.index} of {node.op.name}", depth
+        )
         return
     if pattern.single_use and (len(value.uses) != 1 or (node.graph is not None and node.graph.is_output(value))):
         yield Mismatch(f"the result of {pattern.op.name} has other uses", depth + 1)

@@ -81,6 +81,7 @@ class Match:
 class Rule(Hooked):
     """Base of rewrite rules: `pattern` says what to look for, `rewrite` builds the replacement of the pattern's root.
 
+    Of an op with several results the pattern says which one it is about: `result(lstm(x, w, r, b, h, c), 1)`.
     The parameters of `pattern` are its variables: values, constants (`const(w)`) or attributes (`axes=axes`). `rewrite`
     gets the match and then the same variables by name: values, arrays or attributes, None for what was not matched. It
     returns a value (or array) of the root's type, or `no_match(reason)`. A rule whose `rewrite` does not take the
@@ -130,23 +131,46 @@ class Rule(Hooked):
         return pattern
 
     @cached_property
-    def roots(self) -> tuple[type[Op], ...]:
-        """The op at the pattern's root, or those of its alternatives: only nodes of these are looked at."""
-        found: list[type[Op]] = []
+    def _spellings(self) -> tuple[OpPattern, ...]:
+        """The pattern, or its alternatives."""
+        found: list[OpPattern] = []
         parts = [self.compiled]
         while parts:
             part = parts.pop(0)
             if isinstance(part, Either):
                 parts.extend(part.alternatives)
             elif isinstance(part, OpPattern):
-                found.append(part.op)
+                found.append(part)
             else:
                 raise TypeError(f"the pattern of {type(self).__name__} has no op at its root")
-        return tuple(dict.fromkeys(found))
+        return tuple(found)
+
+    @cached_property
+    def roots(self) -> tuple[type[Op], ...]:
+        """The op at the pattern's root, or those of its alternatives: only nodes of these are looked at."""
+        return tuple(dict.fromkeys(part.op for part in self._spellings))
+
+    @cached_property
+    def index(self) -> int:
+        """Which result of the root is replaced: the first, unless the pattern says `result(op(...), index)`."""
+        first, *others = dict.fromkeys(part.index for part in self._spellings)
+        if others:
+            raise TypeError(f"{type(self).__name__} has alternatives that are results {first} and {others[0]} of an op")
+        return first
+
+    def replaced(self, node: Node) -> Value | NoMatch:
+        """The result of a node that the rule would replace; or why it has none such that anything uses."""
+        if self.index >= len(node.results):
+            return NoMatch(f"{node.op.name} has no result {self.index}")
+        old = node.results[self.index]
+        return old if old in node.live_results else NoMatch(f"nothing uses result {self.index} of {node.op.name}")
 
     def attempt(self, node: Node) -> Value | NoMatch:
         """Match at this node and build the replacement, detached."""
-        found = match(self.compiled, node.results[0])
+        old = self.replaced(node)
+        if isinstance(old, NoMatch):
+            return old
+        found = match(self.compiled, old)
         if isinstance(found, Mismatch):
             return NoMatch(found.reason)
         if self.whole and (shared := next(found.shared(), None)) is not None:
@@ -177,22 +201,27 @@ def _signature(rule: type[Rule], name: str) -> inspect.Signature:
     return inspect.signature(inspect.getattr_static(rule, name).__get__(object(), rule))
 
 
-class NodeRule(Rule, adds=("replacement", "root")):
-    """A rule for one op whatever its operands are, where no pattern can say it (a concat of any number of parts)."""
+class NodeRule(Rule, adds=("replacement", "root", "which")):
+    """A rule for one op whatever its operands are, where no pattern can say it (a concat of any number of parts).
+
+    which: the result that is replaced.
+    """
 
     root: type[Op] = Op
+    which: int = 0
 
     @cached_property
     def compiled(self) -> OpPattern:
         """Names the root alone."""
-        return OpPattern(self.root, ())
+        return OpPattern(self.root, (), index=self.which)
 
     def attempt(self, node: Node) -> Value | NoMatch:
-        """The replacement of the node's first result."""
-        return self.replacement(node)
+        """The replacement of the result that the rule is about."""
+        old = self.replaced(node)
+        return old if isinstance(old, NoMatch) else self.replacement(node)
 
     def replacement(self, node: Node) -> Value | NoMatch:
-        """What takes the place of `node.results[0]`, detached, or the reason why nothing does."""
+        """What takes the place of the node's result (the first, or `which`), detached, or why nothing does."""
         raise TypeError(f"{type(self).__name__} does not define replacement")
 
 
@@ -251,12 +280,12 @@ def _endless(recent: list[str]) -> str:
 
 def _fire(graph: Graph, rule: Rule, node: Node, log: RewriteLog) -> list[Node]:
     """Try one rule at one node; returns the nodes to look at again."""
-    name, old = rule.title, node.results[0]
+    name = rule.title
     outcome = rule.attempt(node)
     if isinstance(outcome, NoMatch):
-        log.refused[name, old.name or str(node.loc)] = outcome.reason
+        log.refused[name, node.results[min(rule.index, len(node.results) - 1)].name or str(node.loc)] = outcome.reason
         return []
-    replace_value(graph, old, outcome, because=name)
+    replace_value(graph, node.results[rule.index], outcome, because=name)
     log.applied[name] += 1
     fresh = [n for n in outcome.users if n.graph is graph]
     if outcome.producer is not None and outcome.producer.graph is graph:
@@ -276,7 +305,8 @@ def replace_value(graph: Graph, old: Value, new: Value, because: str) -> list[No
         raise InvalidGraphError(f"{because} replaces an input or a value by itself", repr(old))
     if new.type.bare != old.type.bare:
         raise InvalidGraphError(f"{because} changes the type {old.type} to {new.type}", root.describe())
-    adopted = graph.adopt(new, before=root)
+    # What replaces one of several results may read the others.
+    adopted = graph.adopt(new, before=root if len(root.results) == 1 else root.next)
     if new.type.quant is None:
         new.type = new.type.with_quant(old.type.quant)
     if adopted and not new.name:
@@ -294,8 +324,11 @@ def replace_value(graph: Graph, old: Value, new: Value, because: str) -> list[No
 
 
 def _only_for(graph: Graph, root: Node) -> list[Node]:
-    """The root and the nodes that nothing but the root needs: their source locations pass on to the replacement."""
-    found, stack = {root: None}, [root]
+    """The root and the nodes that nothing but the root needs: their source locations pass on to the replacement.
+
+    Of a root whose other results stay in use, only itself.
+    """
+    found, stack = {root: None}, [root] * (not any(v.uses or graph.is_output(v) for v in root.results))
     while stack:
         for value in stack.pop().operands:
             producer = value.producer

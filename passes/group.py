@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..ir.builder import const_value
 from ..ir.constant import Const
 from ..ir.graph import NOWHERE, Graph, Node, Value, apply, graph_input
 from ..ir.ops.fused import Fused
@@ -38,23 +40,39 @@ def _groups(graph: Graph) -> list[list[Node]]:
         if producers:
             # A convolution rather than another sum; of two, the later one.
             taker = max(producers, key=lambda p: (not chain[p][0].op.elementwise, position[p]))
-            chain[node] = [*chain.pop(taker), node]
+            if _may_move(node, chain[taker], position):
+                chain[node] = [*chain.pop(taker), node]
     return [nodes for nodes in chain.values() if len(nodes) > 1]
 
 
 def _joins(graph: Graph, value: Value, user: Node) -> bool:
     """Whether the node that computes the value may form a group with its user."""
     node = value.producer
-    if node is None or isinstance(node.op, Const | Fused) or node.op.moves_data or len(node.results) != 1:
+    if node is None or isinstance(node.op, Const | Fused) or node.op.moves_data or value.index:
         return False
     is_epilogue = user.op.elementwise and len(user.results) == 1 and user.result.type.shape == value.type.shape
     return is_epilogue and graph.only_user(value) is user
 
 
-def fuse(graph: Graph, members: list[Node]) -> Node:
-    """Replace nodes by one `fused` node at the place of the last, whose result it has; returns it.
+def _may_move(node: Node, members: list[Node], position: Mapping[Node, int]) -> bool:
+    """Whether a node may follow at once what it is to be grouped with.
 
-    Only the last one's result may be used outside. Operands come in order of their first use, each once.
+    Behind an op of several results it may not where it needs one of the later ones, or what may come of them.
+    """
+    head = members[0]
+    if len(head.results) == 1:
+        return True
+    others = [v.producer for v in node.operands if v.producer is not None and v.producer not in members[1:]]
+    beside = [p for p in others if not isinstance(p.op, Const) and p is not head]
+    later = any(v.producer is head and v.index for v in node.operands)
+    return not later and all(position[p] < position[head] for p in beside)
+
+
+def fuse(graph: Graph, members: list[Node]) -> Node:
+    """Replace nodes by one `fused` node at the place of the last, whose result it has first; returns it.
+
+    Of the others only later results of the first node may be used outside: then it stands at the place of that one,
+    and the last one's result is followed by them. Operands come in order of their first use, each once.
     """
     inside = set(members)
     outer = dict.fromkeys(v for node in members for v in node.operands if v.producer not in inside)
@@ -65,12 +83,19 @@ def fuse(graph: Graph, members: list[Node]) -> Node:
         _name(copy, node)
         inner |= dict(zip(node.results, copy.results, strict=True))
         loc |= node.loc
-    last = members[-1]
-    body = Graph([inner[v] for v in outer], [inner[last.result]], [last.result.name or "result"], "body")
-    fused = apply(Fused(body), *outer, loc=loc)
-    _name(fused, last)
-    graph.insert(fused, before=last)
-    graph.replace(last.result, fused.result)
+    first, last = members[0], members[-1]
+    beside = [v for v in first.results[1:] if v.uses or graph.is_output(v)]
+    results = [last.result, *beside]
+    names = [v.name or ("result" if len(results) == 1 else f"result{i}") for i, v in enumerate(results)]
+    body = Graph([inner[v] for v in outer], [inner[v] for v in results], names, "body")
+    # What reads the results beside may stand before the last member; constants may stand behind the first.
+    operands = [const_value(v.const, v.name) if beside and v.const is not None else v for v in outer]
+    fused = apply(Fused(body), *operands, loc=loc)
+    for new, old in zip(fused.results, results, strict=True):
+        new.name = old.name
+    graph.adopt(fused.results[0], before=first if beside else last)
+    for old, new in zip(results, fused.results, strict=True):
+        graph.replace(old, new)
     graph.prune_from([last])
     return fused
 

@@ -58,7 +58,7 @@ class _Chain:
         self.nodes = nodes
         self.anchor = nodes[0]
         self.top = top
-        self.result = top(nodes[-1].result)
+        self.result = top(nodes[-1].results[0])
 
     def jobs(self) -> list[Job]:
         translators: dict[type, Callable[[], list[Job]]] = {

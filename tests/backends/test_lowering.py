@@ -73,8 +73,7 @@ def test_from_python_a_quantized_graph_becomes_an_exact_program(
     assert input_ranges(quantized)["x"][0] < -1
 
 
-@pytest.mark.parametrize("name", ["c", "npu:64"])
-@pytest.mark.parametrize("stored", [False, True], ids=["float", "dequantized weights"])
+@pytest.mark.parametrize(("name", "stored"), [("c", False), ("c", True), ("npu:64", True)])
 def test_recurrent_layers_compute_in_floats(name: str, stored: bool, tmp_path: Path, require_tool: Any) -> None:
     require_tool("cc")
     random = np.random.default_rng(0)

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from planish import api
 from planish.backends.cortexm.target import CTarget
 from planish.backends.group import Group
 from planish.backends.kernel import Choices
 from planish.backends.loops.kernels import SHARED
 from planish.backends.memory import check, plan
 from planish.ir.builder import const_value
+from planish.ir.constant import Const
 from planish.ir.errors import InvalidGraphError
 from planish.ir.evaluate import evaluate
 from planish.ir.graph import Graph, Value, apply, graph_input
@@ -25,6 +27,10 @@ from planish.ir.ops.elementwise import add, relu
 from planish.ir.ops.fused import Fused
 from planish.ir.ops.recurrent import Gru, Lstm, Rnn
 from planish.ir.types import F32, TensorType
+from planish.ir.verifier import verify
+from planish.passes.base import Context
+from planish.passes.group import ungroup
+from planish.passes.pipeline import run_pipeline
 from planish.runtime.oracle import judge
 from planish.runtime.target import Limits, Target
 from tests.support.emitted import run_sanitized
@@ -32,17 +38,20 @@ from tests.support.emitted import run_sanitized
 INPUTS, HIDDEN = 3, 5
 
 
-def layer(op: Any, steps: int = 4, batch: int = 1, directions: int = 1, computed: bool = False) -> list[Value]:
-    """A recurrent layer on an input; its weights are constants, or inputs as well."""
+def layer(
+    op: Any, steps: int = 4, batch: int = 1, directions: int = 1, computed: bool = False, name: str = ""
+) -> list[Value]:
+    """A recurrent layer on an input; its weights are constants, or inputs too. name: what names begin with."""
     random = np.random.default_rng(1)
     rows = op.gates * HIDDEN
     shapes = [(directions, rows, n) for n in (INPUTS, HIDDEN)] + [(directions, 2 * rows)]
     shapes += [(directions, batch, HIDDEN)] * op.states
     arrays = [random.normal(size=shape).astype(np.float32) for shape in shapes]
     rest = [
-        graph_input(f"w{i}", TensorType(a.shape, F32)) if computed else const_value(a) for i, a in enumerate(arrays)
+        graph_input(f"{name}w{i}", TensorType(a.shape, F32)) if computed else const_value(a)
+        for i, a in enumerate(arrays)
     ]
-    return list(apply(op, graph_input("x", TensorType((steps, batch, INPUTS), F32)), *rest).results)
+    return list(apply(op, graph_input(f"{name}x", TensorType((steps, batch, INPUTS), F32)), *rest).results)
 
 
 def graph_of(*outputs: Value) -> Graph:
@@ -79,8 +88,16 @@ def text_of(graph: Graph, folder: Path, target: Target) -> str:
     return (artifact.path / "net.c").read_text()
 
 
-@pytest.mark.parametrize("chosen", [c for n in (1, 2) for c in itertools.combinations(range(3), n)], ids=str)
-def test_results_that_nothing_uses_are_not_written(chosen: tuple[int, ...], tmp_path: Path, require_tool: Any) -> None:
+CHOSEN = [c for n in (1, 2) for c in itertools.combinations(range(3), n)]
+
+
+def test_those_that_are_written_are_right(require_tool: Any) -> None:
+    layers = [layer(Lstm(), name=f"{i}_") for i in range(len(CHOSEN))]
+    require_right(graph_of(*(rs[i] for rs, chosen in zip(layers, CHOSEN, strict=True) for i in chosen)), require_tool)
+
+
+@pytest.mark.parametrize("chosen", CHOSEN, ids=str)
+def test_results_that_nothing_uses_are_not_written(chosen: tuple[int, ...], tmp_path: Path) -> None:
     results = layer(Lstm())
     graph = graph_of(*(results[i] for i in chosen))
     memory = plan(graph, Choices(SHARED), 8)
@@ -90,7 +107,6 @@ def test_results_that_nothing_uses_are_not_written(chosen: tuple[int, ...], tmp_
     names = ["y"] if len(chosen) == 1 else [f"y{i}" for i in chosen]
     text = text_of(graph, tmp_path / "c", CTarget("c"))
     assert re.findall(r"float \*restrict (y\w*)", text) == names
-    require_right(graph, require_tool)
 
 
 def test_reading_what_is_not_written_is_caught() -> None:
@@ -103,10 +119,13 @@ def test_reading_what_is_not_written_is_caught() -> None:
         check(graph, dataclasses.replace(memory, places=places), Choices(SHARED))
 
 
-@pytest.mark.parametrize("op", [Lstm(reverse=True), Gru(reset_after=True), Gru(), Rnn(relu=True)], ids=str)
-def test_two_directions_a_batch_and_computed_weights(op: Any, require_tool: Any) -> None:
-    directions = 1 if op.reverse else 2
-    require_right(graph_of(*layer(op, steps=3, batch=2, directions=directions, computed=True)), require_tool)
+def test_two_directions_a_batch_and_computed_weights(require_tool: Any) -> None:
+    ops: list[Any] = [Lstm(), Lstm(reverse=True), Gru(reset_after=True), Gru(), Rnn(relu=True)]
+    layers = [
+        layer(op, steps=3, batch=2, directions=1 if op.reverse else 2, computed=True, name=f"{i}_")
+        for i, op in enumerate(ops)
+    ]
+    require_right(graph_of(*(v for results in layers for v in results)), require_tool)
 
 
 @pytest.mark.parametrize("op", [Lstm(), Gru(reset_after=True), Rnn()], ids=str)
@@ -163,3 +182,39 @@ def test_a_group_on_a_later_result_is_refused() -> None:
     beside = fused([hidden], [hidden, relu(hidden)]).problem
     assert beside is not None
     assert "result 1 of the group is none of rnn's later results" in beside.reason
+
+
+def grouped(graph: Graph) -> list[str]:
+    made = run_pipeline(graph, "group", Context(target=CTarget("c"))).graph
+    verify(made)
+    ungrouped = made.clone()
+    ungroup(ungrouped)
+    verify(ungrouped)
+    for one in (made, ungrouped):
+        for a, b in zip(evaluate(graph, sample(graph)), evaluate(one, sample(graph)), strict=True):
+            np.testing.assert_array_equal(a, b)
+    return ["+".join(n.op.name for n in Group.of(n).nodes) for n in made.nodes if not isinstance(n.op, Const)]
+
+
+def test_grouping_takes_what_follows_the_first_result() -> None:
+    hidden, last, cell = layer(Lstm())
+    # What reads the last state stands before what follows the first result.
+    graph = graph_of(relu(last), add(relu(hidden), np.ones((1, 1, 1, HIDDEN), np.float32)), cell)
+    assert grouped(graph) == ["lstm+clip+add", "clip"]
+
+
+def test_grouping_leaves_what_needs_a_later_result() -> None:
+    hidden, last, _ = layer(Lstm())
+    assert grouped(graph_of(add(relu(hidden), last))) == ["lstm+clip", "add"]
+    hidden, last, _ = layer(Lstm())
+    assert grouped(graph_of(add(hidden, relu(last)))) == ["lstm", "clip", "add"]
+    hidden, last, _ = layer(Lstm())
+    assert grouped(graph_of(last, relu(last))) == ["lstm", "clip"]
+
+
+def test_groups_of_several_results_are_executed_by_the_host_of_the_npu(tmp_path: Path, require_tool: Any) -> None:
+    require_tool("cc")
+    hidden, last, _ = layer(Lstm())
+    graph = graph_of(add(relu(hidden), np.ones((1, 1, 1, HIDDEN), np.float32)), relu(last))
+    api.compile(graph, target="npu:64", out=tmp_path / "out")
+    assert api.verify(tmp_path / "out", data="random:-2,2", samples=2).passed

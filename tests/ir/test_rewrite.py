@@ -6,9 +6,10 @@ import pytest
 from planish.ir.errors import InvalidGraphError
 from planish.ir.graph import Graph, Loc, graph_input
 from planish.ir.ops.elementwise import add, clip, mul, relu, sub
+from planish.ir.ops.recurrent import Rnn, rnn
 from planish.ir.ops.shape import reshape, transpose
-from planish.ir.pattern import const, either, only_use
-from planish.ir.rewrite import Rule, no_match, rewrite
+from planish.ir.pattern import const, either, only_use, result
+from planish.ir.rewrite import NodeRule, Rule, no_match, rewrite
 from planish.ir.types import F32, TensorType
 from planish.ir.verifier import verify
 
@@ -273,6 +274,77 @@ def graph_of(y):
         else:
             stack.extend(value.producer.operands)
     return Graph(list(inputs), [y], ["y"])
+
+
+class LastState(Rule):
+    """The state after the only step is the hidden one."""
+
+    def pattern(self, x, w, r, b, h):
+        return result(rnn(x, w, r, b, h), 1)
+
+    def rewrite(self, m, x, w, r, b, h):
+        (hidden, state) = m.rnn.node.results
+        return reshape(hidden, shape=state.type.shape)
+
+
+class EveryState(NodeRule):
+    """The same, of whatever node."""
+
+    root, which = Rnn, 1
+
+    def replacement(self, node):
+        return reshape(node.results[0], shape=node.results[1].type.shape)
+
+
+def layer():
+    rows = [np.ones(shape, np.float32) for shape in ((1, 4, 3), (1, 4, 4), (1, 8), (1, 1, 4))]
+    return rnn(graph_input("x", TensorType((1, 1, 3), F32)), *rows, loc=Loc(("memory",)))
+
+
+@pytest.mark.parametrize("rule", [LastState(), EveryState()], ids=lambda rule: rule.title)
+def test_a_rule_may_be_about_a_later_result(rule):
+    hidden, state = layer()
+    graph = Graph([hidden.producer.operands[0]], [relu(state), relu(hidden)], ["last", "all"])
+    assert rewrite(graph, [rule]).applied == {rule.title: 1}
+    verify(graph)
+    assert [n for n in ops(graph) if n != "const"] == ["rnn", "reshape", "clip", "clip"]
+    assert not state.uses
+    (reshaped,) = (n for n in graph.nodes if n.op.name == "reshape")
+    assert reshaped.operands == (hidden,)
+    assert reshaped.loc.names == ("memory",)
+    # The layer is there still, and a result that nothing uses is replaced by nothing.
+    log = rewrite(graph, [rule])
+    assert not log.changed
+    assert list(log.refused.values()) == ["nothing uses result 1 of rnn"]
+
+
+def test_a_pattern_on_a_later_result_is_about_no_other():
+    class Sliced(Rule):
+        def pattern(self, x, w, r, b, h):
+            return relu(result(rnn(x, w, r, b, h), 1))
+
+        def rewrite(self, m, x, w, r, b, h):
+            return x
+
+    class Late(Sliced):
+        def pattern(self, x, w, r, b, h):
+            return result(rnn(x, w, r, b, h), 5)
+
+    hidden, state = layer()
+    graph = Graph([hidden.producer.operands[0]], [relu(hidden), state], ["all", "last"])
+    assert list(rewrite(graph, [Sliced()]).refused.values()) == ["expected result 1 of rnn, found result 0 of rnn"]
+    assert list(rewrite(graph, [Late()]).refused.values()) == ["rnn has no result 5"]
+    with pytest.raises(TypeError, match="takes an op in a pattern"):
+        result(const, 1)
+
+
+def test_alternatives_are_about_one_result():
+    class Either(Rule):
+        def pattern(self, x, w, r, b, h):
+            return either(rnn(x, w, r, b, h), result(rnn(x, w, r, b, h), 1))
+
+    with pytest.raises(TypeError, match="alternatives that are results 0 and 1"):
+        Either().index  # noqa: B018
 
 
 def test_work_is_linear_in_the_graph(monkeypatch):

@@ -54,7 +54,8 @@ def near_misses(graph: Graph, rule: Rule) -> Iterator[NearMiss]:
     for node in graph.nodes:
         if type(node.op) not in rule.roots:
             continue
-        found = None if isinstance(rule, NodeRule) else match(pattern, node.results[0])
+        old = rule.replaced(node)
+        found = None if isinstance(rule, NodeRule) or isinstance(old, NoMatch) else match(pattern, old)
         if isinstance(found, Mismatch):
             yield NearMiss(node, found.reason, found.depth)
             continue

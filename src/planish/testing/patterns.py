@@ -155,7 +155,9 @@ class Planting:
     def value(self, pattern: OpPattern, seed: Value | None = None) -> Value:
         """The value of a pattern; `seed`: what its variables begin with, instead of the planting's own."""
         if pattern not in self.planted:
-            self.planted[pattern] = self._planted(pattern, self.seed if seed is None else seed)
+            planted = self._planted(pattern, self.seed if seed is None else seed).producer
+            assert planted is not None
+            self.planted[pattern] = planted.results[pattern.index]
         return self.planted[pattern]
 
     def _planted(self, pattern: OpPattern, seed: Value | None) -> Value:
