@@ -75,9 +75,8 @@ def test_the_blocks_of_a_page_run(planish, folder, require_tool, monkeypatch, pa
         require_tool(tool)
     shutil.copy("dscnn.onnx", "model.onnx")
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(
-        passes, "_catalog", replace(passes._catalog, ours=dict(passes._catalog.ours))
-    )  # each page loads its passes anew
+    for module in (passes, ops):  # each page brings its passes and ops anew
+        monkeypatch.setattr(module, "_catalog", replace(module._catalog, ours=dict(module._catalog.ours)))
     namespace = {"__name__": "page"}
     for language, block in FENCED.findall((ROOT / page).read_text()):
         if language == "sh":
