@@ -111,7 +111,7 @@ class Catalog(Generic[T]):
     def add(self, name: str, thing: T) -> None:
         """Make a thing known. Raises ValueError when the name is taken by another."""
         if (known := self.ours.setdefault(name, thing)) is not thing:
-            raise ValueError(f"the name {name} of {self.group} is taken by {getattr(known, '__module__', known)}")
+            raise ValueError(f"the name {name} is taken by {getattr(known, '__module__', known)}")
 
     def get(self, name: str) -> T | None:
         """The thing of this name, ours or an installed package's; or None. Raises UsageError for a broken package."""

@@ -120,15 +120,15 @@ def unknown(domain: str, op_type: str) -> str:
 
     if domain == "" and op_type in ("Loop", "Scan"):
         return "loops are not supported; export the model with its control flow unrolled"
+    known = taken_of(domain)
+    taken = f"; of domain {shown(domain)} planish takes {', '.join(known)}" if known else ""
     if domain in VENDORS:
         kind, fix = VENDORS[domain]
-        known = taken_of(domain)
-        taken = f"; of domain {domain} planish takes {', '.join(known)}" if known else ""
         return f"{kind}, which is not supported{taken}; {fix}"
     if domain != "":
         return (
             f"operators of domain {shown(domain)} are not supported, and the model has no function that defines this "
-            "one; export it with standard operators, or install a package that brings it (docs/extending.md)"
+            f"one{taken}; export it with standard operators, or install a package that brings it (docs/extending.md)"
         )
     if not onnx.defs.has(op_type):
         return "not an ONNX operator"
