@@ -5,7 +5,7 @@ import planish.extending as px
 RAM, FLASH = 128 << 10, 512 << 10
 
 
-class Nucleo(px.CTarget):
+class Nucleo(px.CortexMTarget):
     """C for NUCLEO-F411RE, a Cortex-M4 with 128 KiB of RAM and 512 KiB of flash; run under QEMU."""
 
     def __init__(self, name):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from planish import api
-from planish.backends.cortexm.target import CTarget
+from planish.backends.c.target import CTarget
 from planish.backends.group import Group
 from planish.backends.kernel import Choices
 from planish.backends.loops.kernels import SHARED
