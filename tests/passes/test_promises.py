@@ -279,7 +279,11 @@ def test_a_pattern_that_no_op_has_is_refused_when_it_is_written(build, complaint
 
 
 def test_patterns_with_values_that_only_look_odd_are_taken():
-    for build in (lambda x, y: clip(x, lo=0), lambda x, y: concat(x, y, x, y), lambda x, y: conv2d(x, y, y, groups=1)):
+    for build in (
+        lambda x, y: add(clip(x, lo=0), y),
+        lambda x, y: concat(x, y, x, y),
+        lambda x, y: conv2d(x, y, y, groups=1),
+    ):
         assert pattern_of(build).compiled
 
 
