@@ -218,3 +218,13 @@ def test_groups_of_several_results_are_executed_by_the_host_of_the_npu(tmp_path:
     graph = graph_of(add(relu(hidden), np.ones((1, 1, 1, HIDDEN), np.float32)), relu(last))
     api.compile(graph, target="npu:64", out=tmp_path / "out")
     assert api.verify(tmp_path / "out", data="random:-2,2", samples=2).passed
+
+
+@pytest.mark.parametrize(("folder", "file", "name"), [("kws_gru_s", "model.onnx", "tvm"), ("digits", "lstm.onnx", "c")])
+def test_recurrent_models(
+    folder: str, file: str, name: str, models: Path, tvm: None, tmp_path: Path, require_tool: Any
+) -> None:
+    require_tool("cc")
+    graph = api.load(models / folder / file, dims={"N": 1} if folder == "digits" else {})
+    api.compile(graph, target=name, out=tmp_path / "out")
+    assert api.verify(tmp_path / "out", data=str(models / folder / "eval.npz"), samples=2).passed
