@@ -24,7 +24,7 @@ from planish.passes import all_passes, pass_named
 from planish.passes.pipeline import run_pipeline
 from planish.passes.validation import Validation
 from planish.registry import target_named
-from planish.testing import check_kernel, check_op, check_pass, check_rule
+from planish.testing import check_kernel, check_op, check_package, check_pass, check_rule
 from tests.support.passes import graph_of, reals, x_input
 from tests.support.passes import ops as names
 
@@ -313,6 +313,16 @@ def test_two_packages_cannot_bring_one_name(installed):
     installed({"planish.ops": {"twice": "other_ops:Twice"}}, {}, package="two")
     with pytest.raises(UsageError, match=r"the installed package two brings twice .* so does one"):
         op_named("twice")
+
+
+def test_a_wrong_expression_is_found_with_all_that_a_package_brings(installed, require_tool):
+    require_tool("cc")
+    groups = {"planish.ops": {"twice": "other_ops:Twice"}, "planish.elements": {"twice": "other_ops:element"}}
+    installed(groups, {"other_ops": OP.replace("return operands[0].expr +", "return operands[0].expr *")})
+    with pytest.raises(AssertionError, match=r"(?s)c: .*twice"):
+        check_package("other", targets=["c"], programs=1)
+    with pytest.raises(UsageError, match="no installed package another extends planish"):
+        check_package("another")
 
 
 def test_names_of_ours_are_found_without_asking_packages():

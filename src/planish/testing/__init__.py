@@ -4,6 +4,7 @@ from .draw import HypothesisDraw
 from .graphs import graphs, types
 from .kernels import check_kernel
 from .ops import check_op, graph_of, instances
+from .packages import check_package
 from .passes import Counterexample, Tally, Unchanged, check_pass, check_rule, graphs_for
 from .patterns import graphs_with
 from .planted import Planted, graphs_with_dead_channels, planted_graphs
@@ -18,6 +19,7 @@ __all__ = [
     "Unchanged",
     "check_kernel",
     "check_op",
+    "check_package",
     "check_pass",
     "check_quantized",
     "check_rule",
