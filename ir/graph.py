@@ -15,6 +15,7 @@ from functools import lru_cache
 from .constant import Const
 from .errors import InferenceError, InvalidGraphError
 from .op import Op, takes
+from .roles import Role
 from .types import Array, TensorType
 
 
@@ -126,6 +127,16 @@ class Node:
         """The only result."""
         (result,) = self.results
         return result
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """What each operand is to the op."""
+        return self.op.roles([v.type.bare for v in self.operands])
+
+    @property
+    def weights(self) -> dict[int, Role]:
+        """The roles of the operands that are weights, by position."""
+        return {i: role for i, role in enumerate(self.roles) if role.is_weight}
 
     def describe(self) -> str:
         """For errors: op, operand types, source names."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 import numpy as np
 
 from .errors import DTypeError, InferenceError
+from .roles import ACTIVATION, Role
 from .rounding import rounding_error
 from .types import (
     EXACT,
@@ -161,11 +162,6 @@ class Op:
     elementwise: ClassVar[bool] = False
     #: As `moves_data`, but which elements is decided by comparing them (a maximum): the integer form is the op itself.
     selects: ClassVar[bool] = False
-    #: Operands that are weights where they are constant: quantized symmetrically, a scale for each index of this axis.
-    weights: ClassVar[tuple[int, ...]] = ()
-    weight_axis: ClassVar[int] = 0
-    #: The integer form wants operands with zero point 0.
-    symmetric: ClassVar[bool] = False
     #: Scale and zero point (i8) that suit every result, because its range is known; None: the range is calibrated.
     natural_quant: ClassVar[Quant | None] = None
     #: Operands may be swapped without changing the result.
@@ -183,6 +179,7 @@ class Op:
             "bounds",
             "accumulator",
             "noticed",
+            "roles",
             "quantized",
             "dequantized",
             "permuted",
@@ -248,6 +245,13 @@ class Op:
         What makes no difference to the integer result is moved nearer to the rest, or left out. Default: all of x.
         """
         return x
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        """What each operand is to the op: how it is quantized follows from that. Default: all are activations.
+
+        What has the role of a weight is one where it is constant; computed weights are quantized as activations.
+        """
+        return (ACTIVATION,) * len(operands)
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         """The integer graph that replaces dequantize -> self -> quantize, proven not to overflow; or why there is none.

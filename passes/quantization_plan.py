@@ -32,6 +32,11 @@ class Unit:
         """Operands that are float tensors and not constants."""
         return [v for v in self.node.operands if v.const is None and v.type.dtype.is_float]
 
+    def wants_symmetric(self, value: Value) -> bool:
+        """Whether integers of this operand need zero point 0."""
+        pairs = zip(self.node.operands, self.node.roles, strict=True)
+        return any(role.symmetric for operand, role in pairs if operand is value)
+
     @property
     def place(self) -> tuple[str, str]:
         """Op and source, as refusals are reported."""
@@ -82,7 +87,7 @@ def activation_quants(
     for unit in candidates:
         if not unit.node.op.keeps_scale:
             producers.setdefault(groups.find(unit.result), []).append(unit)
-    symmetric = {groups.find(v) for unit in candidates if unit.node.op.symmetric for v in unit.activations}
+    symmetric = {groups.find(v) for unit in candidates for v in unit.activations if unit.wants_symmetric(v)}
 
     quants: dict[Value, Quant] = {}
     for root, group in groups.members.items():
@@ -146,8 +151,8 @@ class Plan:
         node, quant = unit.node, self.quants[unit.result]
         result = QuantizedResult(unit.result.type, I8, quant.scale[0], quant.zero[0], I8.min, I8.max)
         scales = {
-            i: weight_scale(w, node.op.weight_axis if per_channel else None, self.largest)
-            for i in node.op.weights
+            i: weight_scale(w, role.output if per_channel else None, self.largest)
+            for i, role in node.weights.items()
             if (w := node.operands[i].const) is not None and w.dtype == F32.numpy
         }
         reason, rounded = "", dict[int, Array]()

@@ -1,7 +1,7 @@
 """Static quantization: insert quantize/dequantize pairs so that every op that can runs on integers.
 
-Which ops can, and how their operands are quantized, the ops say themselves (`Op.quantized`, `weights`, `keeps_scale`,
-`symmetric`, `natural_quant`): each is tried with the scales that it would get. `fold-quantization` then makes the
+Which ops can, and how their operands are quantized, the ops say themselves (`Op.quantized`, `roles`, `keeps_scale`,
+`natural_quant`): each is tried with the scales that it would get. `fold-quantization` then makes the
 integer ops.
 """
 
@@ -163,7 +163,7 @@ def _unserved(
     for unit in candidates:
         doubtful = [v for v in unit.activations if v in held or type(unit.node.op).noticed is not Op.noticed]
         if doubtful and unit.gains:
-            trials[unit.node] = {v: method(statistics[v], unit.node.op.symmetric) for v in doubtful}
+            trials[unit.node] = {v: method(statistics[v], unit.wants_symmetric(v)) for v in doubtful}
     served = served_db(graph, inputs, trials) if trials else {}
     for node, db in served.items():
         if db < LEAST_DB:
@@ -295,10 +295,10 @@ def _store(graph: Graph, exclude: Sequence[str], per_channel: bool) -> int:
     """
     stored: dict[tuple[Value, int], Value] = {}
     for node in list(graph.nodes):
-        if not node.op.weights or type(node.op).quantized is not Op.quantized or _names(node) & set(exclude):
+        if not (weights := node.weights) or type(node.op).quantized is not Op.quantized or _names(node) & set(exclude):
             continue
-        for i in node.op.weights:
-            value, axis = node.operands[i], node.op.weight_axis
+        for i, role in weights.items():
+            value, axis = node.operands[i], role.output
             w = value.const
             if w is None or w.dtype != F32.numpy or not w.size or not np.isfinite(w).all():
                 continue

@@ -12,6 +12,7 @@ from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, last_axis_permuted, op
 from ..quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..roles import ACTIVATION, PARAMETER, Role
 from ..rounding import gamma, likely
 from ..types import F32, I8, I32, Array, Quant, TensorType
 
@@ -98,6 +99,9 @@ class IntegerSoftmax(Op):
         e = table[wide.max(axis=-1, keepdims=True) - wide].astype(np.int64)
         reciprocal = (2**31 - 1) // e.sum(axis=-1, keepdims=True)
         return np.minimum(-128 + ((e * reciprocal + 2**22) >> 23), 127)
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return (ACTIVATION, *[PARAMETER] * (len(operands) - 1))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         return last_axis_permuted(self, perm, 2)

@@ -64,10 +64,11 @@ def _within_one_step(instance: Instance, data: st.DataObject) -> None:
         return
     op, per_channel = instance.op, data.draw(st.booleans(), "per channel")
     taken, given = (data.draw(st.sampled_from([I8, I8, I16]), what) for what in ("operands", "result"))
-    symmetric_inputs = op.symmetric or data.draw(st.booleans(), "symmetric")
+    roles = op.roles([type_of(x) for x in instance.operands])
+    symmetric_inputs = any(role.symmetric for role in roles) or data.draw(st.booleans(), "symmetric")
     inputs, operands, arrays, reals = [], [], [], []
     for i, array in enumerate(instance.operands):
-        constant = i in op.weights
+        constant = roles[i].is_weight
         if i in instance.constants and not constant:  # a bias or the like stays float
             operands.append(QuantizedOperand(type_of(array), None, np.array(1.0), np.array(0), array))
             reals.append(array)
