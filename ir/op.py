@@ -32,7 +32,6 @@ from .types import (
     Array,
     DType,
     Layout,
-    Quant,
     Shape,
     Sym,
     TensorType,
@@ -162,8 +161,8 @@ class Op:
     elementwise: ClassVar[bool] = False
     #: As `moves_data`, but which elements is decided by comparing them (a maximum): the integer form is the op itself.
     selects: ClassVar[bool] = False
-    #: Scale and zero point (i8) that suit every result, because its range is known; None: the range is calibrated.
-    natural_quant: ClassVar[Quant | None] = None
+    #: Every result lies in [lo, hi), but for rounding; None: its range is calibrated.
+    natural_range: ClassVar[tuple[float, float] | None] = None
     #: Operands may be swapped without changing the result.
     commutative: ClassVar[bool] = False
     #: Largest error of the op's own function in units in the last place: 0.5 is correctly rounded, 0 is exact, and what

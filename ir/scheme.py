@@ -5,8 +5,10 @@ real = scale * (code - zero). Scales are float32, for so graphs store them; code
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -77,17 +79,17 @@ class Scheme:
         if self.group is not None and self.group < 1:
             raise ValueError(f"a group has at least one element, not {self.group}")
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Bits of a code."""
         return self.dtype.bits if self.bits is None else self.bits
 
-    @property
+    @cached_property
     def lo(self) -> int:
         """The smallest code."""
         return -self.hi if self.symmetric else self.dtype.min >> (self.dtype.bits - self.width)
 
-    @property
+    @cached_property
     def hi(self) -> int:
         """The largest code."""
         return self.dtype.max >> (self.dtype.bits - self.width)
@@ -103,16 +105,19 @@ class Scheme:
 
         Where there is nothing but 0, all codes together span 1. Raises ValueError where an end is not finite.
         """
-        scale = self._scales(np.array(lo), np.array(hi))
+        if not (math.isfinite(lo) and math.isfinite(hi)):
+            raise ValueError(f"no scale encodes {lo} to {hi}")
+        lo, hi = min(lo, 0.0), max(hi, 0.0)
+        scale = self._scales(lo, hi)
         if scale < TINY:
-            scale = self._rounded(np.array(1 / ((1 << self.width) - 1)))
-        return self._encoding(float(scale), int(self._zeros(np.array(lo), scale)))
+            scale = self._rounded(1 / ((1 << self.width) - 1))
+        return self._encoding(float(scale), int(self._zeros(lo, scale)))
 
     def natural(self, lo: float, hi: float) -> Encoding:
         """For results that are known to lie in [lo, hi): the codes divide it evenly, `hi` itself is one beyond them."""
         span = 2 * max(-lo, hi) if self.symmetric else hi - lo
-        scale = self._rounded(np.array(span / (1 << self.width)))
-        return self._encoding(float(scale), int(self._zeros(np.array(lo), scale)))
+        scale = self._rounded(span / (1 << self.width))
+        return self._encoding(float(scale), int(self._zeros(lo, scale)))
 
     def _encoding(self, scale: float, zero: int) -> Encoding:
         """Codes saturate where the dtype ends, if the scheme uses all of its bits: -128 of int8 is a code, too."""
@@ -139,7 +144,7 @@ class Scheme:
             widest = span.argmax()
             lo, hi = (np.where(span > 0, end, end.flat[widest]) for end in (lo, hi))
         scale = np.maximum(self._scales(lo, hi), np.float32(TINY))
-        return scale, self._zeros(lo, scale)
+        return np.asarray(scale), np.asarray(self._zeros(lo, scale), np.int64)
 
     def _ends(self, w: Array, role: Role) -> tuple[Array, Array]:
         """The range of each slice that shares a scale, with 0."""
@@ -172,30 +177,26 @@ class Scheme:
                 part = part.repeat(self.group, axis).take(range(size), axis)
         return part
 
-    # ---- the formulas
+    # ---- the formulas, for numbers and arrays of them; ranges contain 0
 
-    def _scales(self, lo: Array, hi: Array) -> Array:
-        """(hi - lo) / steps of ranges that are widened to contain 0; symmetric: of the larger side."""
-        lo, hi = np.minimum(lo, 0.0), np.maximum(hi, 0.0)
-        if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
-            raise ValueError("a range that is not finite has no scale")
-        span, steps = (np.maximum(-lo, hi), self.hi) if self.symmetric else (hi - lo, self.hi - self.lo)
-        return self._rounded(span / steps)
+    def _scales(self, lo: Any, hi: Any) -> Any:
+        """The length of the range by the number of steps in it; symmetric: of the larger side."""
+        return self._rounded(np.maximum(-lo, hi) / self.hi if self.symmetric else (hi - lo) / (self.hi - self.lo))
 
-    def _rounded(self, scale: Array) -> Array:
+    def _rounded(self, scale: Any) -> Any:
         """Scales in float32; if they are to be powers of two, the smallest that is no smaller."""
         if self.power_of_two:
             mantissa, exponent = np.frexp(scale)  # mantissa in [0.5, 1): 0.5 is a power already
             power = np.where((mantissa == 0.5) | (scale == 0), scale, np.ldexp(1.0, exponent))
             scale = np.minimum(power, LARGEST_POWER)
-        return np.asarray(scale, np.float32)
+        return np.float32(scale)
 
-    def _zeros(self, lo: Array, scale: Array) -> Array:
+    def _zeros(self, lo: Any, scale: Any) -> Any:
         """The codes of 0, where the range begins at the smallest code."""
         if self.symmetric:
-            return np.zeros(scale.shape, np.int64)
-        zero = np.rint(self.lo - np.minimum(lo, 0.0) / scale.astype(np.float64))
-        return np.asarray(np.clip(zero, self.lo, self.hi), np.int64)
+            return np.zeros(np.shape(scale))
+        zero = np.rint(self.lo - lo / np.float64(scale))
+        return np.minimum(np.maximum(zero, self.lo), self.hi)
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ def test_an_encoding_covers_its_range_and_has_zero(scheme: Scheme, a: float, b: 
     assert e.decode(e.encode(np.array([0.0], np.float32))) == [0.0]
     assert not scheme.symmetric or e.zero == 0
     ends = [min(lo, 0.0), max(hi, 0.0)]
-    # Half a step for the zero point, half for the code, and what float32 rounds.
+    # Half a step, and what float32 rounds.
     steps = np.abs(e.decode(e.encode(np.array(ends, np.float32))) - ends) / e.scale
-    assert np.all(steps <= 1 + 2**-24 * (e.hi - e.lo)) or max(map(abs, ends)) < 2 * TINY
+    assert np.all(steps <= 0.5 + 2**-22 * (e.hi - e.lo)) or max(map(abs, ends)) < 2 * TINY
 
 
 @given(schemes(("tensor",)), NEAR, NEAR)
@@ -175,10 +175,10 @@ def test_what_has_no_scale_is_refused() -> None:
         per_axis.of_weights(w, BIAS)
     with pytest.raises(ValueError, match="these weights have none"):
         per_group.of_weights(w, weight(0, (), (1,)))
-    for bad in (np.inf, np.nan):
+    for bad in (np.inf, -np.inf, np.nan):
         with pytest.raises(ValueError, match="not finite"):
             per_axis.of_weights(w * np.float32(bad), weight(0, (1,)))
-        with pytest.raises(ValueError, match="not finite"):
+        with pytest.raises(ValueError, match="no scale encodes"):
             Scheme().encoding(0.0, bad)
 
 

@@ -18,7 +18,7 @@ from planish.ir.types import F32, TensorType
 from planish.ir.verifier import verify
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
-from planish.passes.quantize import sqnr
+from planish.passes.quantization_quality import sqnr
 from planish.runtime.oracle import judge
 from planish.runtime.target import Limits
 

@@ -14,6 +14,7 @@ from ..ir.graph import Graph, graph_input
 from ..ir.op import Instance, Op
 from ..ir.precision import widened
 from ..ir.quantized import QuantizedOperand, QuantizedResult, Refusal
+from ..ir.scheme import Scheme
 from ..ir.text import print_graph
 from ..ir.types import F32, I8, I16, Array, DType, TensorType, dtype_of, type_of
 from ..ir.verifier import verify
@@ -103,8 +104,9 @@ def _within_one_step(instance: Instance, data: st.DataObject) -> None:
 
 def _wanted(op: Op, expected: Array, symmetric_result: bool, dtype: DType) -> QuantizedResult:
     """What calibration asks for: the op's own scale, or the range of the result."""
-    type, natural = TensorType(expected.shape, F32), op.natural_quant
-    if natural is not None and dtype == I8:
-        return QuantizedResult(type, I8, natural.scale[0], natural.zero[0], -128, 127)
+    type = TensorType(expected.shape, F32)
+    if op.natural_range is not None:
+        known = Scheme(dtype).natural(*op.natural_range)
+        return QuantizedResult(type, dtype, known.scale, known.zero, known.lo, known.hi)
     c = symmetric(expected, False, dtype) if symmetric_result else asymmetric(expected, dtype)
     return QuantizedResult(type, dtype, float(c.scale), int(c.zero), dtype.min, dtype.max)
