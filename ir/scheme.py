@@ -14,7 +14,7 @@ import numpy as np
 
 from . import arithmetic
 from .roles import Kind, Role
-from .types import I8, Array, DType, Quant
+from .types import DTYPES, I8, Array, DType, Quant
 
 #: The smallest scale: below it, float32 has fewer digits.
 TINY = float(np.finfo(np.float32).tiny)
@@ -97,6 +97,11 @@ class Scheme:
     def like(self, **changes: object) -> Self:
         """The same scheme with some fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
+
+    @cached_property
+    def centred(self) -> Scheme:
+        """The scheme with zero point 0, and so with signed codes."""
+        return self.like(symmetric=True, dtype=DTYPES[f"i{self.dtype.bits}"])
 
     # ---- values with one scale
 
@@ -216,5 +221,5 @@ class Recipe:
         if role.kind is Kind.weight:
             return self.weight
         if role.kind is Kind.activation:
-            return self.activation.like(symmetric=True) if role.symmetric else self.activation
+            return self.activation.centred if role.symmetric else self.activation
         return None

@@ -82,7 +82,7 @@ class Calibrator:
 
     def encoding(self, seen: Statistics, symmetric: bool = False) -> Encoding:
         """What suits an activation of which this was seen. symmetric: a reader wants zero point 0."""
-        return self.method(seen, self.scheme.like(symmetric=True) if symmetric else self.scheme)
+        return self.method(seen, self.scheme.centred if symmetric else self.scheme)
 
     def sqnr_db(self, seen: Statistics, encoding: Encoding) -> float:
         """Expected signal-to-noise ratio in dB of what was seen."""

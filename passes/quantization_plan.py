@@ -196,7 +196,8 @@ class Plan:
         reals = {i: w for i in roles if (w := node.operands[i].const) is not None and w.dtype == F32.numpy}
         if not all(np.isfinite(w).all() for w in reals.values()):
             return "its weights are not finite"
-        weights = {i: Weights.of(w, roles[i], self.recipe.weight) for i, w in reals.items()}
+        schemes = {i: scheme for i in reals if (scheme := self.recipe.of(roles[i])) is not None}
+        weights = {i: Weights.of(reals[i], roles[i], scheme) for i, scheme in schemes.items()}
         for _ in range(4):
             operands = [self._operand(v, weights.get(i)) for i, v in enumerate(node.operands)]
             operands = [replace(o, real=rounded.get(i, o.real)) for i, o in enumerate(operands)]

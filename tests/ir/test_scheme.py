@@ -188,3 +188,8 @@ def test_a_recipe_gives_roles_their_schemes() -> None:
     assert recipe.of(SYMMETRIC) == Scheme(I16, symmetric=True)
     assert recipe.of(weight(0, (1,))) == recipe.weight
     assert recipe.of(BIAS) is recipe.of(PARAMETER) is None
+
+
+def test_unsigned_schemes_have_a_signed_one_with_zero_point_0() -> None:
+    assert Scheme(U8, bits=6).centred == Scheme(I8, symmetric=True, bits=6)
+    assert Recipe(activation=Scheme(U8)).of(SYMMETRIC) == Scheme(I8, symmetric=True)
