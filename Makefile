@@ -39,12 +39,12 @@ demo: .venv/core
 test: setup
 	tools/install-cross-tools.sh
 	$(MAKE) --no-print-directory ruff mypy
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 # Within an hour on two cores; what was counted is in bench/proof.md.
 proof: setup
 	@mkdir -p build
-	PLANISH_PROFILE=proof $(BIN)/pytest -n 2 -o junit_family=xunit1 --junitxml build/proof.xml
+	PLANISH_PROFILE=proof $(BIN)/pytest -n 2 --dist worksteal -o junit_family=xunit1 --junitxml build/proof.xml
 	$(BIN)/python bench/proof.py build/proof.xml --out bench/proof.md
 
 .PHONY: ruff mypy pyright

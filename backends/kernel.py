@@ -73,10 +73,12 @@ class Choices:
     """Which kernel executes each node of one lowered graph: decided once, when a node is first asked about.
 
     What legality, memory planning (this is its `MemoryModel`) and code generation ask. The graph must stay as it is.
+    in_place: whether results may overwrite operands at all.
     """
 
-    def __init__(self, kernels: Sequence[Kernel]) -> None:
+    def __init__(self, kernels: Sequence[Kernel], in_place: bool = True) -> None:
         self._kernels = kernels
+        self._in_place = in_place
         self._choices: dict[Node, Choice] = {}
 
     def __getitem__(self, node: Node) -> Choice:
@@ -104,7 +106,7 @@ class Choices:
     def in_place(self, node: Node) -> tuple[int, ...]:
         """Operands whose memory the result may take, as the kernel reads each element before it is overwritten."""
         group, kernel = self[node].group, self[node].kernel
-        if kernel is None:
+        if kernel is None or not self._in_place:
             return ()
         legal = {group.parameters[i] for i in kernel.in_place(group)}
         return tuple(i for i, v in enumerate(node.operands) if v in legal)

@@ -1,6 +1,6 @@
-"""What large graphs cost: seconds of the processor for each step, on graphs of growing size.
+"""What large graphs cost, and small files that ask for much (`bombs.py`): seconds of the processor for each step.
 
-    python bench/scale.py [SHAPE ...] [--nodes 1000 10000] [--out bench/scale.md]
+    python bench/scale.py [SHAPE ...] [--nodes 1000 10000] [--bombs] [--out bench/scale.md]
 
 A step that is linear takes ten times as long for ten times the nodes. Each size runs in a process of its own, after a
 graph of a few nodes on which imports and the first use of everything are spent.
@@ -16,10 +16,11 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import bombs
 import numpy as np
 import onnx
 from onnx import helper
@@ -134,11 +135,25 @@ def in_a_process(shape: str, n: int) -> dict[str, float]:
     return found
 
 
+def graphs(shapes: list[str], sizes: list[int]) -> Iterator[str]:
+    """Lines of the table of graphs."""
+    yield f"| graph | nodes | {' | '.join(STEPS)} | all |"
+    yield f"|---|{'---|' * (len(STEPS) + 2)}"
+    for shape in shapes:
+        for n in sizes:
+            taken = in_a_process(shape, n)
+            cells = [f"{taken[name]:.2f}" for name in STEPS]
+            yield f"| {shape} | {n} | {' | '.join(cells)} | {sum(taken.values()):.1f} |"
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("shapes", nargs="*", choices=[*SHAPES, []], default=[])
     parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 10000])
+    parser.add_argument("--bombs", nargs="*", metavar="NAME", default=None, help="of these files alone; none: all")
+    parser.add_argument("--graphs", action="store_true", help="of graphs alone")
+    parser.add_argument("--commands", nargs="+", choices=bombs.COMMANDS, default=["check", "check int8", "run", "c"])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -146,25 +161,38 @@ def main() -> None:
         measure(options.shapes[0], 8)
         print(json.dumps(measure(options.shapes[0], options.nodes[0])))
         return
-    lines = [f"| graph | nodes | {' | '.join(STEPS)} | all |", f"|---|{'---|' * (len(STEPS) + 2)}"]
-    print("\n".join(lines))
-    for shape in options.shapes or SHAPES:
-        for n in options.nodes:
-            taken = in_a_process(shape, n)
-            cells = [f"{taken[name]:.2f}" for name in STEPS]
-            lines.append(f"| {shape} | {n} | {' | '.join(cells)} | {sum(taken.values()):.1f} |")
-            print(lines[-1], flush=True)
+    parts: list[tuple[str, Iterator[str]]] = []
+    if options.bombs is None:
+        parts.append((GRAPHS, graphs(options.shapes or list(SHAPES), options.nodes)))
+    if not (options.graphs or options.shapes):
+        parts.append((BOMBS, bombs.table(options.bombs or list(bombs.MODELS), options.commands)))
+    text = ""
+    for title, lines in parts:
+        text += title
+        print(title)
+        for line in lines:
+            text += f"{line}\n"
+            print(line, flush=True)
     if options.out:
-        options.out.write_text(f"{TITLE}\n" + "\n".join(lines) + "\n")
+        options.out.write_text(text)
 
 
-TITLE = f"""# What large graphs cost
+GRAPHS = f"""# What large graphs cost
 
 `python bench/scale.py`: seconds of the processor for each step, on graphs of 1,000 and 10,000 nodes.
 {os.cpu_count()} cores ({platform.machine()}), shared with other work (load {os.getloadavg()[0]:.0f}): times vary.
 `text` prints the imported graph, `parse` reads it; `c` and `onnx` are lowering, the target's files, both graphs, the
 report and its page. That no step grows faster than the graph is held by tests (`tests/passes/test_scale.py`), which
 count lines that are executed.
+
+"""
+BOMBS = f"""
+# What small files cost that ask for much
+
+`bench/bombs.py`: seconds of the processor and megabytes of commands on models that ask for 2^25
+elements or more, of values or of constants. An exit code of 4 or 3 is a refusal in words; a negative one means that the
+process was stopped, after {bombs.STOPPED} seconds.
+
 """
 
 if __name__ == "__main__":

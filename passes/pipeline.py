@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import lark
 
-from ..ir.errors import PlanishError, UsageError
+from ..ir.errors import PlanishError, UnsupportedError, UsageError
 from ..ir.graph import Graph
 from ..ir.verifier import verify
 from ..runtime.contracts import EXACT, Contract
@@ -193,6 +193,9 @@ def _run(applied: Pass, graph: Graph, context: Context) -> Changes:
     except PlanishError as error:
         error.details = (*error.details, f"in pass {applied}")
         raise
+    except MemoryError:
+        fix = "make its sizes smaller (--dim, or another export)"
+        raise UnsupportedError(f"there is not enough memory for pass {applied} on this model", fix=fix) from None
     except Exception as error:
         raise PlanishError(
             f"pass {applied} failed: {type(error).__name__}: {error}",

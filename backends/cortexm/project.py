@@ -17,6 +17,7 @@ from ..memory import Plan, Space
 from . import cores
 from .code import CTYPES, OWN, Code, Module, Table, tidy
 from .names import plain
+from .render import CRenderer
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH = 100
@@ -114,6 +115,8 @@ def _function(module: Module, index: int, node: Node, choice: Choice) -> Functio
     assert kernel is not None
     code = Code(module, f"layer_{index:02d}_{plain(group.anchor.op.name, 40)}")
     body = kernel.emit(group, code)
+    if not isinstance(body, str):
+        body = CRenderer(code).statements(body)
     may_be_equal = kernel.in_place(group)
     parameters = [
         f"const {CTYPES[v.type.dtype]} *{'' if i in may_be_equal else 'restrict '}x{i}"

@@ -20,6 +20,7 @@ from ..memory import Plan, Space
 from .build import compile_functions
 from .code import Code
 from .machines import Machine
+from .render import TirRenderer
 
 #: Of constants and of values in the arena, in bytes: a cache line, and the widest vector.
 ALIGNMENT = 64
@@ -96,7 +97,9 @@ def _function(kernels: dict[str, Any], model: str, index: int, node: Node, choic
     group, kernel = choice.group, choice.kernel
     assert kernel is not None
     code = Code(group, machine)
-    kernel.emit(group, code)
+    statements = kernel.emit(group, code)
+    if statements is not None:
+        TirRenderer(code).statements(statements)
     name = f"layer_{index:02d}_{plain(group.anchor.op.name, 40)}"
     function = code.function()
     same = next((n for n, f in kernels.items() if structural_equal(f, function)), None)

@@ -45,6 +45,10 @@ class TvmTarget(CTarget):
         self.flags = name
         self.verified_macs = None if name == HOST else EMULATED_MACS
 
+    def choices(self) -> Choices:
+        # LLVM is told that pointers do not alias.
+        return Choices(self.kernels, in_place=False)
+
     def needs(self) -> Sequence[Need]:
         tools = ["cc"] if self.name == HOST else [CROSS[self.name].compiler, CROSS[self.name].emulator]
         return [

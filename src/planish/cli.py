@@ -17,7 +17,7 @@ import click
 
 from . import __version__
 from .debugging.commands import debug, diff, explain, profile
-from .ir.errors import PlanishError, UsageError
+from .ir.errors import PlanishError, UnsupportedError, UsageError
 from .npu.commands import npu
 from .options import PATH, Group, loading, settings, transforming
 from .screen import Screen
@@ -175,6 +175,10 @@ def execute(arguments: list[str]) -> int:
     except click.Abort:
         screen.error(Interrupted("interrupted"))
         return INTERRUPTED
+    except MemoryError:
+        fix = "make its sizes smaller (--dim, or another export)"
+        screen.error(UnsupportedError("there is not enough memory for this model", fix=fix))
+        return UnsupportedError.code
     except Exception as error:  # noqa: BLE001 - the last resort: nobody gets a traceback unasked
         if isinstance(error, OSError) and error.errno in _NO_PATH:
             what = f"{error.filename}: {error.strerror}"

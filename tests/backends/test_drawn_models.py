@@ -65,13 +65,14 @@ def test_a_seed_names_a_model() -> None:
 
 def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch, require_tool: Callable[[str], Path]) -> None:
     """The study must be able to fail: `less` that says what `less or equal` says, and text that is no C."""
-    from planish.backends.cortexm import emitters
+    from planish.backends.loops import elements
+    from planish.backends.loops.expressions import I32, Native
     from planish.ir.ops.elementwise import Minimum
     from planish.ir.ops.logic import Equal
 
     require_tool("cc")
-    monkeypatch.setitem(emitters.EMITTERS, Equal, emitters.comparison("less_equal", "<="))
-    monkeypatch.setitem(emitters.EMITTERS, Minimum, lambda op, operands, code: "undeclared")
+    monkeypatch.setitem(elements.ELEMENTS, Equal, elements.comparison("less_equal", lambda a, b: a <= b))
+    monkeypatch.setitem(elements.ELEMENTS, Minimum, lambda op, operands: Native(I32, "undeclared"))
     found = Study(("c",))
     for operator in ("Equal", "Min"):
         of_it = (m for m in map(drawn_model, range(1000)) if operator in m.operators and len(m.operators) < 4)

@@ -9,16 +9,18 @@ from hypothesis import given
 
 from planish.backends.cortexm.code import Code, Module
 from planish.backends.cortexm.kernels import PORTABLE
-from planish.backends.cortexm.kernels.loops import picked
+from planish.backends.cortexm.render import CRenderer
 from planish.backends.cortexm.target import CTarget
 from planish.backends.indices import LONG, Quotient, Runs, arithmetic
 from planish.backends.kernel import choose
+from planish.backends.loops.expressions import Variable
+from planish.backends.loops.kernels.move import picked
 from planish.backends.tvm.kernels import KERNELS as TIR
 from planish.ir.evaluate import evaluate
 from planish.ir.graph import Graph, apply, graph_input
 from planish.ir.ops.index import gather
 from planish.ir.ops.resize import Coordinates, ResizeLinear, ResizeNearest, Rounding, nearest_taps
-from planish.ir.types import F32, I8, NHWC, TensorType
+from planish.ir.types import F32, I8, I32, NHWC, TensorType
 from planish.runtime.target import Limits
 from tests.support.emitted import require_equal, run_for
 
@@ -45,7 +47,8 @@ def entries_of(form, count):
 
 def in_c(entries):
     """The C expression evaluated as Python's, the same where nothing negative is divided; None for a table."""
-    text = picked(Code(Module("m"), "layer"), "table", np.array(entries, np.int32), "i0")
+    index = picked("table", np.array(entries, np.int32))(Variable(I32, "i0"))
+    text = CRenderer(Code(Module("m"), "layer")).expression(index)
     expression = _python(text).replace(" / ", " // ")
     return None if "[" in text else [eval(expression, {"i0": i}) for i in range(len(entries))]  # our text
 

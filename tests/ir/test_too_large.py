@@ -14,6 +14,9 @@ from planish.ir.ops.logic import less
 from planish.ir.ops.pool import avg_pool2d, max_pool2d
 from planish.ir.ops.shape import pad
 from planish.ir.types import F16, F32, I8, TensorType
+from planish.passes.base import Context
+from planish.passes.decompose import Decompose
+from planish.passes.pipeline import run_pipeline
 
 FAR, WIDE = 1 << 24, 1 << 14
 HERE = Loc(("the layer",))
@@ -80,3 +83,13 @@ def test_elementwise_ops_in_parts_are_the_same(dtype, monkeypatch):
             assert expected.shape == y.shape
             assert expected.dtype == y.dtype
             assert expected.tobytes() == y.tobytes()
+
+
+def test_a_pass_without_memory_is_no_bug_of_the_pass(monkeypatch):
+    def run(self, graph, context):
+        raise MemoryError
+
+    monkeypatch.setattr(Decompose, "run", run)
+    x = image()
+    with pytest.raises(UnsupportedError, match="not enough memory for pass decompose"):
+        run_pipeline(Graph([x], [x], ["y"]), "decompose", Context())

@@ -5,21 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...kernel import Kernel
+from ...loops.kernels import PLAIN, SHARED
 from .depthwise import SmladDepthwise, SmladDepthwise3x3
-from .elementwise import Elementwise, PortableBatchNorm
-from .linear import PortableConv2d, PortableDense, PortableMatmul
-from .move import PortableConcat, PortableGather, PortableMove, PortablePad
-from .reduce import PortableIntegerSoftmax, PortableLayerNorm, PortablePool2d, PortableReduce, PortableSoftmax
-from .resize import PortableResizeLinear, PortableResizeNearest
 from .smlad import SmladConv2d, SmladDense
 
-PORTABLE: tuple[Kernel, ...] = (
-    PortableConv2d(), PortableDense(), PortableMatmul(),
-    PortablePool2d(), PortableReduce(), PortableSoftmax(), PortableIntegerSoftmax(),
-    PortableBatchNorm(), PortableLayerNorm(), PortableMove(), PortablePad(), PortableGather(), PortableConcat(),
-    PortableResizeNearest(), PortableResizeLinear(),
-    Elementwise(),
-)  # fmt: skip
+PORTABLE: tuple[Kernel, ...] = (*PLAIN, *SHARED)
 
 #: For cores with the DSP extension.
 DSP: tuple[Kernel, ...] = (SmladConv2d(), SmladDepthwise3x3(), SmladDepthwise(), SmladDense(), *PORTABLE)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....ir.types import NCHW, Layout
-from ..scalars import Position
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,6 @@ class Image:
         batch = [f"{n} * {self.strides[0]}"] if self.n > 1 else []
         others = zip((y, x, c), self.strides[1:], strict=True)
         return " + ".join([*batch, *(v if stride == 1 else f"{v} * {stride}" for v, stride in others)])
-
-    def position(self, n: str, y: str, x: str, c: str, layout: Layout) -> Position:
-        n = n if self.n > 1 else "0"
-        axes = (n, c, y, x) if layout is NCHW else (n, y, x, c)
-        return Position(self.at(n, y, x, c), axes)
 
 
 @dataclass(frozen=True)

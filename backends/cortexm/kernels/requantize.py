@@ -13,12 +13,14 @@ from ....ir.graph import Node, Value
 from ....ir.op import Bounds
 from ....ir.ops.elementwise import Clip
 from ....ir.ops.quant import Rescale, RescaleAdd, Table
-from ....ir.types import I8, Array
+from ....ir.types import I8, I32, Array
 from ....runtime.target import Unsupported
 from ...group import Group, uniform
-from .. import scalars
+from ...loops import epilogue
+from ...loops.epilogue import Position
+from ...loops.expressions import Buffer, Load, Variable
 from ..code import Code
-from ..scalars import Position
+from ..render import CRenderer
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def _followed(group: Group, found: Requantize, rest: tuple[Node, ...]) -> Requan
             if v not in known and not single:
                 return Unsupported(f"{node.op.name} follows, with another tensor")
         known.add(node.result)
-    return scalars.refusal(group) or replace(found, rest=rest)
+    return epilogue.refusal(group) or replace(found, rest=rest)
 
 
 def around(group: Group, code: Code, found: Requantize, body: str) -> str:
@@ -142,7 +144,9 @@ def around(group: Group, code: Code, found: Requantize, body: str) -> str:
         return f"int8_t *const out = y;\n{body}"
     result = group.result.type
     waiting = result.nbytes - result.size
-    rest = scalars.store(group, code, Position("i", ()), "(int32_t)out[i]", found.value)
+    i = Variable(I32, "i")
+    done = Load(I8, Buffer("out", I8, result.size), i)
+    rest = CRenderer(code).statements(epilogue.store(group, Position(i, ()), done, found.value))
     return (
         f"int8_t *const out = (int8_t *)(void *)y + {waiting};\n{{\n{body}\n}}\n"
         f"for (int32_t i = 0; i < {result.size}; ++i) {{\n{rest}}}\n"

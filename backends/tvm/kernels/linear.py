@@ -14,12 +14,14 @@ from ....ir.ops.dense import Dense, Matmul
 from ....ir.types import F32, I8, I32, NHWC, Array, DType
 from ....runtime.target import Unsupported
 from ...group import Group
+from ...loops.expressions import dense_strides
 from .. import scalars
 from .. import tir as tirx
 from ..code import Code, Expr, blocks_of, tir_type
 from ..machines import Machine
-from ..scalars import Position, dense_strides
-from .base import LANES, TirKernel
+from ..render import LANES
+from ..scalars import Position
+from .base import TirKernel
 from .image import Image
 
 #: More pixels in a tile than this do not make it faster.
