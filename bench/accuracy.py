@@ -20,7 +20,7 @@ from planish.ir.evaluate import evaluate
 from planish.ir.graph import Graph
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
-from planish.passes.quantize import sqnr
+from planish.passes.quantization_quality import sqnr
 from planish.runtime.data import Dataset, read
 
 DIGITS = ("dscnn", "dscnn_relu", "resnet", "dscnn_bad1", "dscnn_bad15")

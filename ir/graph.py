@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from .errors import InferenceError, InvalidGraphError
 from .op import Op, takes
+from .roles import Role
 from .types import Array, TensorType
 
 
@@ -131,6 +132,16 @@ class Node:
         """Results that other nodes or the graph's outputs use; all of them where nothing uses any."""
         live = [v for v in self.results if v.uses or (self.graph is not None and self.graph.is_output(v))]
         return tuple(live) or self.results
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """What each operand is to the op."""
+        return self.op.roles([v.type.bare for v in self.operands])
+
+    @property
+    def weights(self) -> dict[int, Role]:
+        """The roles of the operands that are weights, by position."""
+        return {i: role for i, role in enumerate(self.roles) if role.is_weight}
 
     def describe(self) -> str:
         """For errors: op, operand types, source names."""

@@ -25,6 +25,7 @@ import numpy as np
 from .channels import Channels, Kept, one_batch, tied_by_labels, tied_in_order
 from .errors import DTypeError, InferenceError
 from .hooks import Hooked
+from .roles import ACTIVATION, Role
 from .rounding import rounding_error
 from .types import (
     EXACT,
@@ -32,7 +33,6 @@ from .types import (
     Array,
     DType,
     Layout,
-    Quant,
     Shape,
     Sym,
     TensorType,
@@ -159,13 +159,8 @@ class Op(Hooked):
     elementwise: ClassVar[bool] = False
     #: As `moves_data`, but which elements is decided by comparing them (a maximum): the integer form is the op itself.
     selects: ClassVar[bool] = False
-    #: Operands that are weights where they are constant: quantized symmetrically, a scale for each index of this axis.
-    weights: ClassVar[tuple[int, ...]] = ()
-    weight_axis: ClassVar[int] = 0
-    #: The integer form wants operands with zero point 0.
-    symmetric: ClassVar[bool] = False
-    #: Scale and zero point (i8) that suit every result, because its range is known; None: the range is calibrated.
-    natural_quant: ClassVar[Quant | None] = None
+    #: Every result lies in [lo, hi), but for rounding; None: its range is calibrated.
+    natural_range: ClassVar[tuple[float, float] | None] = None
     #: The array, of a constant.
     data: ClassVar[Array | None] = None
     #: Nothing is known of the op but its `definition`: its rounding error, too, is that of its parts.
@@ -228,6 +223,13 @@ class Op(Hooked):
         What makes no difference to the integer result is moved nearer to the rest, or left out. Default: all of x.
         """
         return x
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        """What each operand is to the op: how it is quantized follows from that. Default: all are activations.
+
+        What has the role of a weight is one where it is constant; computed weights are quantized as activations.
+        """
+        return (ACTIVATION,) * len(operands)
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal | None:
         """The integer graph that replaces dequantize -> self -> quantize, proven not to overflow; or why there is none.

@@ -12,27 +12,27 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..ir import arithmetic
 from ..ir.evaluate import evaluate, evaluate_node
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.elementwise import Clip
 from ..ir.ops.logic import Where
-from ..ir.types import Array, Quant, count
-from .calibration import Method, Statistics, decibel
+from ..ir.scheme import Encoding
+from ..ir.types import Array, count
+from .calibration import Calibrator, Statistics, decibel
 from .quantization_plan import Unit
 
 Parts = Mapping[Value, tuple[Value, ...]]
 
 
 def apart(
-    graph: Graph, units: Sequence[Unit], statistics: Mapping[Value, Statistics], method: Method
+    graph: Graph, units: Sequence[Unit], statistics: Mapping[Value, Statistics], calibrator: Calibrator
 ) -> dict[Value, str]:
     """The values that no one scale serves, with the reason. units: those that may become integer."""
     sources, cuts = _sources(graph), _cuts(graph, {unit.node: unit.result for unit in units})
     found = {}
     for whole, seen in statistics.items():
         parts = dict.fromkeys([*sources.get(whole, ()), *cuts.get(whole, ())])
-        lost = _lost(seen, {v: statistics[v] for v in parts if v in statistics}, method)
+        lost = _lost(seen, {v: statistics[v] for v in parts if v in statistics}, calibrator)
         if lost is not None:
             part, db = lost
             found[whole] = (
@@ -42,16 +42,16 @@ def apart(
     return found
 
 
-def _lost(seen: Statistics, parts: Mapping[Value, Statistics], method: Method) -> tuple[Value, float] | None:
+def _lost(seen: Statistics, parts: Mapping[Value, Statistics], calibrator: Calibrator) -> tuple[Value, float] | None:
     """The part that loses most at the scale of the whole, where that is too much, and its expected SQNR in dB."""
     worst = None
-    quant = method(seen, False) if parts else None
+    whole = calibrator.encoding(seen) if parts else None
     for value, all_of_it in parts.items():
         part = all_of_it.within(seen.lo, seen.hi)
-        if part is None or quant is None or not part.is_lost(quant, method):
+        if part is None or whole is None or not calibrator.is_lost(part, whole):
             continue
-        if worst is None or part.sqnr_db(quant) < worst[1]:
-            worst = value, part.sqnr_db(quant)
+        if worst is None or calibrator.sqnr_db(part, whole) < worst[1]:
+            worst = value, calibrator.sqnr_db(part, whole)
     return worst
 
 
@@ -93,7 +93,7 @@ def _cuts(graph: Graph, results: Mapping[Node, Value]) -> Parts:
 
 
 def served_db(
-    graph: Graph, inputs: Sequence[Sequence[Array]], users: Mapping[Node, Mapping[Value, Quant]]
+    graph: Graph, inputs: Sequence[Sequence[Array]], users: Mapping[Node, Mapping[Value, Encoding]]
 ) -> dict[Node, float]:
     """SQNR of a node's result in dB, at most 200, were these operands of it quantized and nothing else."""
     needed = {v for node in users for v in node.operands if v.const is None}
@@ -115,10 +115,8 @@ def served_db(
     return {node: decibel(signal[node], noise[node]) for node in users}
 
 
-def _rounded(value: Value, live: Mapping[Value, Array], quant: Quant | None) -> Array:
-    """A value's array, rounded to the steps of a quantization."""
-    if value.const is not None or quant is None:
+def _rounded(value: Value, live: Mapping[Value, Array], encoding: Encoding | None) -> Array:
+    """A value's array, rounded to the steps of an encoding."""
+    if value.const is not None or encoding is None:
         return live[value] if value.const is None else value.const
-    scale, zero = np.array(quant.scale[0], np.float32), np.array(quant.zero[0])
-    integers = arithmetic.quantize(live[value], scale, zero, -128, 127)
-    return ((integers - zero) * scale).astype(live[value].dtype)
+    return encoding.decode(encoding.encode(live[value])).astype(live[value].dtype)

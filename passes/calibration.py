@@ -1,4 +1,4 @@
-"""Which ranges activations take, observed over calibration samples, and the quantization that suits them."""
+"""Which ranges activations take, observed over calibration samples, and the encoding that suits them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ..ir.errors import UsageError
 from ..ir.evaluate import evaluate
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
-from ..ir.types import Array, Quant
+from ..ir.scheme import Encoding, Scheme
+from ..ir.types import Array
 from .base import Context, Samples
 
 BINS = 2048
@@ -47,20 +48,15 @@ class Statistics:
             return None
         return Statistics(max(self.lo, lo), min(self.hi, hi), self.centres[inside], self.counts[inside])
 
-    def noise(self, quant: Quant, symmetric: bool = False) -> float:
-        """The sum of the squared errors that rounding to int8 makes."""
-        scale, zero = quant.scale[0], quant.zero[0]
-        steps = np.clip(np.rint(self.centres / scale) + zero, -128 + symmetric, 127) - zero
+    def noise(self, encoding: Encoding, scheme: Scheme) -> float:
+        """The sum of the squared errors that rounding to the codes of a scheme makes."""
+        scale, zero = encoding.scale, encoding.zero
+        steps = np.clip(np.rint(self.centres / scale) + zero, scheme.lo, scheme.hi) - zero
         return float(self.counts @ np.square(steps * scale - self.centres))
 
-    def sqnr_db(self, quant: Quant) -> float:
+    def sqnr_db(self, encoding: Encoding, scheme: Scheme) -> float:
         """Expected signal-to-noise ratio in dB."""
-        return decibel(float(self.counts @ np.square(self.centres)), self.noise(quant))
-
-    def is_lost(self, quant: Quant, method: Method) -> bool:
-        """Whether too little is left at this scale, and a scale of its own would be better by at least a bit."""
-        db = self.sqnr_db(quant)
-        return db < LEAST_DB and self.sqnr_db(method(self, False)) >= db + BIT_DB
+        return decibel(float(self.counts @ np.square(self.centres)), self.noise(encoding, scheme))
 
     def __str__(self) -> str:
         return f"{self.lo:.3g}..{self.hi:.3g}"
@@ -73,8 +69,29 @@ def decibel(signal: float, noise: float) -> float:
     return float(np.clip(10 * np.log10(signal / noise), -200, 200))
 
 
-#: How a range is chosen from what was seen; symmetric: with zero point 0.
-Method = Callable[[Statistics, bool], Quant]
+#: How the range that a scheme encodes is chosen from what was seen.
+Method = Callable[[Statistics, Scheme], Encoding]
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Chooses the encodings of activations: by a method, for a scheme."""
+
+    method: Method
+    scheme: Scheme
+
+    def encoding(self, seen: Statistics, symmetric: bool = False) -> Encoding:
+        """What suits an activation of which this was seen. symmetric: a reader wants zero point 0."""
+        return self.method(seen, self.scheme.centred if symmetric else self.scheme)
+
+    def sqnr_db(self, seen: Statistics, encoding: Encoding) -> float:
+        """Expected signal-to-noise ratio in dB of what was seen."""
+        return seen.sqnr_db(encoding, self.scheme)
+
+    def is_lost(self, seen: Statistics, encoding: Encoding) -> bool:
+        """Whether too little is left at this scale, and a scale of its own would be better by at least a bit."""
+        db = self.sqnr_db(seen, encoding)
+        return db < LEAST_DB and self.sqnr_db(seen, self.encoding(seen)) >= db + BIT_DB
 
 
 def samples(context: Context) -> Samples:
@@ -189,41 +206,27 @@ def _input(value: Value, sample: Mapping[str, Array], number: int) -> Array:
     return np.asarray(sample[value.name], value.type.dtype.numpy)
 
 
-def quantization(lo: float, hi: float, symmetric: bool = False) -> Quant:
-    """Scale (a float32) and zero point (i8) for reals within [lo, hi]: zero is represented exactly.
-
-    Symmetric: zero point 0, values within [-127, 127] steps.
-    """
-    lo, hi = min(lo, 0.0), max(hi, 0.0)
-    span = 2 * max(-lo, hi) / 254 if symmetric else (hi - lo) / 255
-    scale = np.float32(span)
-    if not np.isfinite(scale) or scale < np.finfo(np.float32).tiny:
-        scale = np.float32(1 / 255)  # nothing but zeros was seen
-    zero = 0 if symmetric else int(np.clip(np.rint(-128 - lo / float(scale)), -128, 127))
-    return Quant.of(float(scale), zero)
-
-
-def minmax(stats: Statistics, symmetric: bool) -> Quant:
+def minmax(stats: Statistics, scheme: Scheme) -> Encoding:
     """The whole range that was seen."""
-    return quantization(stats.lo, stats.hi, symmetric)
+    return scheme.encoding(stats.lo, stats.hi)
 
 
-def percentile(stats: Statistics, symmetric: bool, outside: float = 1e-4) -> Quant:
+def percentile(stats: Statistics, scheme: Scheme, outside: float = 1e-4) -> Encoding:
     """The range that leaves out a fraction `outside` of the values at either end."""
     order = np.argsort(stats.centres)
     centres, share = stats.centres[order], np.cumsum(stats.counts[order]) / stats.counts.sum()
     lo, hi = np.searchsorted(share, [outside, 1 - outside])
     low = stats.lo if lo == 0 else float(centres[lo])
     high = stats.hi if hi >= len(centres) - 1 else float(centres[hi])
-    return quantization(low, high, symmetric)
+    return scheme.encoding(low, high)
 
 
-def mse(stats: Statistics, symmetric: bool) -> Quant:
+def mse(stats: Statistics, scheme: Scheme) -> Encoding:
     """The range with the least squared error over the values that were seen; the ends are shrunk in turn."""
     used = replace(stats, centres=stats.centres[stats.counts > 0], counts=stats.counts[stats.counts > 0])
 
     def error(lo: float, hi: float) -> float:
-        return used.noise(quantization(lo, hi, symmetric), symmetric)
+        return used.noise(scheme.encoding(lo, hi), scheme)
 
     lo, hi = min(stats.lo, 0.0), max(stats.hi, 0.0)
     fractions = np.linspace(1, 0.2, 81)
@@ -232,7 +235,7 @@ def mse(stats: Statistics, symmetric: bool) -> Quant:
             lo = min((min(stats.lo, 0.0) * f for f in fractions), key=lambda end: error(end, hi))
         if hi > 0:
             hi = min((max(stats.hi, 0.0) * f for f in fractions), key=lambda end: error(lo, end))
-    return quantization(lo, hi, symmetric)
+    return scheme.encoding(lo, hi)
 
 
 METHODS: dict[str, Method] = {"minmax": minmax, "percentile": percentile, "mse": mse}

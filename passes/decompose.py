@@ -32,7 +32,7 @@ def has_products(node: Node) -> bool:
     if not node.op.is_composite:
         return False
     inside = body_of(node.op, [v.type for v in node.operands]).nodes
-    return any(n.op.weights or n.op.symmetric for n in inside)
+    return any(role.is_weight or role.symmetric for n in inside for role in n.roles)
 
 
 def decompose(graph: Graph, nodes: list[Node]) -> Changes:

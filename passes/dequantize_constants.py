@@ -55,7 +55,7 @@ class DequantizeConstants(Pass):
         for node in graph.nodes:
             if not isinstance(node.op, Dequantize) or any(v.const is None for v in node.operands):
                 continue
-            layers = [user for user, i in node.result.uses if i in user.op.weights]
+            layers = [user for user, i in node.result.uses if user.roles[i].is_weight]
             grown.update(dict.fromkeys(layers, (node.operands[0].type.nbytes, node.result.type.nbytes)))
             (array,) = evaluate_node(node, [v.const for v in node.operands if v.const is not None])
             floats = apply(Const(array), loc=node.loc, name=node.result.name)

@@ -331,10 +331,10 @@ def _left(graph: Graph) -> Iterator[tuple[tuple[str, str], str]]:
 def _not_summed(graph: Graph) -> Iterator[tuple[tuple[str, str], str]]:
     """Layers of dequantized integers that are still float, with the reason."""
     for node in graph.nodes:
-        if not node.op.weights or len(node.results) > 1 or not node.result.type.dtype.is_float:
+        if not (weights := node.weights) or len(node.results) > 1 or not node.result.type.dtype.is_float:
             continue
         operands = [operand_of(v) for v in node.operands]
-        if not operands[0].is_integer or not all(operands[i].is_integer for i in node.op.weights):
+        if not operands[0].is_integer or not all(operands[i].is_integer for i in weights):
             continue
         if isinstance(outcome := integer_sum(node.op, operands), Refusal):
             yield (node.op.name, str(node.loc)), outcome.reason

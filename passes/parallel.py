@@ -258,5 +258,5 @@ def _rows(node: Node, axis: int) -> list[int] | None:
         if (0, axis) in channels.results and ordered and not channels.is_sum:
             rows = [i for i, _ in channels.operands]
             constant = all(a == 0 and node.operands[i].const is not None for i, a in channels.operands)
-            return rows if rows and constant and set(node.op.weights) & set(rows) else None
+            return rows if rows and constant and set(node.weights) & set(rows) else None
     return None

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..ir import arithmetic
+from ..ir.builder import const_value
 from ..ir.channels import components
 from ..ir.constant import Const
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.elementwise import Clip
+from ..ir.ops.quant import dequantize
 from ..ir.ops.quantized import QuantizedOperand, QuantizedResult, Refusal, integer_form
-from ..ir.types import F32, I8, Array, Quant, TensorType
-from .calibration import Method, Statistics, quantization
+from ..ir.roles import Role
+from ..ir.scheme import Encoding, Recipe, Scheme
+from ..ir.types import F32, Array, TensorType
+from .calibration import Calibrator, Statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,11 @@ class Unit:
     def activations(self) -> list[Value]:
         """Operands that are float tensors and not constants."""
         return [v for v in self.node.operands if v.const is None and v.type.dtype.is_float]
+
+    def wants_symmetric(self, value: Value) -> bool:
+        """Whether integers of this operand need zero point 0."""
+        pairs = zip(self.node.operands, self.node.roles, strict=True)
+        return any(role.symmetric for operand, role in pairs if operand is value)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -59,12 +67,12 @@ def units(graph: Graph) -> Iterator[Unit]:
             yield unit
 
 
-def activation_quants(
+def activation_encodings(
     graph: Graph,
     candidates: Sequence[Unit],
     statistics: Mapping[Value, Statistics],
-    method: Method,
-) -> dict[Value, Quant]:
+    calibrator: Calibrator,
+) -> dict[Value, Encoding]:
     """One scale per activation; those that an op only moves or compares share theirs with its result, so it is free.
 
     candidates: units that may become integer. Where the op has several operands, one keeps a scale of its own if it has
@@ -75,25 +83,26 @@ def activation_quants(
         if unit.node.op.keeps_scale:
             for v in unit.activations:
                 if len(unit.activations) == 1 or (
-                    graph.only_user(v) is unit.node and groups.may_unite(v, unit.result, method)
+                    graph.only_user(v) is unit.node and groups.may_unite(v, unit.result, calibrator)
                 ):
                     groups.unite(v, unit.result)
     producers: dict[Value, list[Unit]] = {}
     for unit in candidates:
         if not unit.node.op.keeps_scale:
             producers.setdefault(groups.find(unit.result), []).append(unit)
-    symmetric = {groups.find(v) for unit in candidates if unit.node.op.symmetric for v in unit.activations}
+    symmetric = {groups.find(v) for unit in candidates for v in unit.activations if unit.wants_symmetric(v)}
 
-    quants: dict[Value, Quant] = {}
+    encodings: dict[Value, Encoding] = {}
     for root, group in groups.members.items():
-        natural = {u.node.op.natural_quant if u.node.result is u.result else None for u in producers.get(root, [])}
-        fixed = natural.pop() if len(natural) == 1 and not any(v.producer is None for v in group) else None
-        if fixed is None or root in symmetric:
-            chosen = method(Statistics.of([statistics[v] for v in group]), root in symmetric)
+        known = {u.node.op.natural_range if u.node.result is u.result else None for u in producers.get(root, [])}
+        ends = known.pop() if len(known) == 1 and not any(v.producer is None for v in group) else None
+        natural = None if ends is None else calibrator.scheme.natural(*ends)
+        if natural is None or root in symmetric:
+            chosen = calibrator.encoding(Statistics.of([statistics[v] for v in group]), root in symmetric)
             # No scale is finer than that of the op's own integer form: there are no steps between its steps.
-            fixed = chosen if fixed is None else Quant.of(max(chosen.scale[0], fixed.scale[0]), chosen.zero[0])
-        quants.update(dict.fromkeys(group, fixed))
-    return quants
+            natural = chosen if natural is None else replace(chosen, scale=max(chosen.scale, natural.scale))
+        encodings.update(dict.fromkeys(group, natural))
+    return encodings
 
 
 class _Groups:
@@ -117,72 +126,103 @@ class _Groups:
             self._root[gone] = kept
             self.members[kept] += self.members.pop(gone)
 
-    def may_unite(self, a: Value, b: Value, method: Method) -> bool:
+    def may_unite(self, a: Value, b: Value, calibrator: Calibrator) -> bool:
         """Whether none of both groups would lose too much at one scale."""
         seen = [self.statistics[v] for v in (*self.members[self.find(a)], *self.members[self.find(b)])]
-        quant = quantization(min(s.lo for s in seen), max(s.hi for s in seen))
-        return not any(s.is_lost(quant, method) for s in seen)
+        common = calibrator.scheme.encoding(min(s.lo for s in seen), max(s.hi for s in seen))
+        return not any(calibrator.is_lost(s, common) for s in seen)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weight as integers: codes, and scales (float32) and zero points (int64) that broadcast to them."""
+
+    scheme: Scheme
+    codes: Array
+    scale: Array
+    zero: Array
+
+    @staticmethod
+    def of(w: Array, role: Role, scheme: Scheme) -> Weights:
+        """The nearest codes. Raises ValueError for weights that are not finite."""
+        return Weights._coded(w, scheme, *scheme.of_weights(w, role))
+
+    @staticmethod
+    def _coded(w: Array, scheme: Scheme, scale: Array, zero: Array) -> Weights:
+        codes = scheme.codes(w, scale, zero)
+        return Weights(scheme, codes, *(scheme.spread(part, w.shape) for part in (scale, zero)))
+
+    @property
+    def is_smaller(self) -> bool:
+        """Whether codes and scales take fewer bytes than floats."""
+        codes = TensorType(self.codes.shape, self.scheme.dtype)
+        return bool(codes.nbytes + self.scale.nbytes < self.codes.size * F32.bits // 8)
+
+    def enlarged(self, w: Array, role: Role, excess: Array) -> Weights:
+        """With scales so large that what was `excess` [O] times too large fits; a little larger, for rounding."""
+        factor = np.where(excess > 1, excess * 1.01, 1.0)
+        per_output = [-1 if axis == role.output else 1 for axis in range(w.ndim)]
+        factor = factor.reshape(per_output) if self.scale.size > 1 else factor.max()
+        return self._coded(w, self.scheme, np.asarray(self.scale * factor, np.float32), self.zero)
+
+    def reals(self, named: str = "") -> Value:
+        """A node that dequantizes the codes, detached."""
+        zero = self.zero if self.zero.any() else np.array(0)
+        value: Value = dequantize(self.codes, self.scale, zero.astype(self.codes.dtype), named=named)
+        return value
 
 
 @dataclass
 class Plan:
-    """Units that become integer, the integers and scales of their weights, and constants that are rounded for them.
+    """Units that become integer, the integers of their weights, and constants that are rounded for them."""
 
-    largest: the magnitude that integers of weights have at most.
-    """
-
-    quants: Mapping[Value, Quant]
+    recipe: Recipe
+    encodings: Mapping[Value, Encoding]
     units: list[Unit] = field(default_factory=list)
-    weights: dict[tuple[Node, int], tuple[Array, Array]] = field(default_factory=dict)
-    largest: int = 127
+    weights: dict[tuple[Node, int], Weights] = field(default_factory=dict)
     rounded: dict[tuple[Node, int], Array] = field(default_factory=dict)
 
-    def attempt(self, unit: Unit, per_channel: bool) -> str | None:
+    def attempt(self, unit: Unit) -> str | None:
         """Take the unit if its op accepts the operands as they would be; else say why not.
 
         Where only the proof against overflow fails, the weights' scales grow until it holds; where only a bias lies
         between the steps of its products, it moves to the nearest.
         """
-        node, quant = unit.node, self.quants[unit.result]
-        result = QuantizedResult(unit.result.type, I8, quant.scale[0], quant.zero[0], I8.min, I8.max)
-        scales = {
-            i: weight_scale(w, node.op.weight_axis if per_channel else None, self.largest)
-            for i in node.op.weights
-            if (w := node.operands[i].const) is not None and w.dtype == F32.numpy
-        }
-        reason, rounded = "", dict[int, Array]()
+        node, encoding = unit.node, self.encodings[unit.result]
+        result = QuantizedResult(
+            unit.result.type, encoding.dtype, encoding.scale, encoding.zero, encoding.lo, encoding.hi
+        )
+        roles, rounded, reason = node.weights, dict[int, Array](), ""
+        reals = {i: w for i in roles if (w := node.operands[i].const) is not None and w.dtype == F32.numpy}
+        if not all(np.isfinite(w).all() for w in reals.values()):
+            return "its weights are not finite"
+        schemes = {i: scheme for i in reals if (scheme := self.recipe.of(roles[i])) is not None}
+        weights = {i: Weights.of(reals[i], roles[i], scheme) for i, scheme in schemes.items()}
         for _ in range(4):
-            weights = {
-                i: quantized_weights(np.asarray(node.operands[i].const), scale, self.largest)
-                for i, scale in scales.items()
-            }
-            operands = [self._operand(v, weights.get(i), scales.get(i)) for i, v in enumerate(node.operands)]
+            operands = [self._operand(v, weights.get(i)) for i, v in enumerate(node.operands)]
             operands = [replace(o, real=rounded.get(i, o.real)) for i, o in enumerate(operands)]
             outcome = integer_form(node.op, operands, result)
             if not isinstance(outcome, Refusal):
                 self.units.append(unit)
-                self.weights.update({(node, i): (weights[i], scales[i]) for i in scales})
+                self.weights.update({(node, i): found for i, found in weights.items()})
                 self.rounded.update({(node, i): array for i, array in rounded.items()})
                 return None
             reason, excess, rounded = outcome.reason, outcome.excess, dict(outcome.rounded)
             if excess is not None:
-                scales = {i: enlarged(scale, excess) for i, scale in scales.items()}
+                weights = {i: found.enlarged(reals[i], roles[i], excess) for i, found in weights.items()}
             elif not rounded:
                 break
         return reason
 
-    def _operand(self, value: Value, weights: Array | None, scale: Array | None) -> QuantizedOperand:
-        from ..ir.builder import const_value
-
-        if weights is not None and scale is not None:
-            return QuantizedOperand(
-                value.type, const_value(weights), scale.astype(np.float64), np.array(0), value.const
-            )
-        if value.const is not None or value not in self.quants:
+    def _operand(self, value: Value, weights: Weights | None) -> QuantizedOperand:
+        if weights is not None:
+            scale, zero = weights.scale.astype(np.float64), weights.zero if weights.zero.any() else np.array(0)
+            return QuantizedOperand(value.type, const_value(weights.codes), scale, zero, value.const)
+        if value.const is not None or value not in self.encodings:
             return QuantizedOperand(value.type, None, np.array(1.0), np.array(0), value.const)
-        quant = self.quants[value]
-        integers = Value(TensorType(value.type.shape, I8, quant), value.name)
-        return QuantizedOperand(value.type, integers, np.array(quant.scale[0]), np.array(quant.zero[0]))
+        encoding = self.encodings[value]
+        integers = Value(TensorType(value.type.shape, encoding.dtype, encoding.quant), value.name)
+        return QuantizedOperand(value.type, integers, np.array(encoding.scale), np.array(encoding.zero))
 
     def drop_lone(self) -> None:
         """Leave out what lies between floats and gains nothing: integers would only lose precision.
@@ -209,27 +249,3 @@ def _pays(region: Sequence[Unit]) -> bool:
     if any(unit.gains for unit in region):
         return True
     return len(region) > 1 and not all(unit.node.op.keeps_scale for unit in region)
-
-
-def weight_scale(w: Array, axis: int | None, limit: int) -> Array:
-    """Symmetric scales (float32) for weights in [-limit, limit]: for each index of an axis, [1, O, 1], or one, [].
-
-    Channels of zeros take the largest scale of the others.
-    """
-    others = tuple(i for i in range(w.ndim) if i != axis)
-    largest = np.abs(w).max() if axis is None else np.abs(w).max(axis=others, keepdims=True)
-    largest = np.where(largest > 0, largest, largest.max()).astype(np.float64)
-    scale = np.where(largest > 0, largest, 1.0) / limit
-    return np.asarray(np.maximum(scale, np.finfo(np.float32).tiny), np.float32)
-
-
-def enlarged(scale: Array, excess: Array) -> Array:
-    """Scales large enough that what was `excess` [O] times too large fits; a little more, for rounding."""
-    factor = np.where(excess > 1, excess * 1.01, 1.0)
-    factor = factor.reshape(scale.shape) if scale.size > 1 else factor.max()
-    return np.asarray(scale * factor, np.float32)
-
-
-def quantized_weights(w: Array, scale: Array, limit: int) -> Array:
-    """Weights as i8 in [-limit, limit]."""
-    return arithmetic.quantize(w, scale, np.array(0), -limit, limit).astype(np.int8)

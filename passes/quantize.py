@@ -1,8 +1,8 @@
 """Static quantization: insert quantize/dequantize pairs so that every op that can runs on integers.
 
-Which ops can, and how their operands are quantized, the ops say themselves (`Op.quantized`, `weights`, `keeps_scale`,
-`symmetric`, `natural_quant`): each is tried with the scales that it would get. `fold-quantization` then makes the
-integer ops.
+Which ops can, and what their operands are to them, the ops say themselves (`Op.quantized`, `roles`, `keeps_scale`,
+`natural_range`); a recipe says how each role is quantized. Each op is tried with the scales that it would get.
+`fold-quantization` then makes the integer ops.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ..ir import arithmetic
-from ..ir.builder import const_value
 from ..ir.errors import UsageError
-from ..ir.evaluate import PART, evaluate
-from ..ir.graph import Graph, Node, Value, graph_input
+from ..ir.evaluate import evaluate
+from ..ir.graph import Graph, Value
 from ..ir.op import Op
-from ..ir.ops.quant import Dequantize, dequantize, quantize
+from ..ir.ops.quant import Dequantize
 from ..ir.ops.quant import Quantize as QuantizeOp
-from ..ir.types import F32, I8, Array, Quant, TensorType
+from ..ir.scheme import Recipe, Scheme
+from ..ir.types import F32, I8, Array
 from ..runtime.contracts import APPROXIMATE, Contract
 from .apart import apart, served_db
 from .base import Changes, Context, Pass
-from .calibration import LEAST_DB, METHODS, Method, Statistics, calibrate, decibel, samples
+from .calibration import LEAST_DB, METHODS, Calibrator, Statistics, calibrate, samples
 from .decompose import decompose, has_products
 from .parallel import split_layer
-from .quantization_plan import Plan, Unit, activation_quants, quantized_weights, units, weight_scale
+from .quantization_pairs import insert, integer_borders, names, store
+from .quantization_plan import Plan, Unit, activation_encodings, units
+from .quantization_quality import measured, rank, remarks, rounded
 from .widen import Widen
 
-#: The largest magnitude of a weight. With 63 the sum of two products fits into 16 bits, whatever the activations are;
-#: with 127 it saturates in runtimes that add there (ONNX Runtime and others on x86 with AVX2 and without VNNI).
-LARGEST = {"int8": 127, "int7": 63}
+#: Bits of a weight. With 7, within +-63, the sum of two products fits into 16 bits, whatever the activations are; with
+#: 8 it saturates in runtimes that add there (ONNX Runtime and others on x86 with AVX2 and without VNNI).
+BITS = {"int8": 8, "int7": 7}
 #: Calibration samples on which methods are compared.
 MEASURED = 128
 #: Of those, on which single layers are tried.
@@ -65,6 +66,15 @@ class Quantize(Pass):
     calibration: Literal["auto", "mse", "percentile", "minmax"] = "auto"
     exclude: tuple[str, ...] = ()
 
+    @property
+    def recipe(self) -> Recipe:
+        """What the options say, as schemes. Layers that compute in floats saturate nowhere: they take whole bytes."""
+        stored = Scheme(I8, symmetric=True, per="axis" if self.per_channel else "tensor")
+        return Recipe(Scheme(I8), stored.like(bits=BITS[self.weights]), stored)
+
+    def _calibrator(self, method: str) -> Calibrator:
+        return Calibrator(METHODS[method], self.recipe.activation)
+
     def run(self, graph: Graph, context: Context) -> Changes:
         if any(isinstance(n.op, QuantizeOp | Dequantize) for n in graph.nodes):
             raise UsageError("the model is quantized already", fix="leave quantize out of the pipeline")
@@ -76,19 +86,19 @@ class Quantize(Pass):
         # What made-up ranges would decide, nothing decides: no layer is tried, and no output measured.
         given = [] if context.assumed else islice(samples(context), MEASURED)
         inputs = [[_array(v, s) for v in graph.inputs] for s in given]
-        unlike = apart(graph, list(units(graph)), statistics, METHODS["mse" if auto else self.calibration])
+        unlike = apart(graph, list(units(graph)), statistics, self._calibrator("mse" if auto else self.calibration))
         split = sum(split_layer(graph, value) for value in unlike) if inputs else 0
         statistics = calibrate(graph, context, _wanted(graph)) if split else statistics
         expected = [evaluate(graph, x) for x in inputs]
         tried = {m: self._tried(graph, inputs, expected, statistics, m) for m in METHODS if auto and inputs}
-        method = max(tried or METHODS, key=lambda m: _rank(tried.get(m, {}))) if auto else self.calibration
+        method = max(tried or METHODS, key=lambda m: rank(tried.get(m, {}))) if auto else self.calibration
         changes = self._apply(graph, statistics, method, inputs)
-        levels = tried[method] if tried else _measured(graph, inputs, expected)
+        levels = tried[method] if tried else measured(graph, inputs, expected)
         changes.count("layers in parts, for ranges that are unlike", split)
         context.notes.extend(f"{op} stays float: {why} (at {place})" for (op, place), why in changes.refused.items())
-        context.notes.extend(_remarks(levels, len(inputs)))
+        context.notes.extend(remarks(levels, len(inputs)))
         changes.facts["calibration"] = method
-        changes.facts["calibration_sqnr_db"] = {m: _rounded(found) for m, found in {**tried, method: levels}.items()}
+        changes.facts["calibration_sqnr_db"] = {m: rounded(found) for m, found in {**tried, method: levels}.items()}
         return changes
 
     def _tried(
@@ -103,7 +113,7 @@ class Quantize(Pass):
         twin = graph.clone()
         twins = zip(_values(graph), _values(twin), strict=True)
         self._apply(twin, {b: statistics[a] for a, b in twins if a in statistics}, method, inputs)
-        return _measured(twin, inputs, expected)
+        return measured(twin, inputs, expected)
 
     def _apply(
         self,
@@ -115,28 +125,29 @@ class Quantize(Pass):
         candidates = list(units(graph))
         refused = {u: reason for u in candidates if (reason := self._excluded(u, statistics))}
         left = [u for u in candidates if u not in refused]
-        unserved = _unserved(graph, left, statistics, METHODS[method], inputs[:TRIED]) if inputs else {}
-        quants = activation_quants(graph, [u for u in left if u not in unserved], statistics, METHODS[method])
+        calibrator = self._calibrator(method)
+        unserved = _unserved(graph, left, statistics, calibrator, inputs[:TRIED]) if inputs else {}
+        encodings = activation_encodings(graph, [u for u in left if u not in unserved], statistics, calibrator)
         refused |= unserved
-        plan, changes = Plan(quants, largest=LARGEST[self.weights]), Changes()
+        plan, changes = Plan(self.recipe, encodings), Changes()
         for unit in candidates:
-            if reason := refused.get(unit) or plan.attempt(unit, self.per_channel):
+            if reason := refused.get(unit) or plan.attempt(unit):
                 changes.refused[unit.place] = reason
         plan.drop_lone()
         makes, takes = {u.result for u in plan.units}, {v for u in plan.units for v in u.activations}
         for unit in unserved:  # between floats there is nothing to remark: integers would gain nothing
             if not unit.gains and unit.result not in takes and not makes & set(unit.activations):
                 changes.refused.pop(unit.place, None)
-        changes.applied["quantized activations"] = _insert(graph, plan)
+        changes.applied["quantized activations"] = insert(graph, plan)
         changes.applied["quantized nodes"] = len(plan.units)
-        changes.count("weights of float layers", _store(graph, self.exclude, self.per_channel))
+        changes.count("weights of float layers", store(graph, self.exclude, self.recipe.stored))
         changes.facts["input_ranges"] = {v.name: [s.lo, s.hi] for v, s in statistics.items() if v in graph.inputs}
         if self.io == "int8":
-            _integer_borders(graph, quants)
+            integer_borders(graph, encodings)
         return changes
 
     def _excluded(self, unit: Unit, statistics: Mapping[Value, Statistics]) -> str | None:
-        if _names(unit.node) & set(self.exclude):
+        if names(unit.node) & set(self.exclude):
             return "excluded by the option"
         if any(v.type.dtype != F32 for v in (*unit.activations, unit.result)):
             return f"only f32 is quantized, this is {unit.result.type.dtype}"
@@ -154,16 +165,16 @@ def _unserved(
     graph: Graph,
     candidates: Sequence[Unit],
     statistics: Mapping[Value, Statistics],
-    method: Method,
+    calibrator: Calibrator,
     inputs: Sequence[Sequence[Array]],
 ) -> dict[Unit, str]:
     """Units that stay float because one scale for an operand or for the result would lose too much, with the reason."""
-    held = apart(graph, candidates, statistics, method)
+    held = apart(graph, candidates, statistics, calibrator)
     trials = {}
     for unit in candidates:
         doubtful = [v for v in unit.activations if v in held or type(unit.node.op).noticed is not Op.noticed]
         if doubtful and unit.gains:
-            trials[unit.node] = {v: method(statistics[v], unit.node.op.symmetric) for v in doubtful}
+            trials[unit.node] = {v: calibrator.encoding(statistics[v], unit.wants_symmetric(v)) for v in doubtful}
     served = served_db(graph, inputs, trials) if trials else {}
     for node, db in served.items():
         if db < LEAST_DB:
@@ -179,70 +190,8 @@ def _unserved(
     return refused
 
 
-def _measured(graph: Graph, inputs: Sequence[Sequence[Array]], expected: Sequence[Sequence[Array]]) -> dict[str, float]:
-    """SQNR of each output in dB, by name; nothing without samples."""
-    if not inputs:
-        return {}
-    return dict(zip(graph.output_names, sqnr(expected, [_evaluated(graph, x) for x in inputs]), strict=True))
-
-
-def _rounded(levels: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(db, 2) for name, db in levels.items()}
-
-
-def _remarks(levels: Mapping[str, float], count: int) -> Iterator[str]:
-    """About outputs of which too little is left."""
-    for name, db in levels.items():
-        if db < LEAST_DB:
-            yield (
-                f"output {name}: SQNR {db:.1f} dB against the float model, on {count} calibration samples; "
-                "`planish debug blame` says which layers to leave in floats (quantize{exclude=...})"
-            )
-
-
-def _rank(levels: Mapping[str, float]) -> tuple[int, float]:
-    """What makes a quantization better: fewer outputs that are lost, then their mean SQNR."""
-    return -sum(db < LEAST_DB for db in levels.values()), float(np.mean(list(levels.values()) or [0.0]))
-
-
 def _array(value: Value, sample: Mapping[str, Array]) -> Array:
     return np.asarray(sample[value.name], value.type.dtype.numpy)
-
-
-def _evaluated(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
-    """Outputs as reals for inputs as reals, where those of the graph may be integers."""
-    taken = [_encoded(x, v.type) for v, x in zip(graph.inputs, inputs, strict=True)]
-    return [_decoded(y, v.type) for v, y in zip(graph.outputs, evaluate(graph, taken), strict=True)]
-
-
-def _encoded(x: Array, type: TensorType) -> Array:
-    if type.quant is None or not type.dtype.is_integer or x.dtype.kind != "f":
-        return x
-    scale, zero = np.array(type.quant.scale[0], np.float32), np.array(type.quant.zero[0])
-    return arithmetic.quantize(x, scale, zero, type.dtype.min, type.dtype.max).astype(type.dtype.numpy)
-
-
-def _decoded(x: Array, type: TensorType) -> Array:
-    if type.quant is None or not type.dtype.is_integer:
-        return x
-    return (x.astype(np.float64) - type.quant.zero[0]) * type.quant.scale[0]
-
-
-def sqnr(expected: Sequence[Sequence[Array]], actual: Sequence[Sequence[Array]]) -> list[float]:
-    """For each output 10 log10(signal / noise), in dB, within 200 either way; samples first, then outputs."""
-    levels = []
-    for reference, quantized in zip(zip(*expected, strict=True), zip(*actual, strict=True), strict=True):
-        signal = noise = 0.0
-        for x, y in zip(reference, quantized, strict=True):
-            for start in range(0, x.size, PART):
-                wide, part = (a.reshape(-1)[start : start + PART].astype(np.float64) for a in (x, y))
-                known = np.isfinite(wide)
-                with np.errstate(invalid="ignore"):
-                    difference = (wide - part)[known]
-                signal += float(np.square(wide[known]).sum())
-                noise += float(np.square(difference).sum())
-        levels.append(decibel(signal, noise))
-    return levels
 
 
 def _values(graph: Graph) -> Iterator[Value]:
@@ -260,93 +209,3 @@ def _check_names(names: tuple[str, ...], graph: Graph) -> None:
                 f"quantize: nothing is called {name}",
                 fix=f"did you mean {' or '.join(close)}?" if close else "`planish check` lists the layers by name",
             )
-
-
-def _insert(graph: Graph, plan: Plan) -> int:
-    """Put quantize -> dequantize behind every activation that integer units make or take; returns how many."""
-    nodes = {u.node for u in plan.units}
-    produced = {u.result for u in plan.units}
-    touched = dict.fromkeys(v for u in plan.units for v in (*u.activations, u.result))
-    for (node, i), (weights, scale) in plan.weights.items():
-        if node in nodes:
-            graph.adopt(reals := dequantize(weights, scale, np.int8(0)), before=node)
-            graph.set_operand(node, i, reals)
-    for (node, i), array in plan.rounded.items():
-        if node in nodes:
-            graph.adopt(nearest := const_value(array, node.operands[i].name), before=node)
-            graph.set_operand(node, i, nearest)
-    for value in touched:
-        uses = list(value.uses)
-        integers = _quantized(value, plan.quants[value])
-        reals = _dequantized(integers, plan.quants[value])
-        graph.adopt(reals, before=value.producer.next if value.producer is not None else next(graph.nodes))
-        for user, i in uses:
-            if value in produced or user in nodes:
-                graph.set_operand(user, i, reals)
-        if value in produced:
-            graph.outputs = [reals if v is value else v for v in graph.outputs]
-    return len(touched)
-
-
-def _store(graph: Graph, exclude: Sequence[str], per_channel: bool) -> int:
-    """Store weights of layers that have no integer form as int8, where that is smaller; returns how many there were.
-
-    The layer computes in floats, so nothing saturates: weights take all of int8.
-    """
-    stored: dict[tuple[Value, int], Value] = {}
-    for node in list(graph.nodes):
-        if not node.op.weights or type(node.op).quantized is not Op.quantized or _names(node) & set(exclude):
-            continue
-        for i in node.op.weights:
-            value, axis = node.operands[i], node.op.weight_axis
-            w = value.const
-            if w is None or w.dtype != F32.numpy or not w.size or not np.isfinite(w).all():
-                continue
-            scale = weight_scale(w, axis if per_channel else None, I8.max)
-            if w.size + scale.nbytes >= w.nbytes:
-                continue
-            if (value, axis) not in stored:
-                reals: Value = dequantize(quantized_weights(w, scale, I8.max), scale, np.int8(0), named=value.name)
-                graph.adopt(reals, before=value.producer)
-                stored[value, axis] = reals
-            graph.set_operand(node, i, stored[value, axis])
-    return len(stored)
-
-
-def _names(node: Node) -> set[str]:
-    """What a layer may be called by: its op, its results, its places in the source."""
-    return {node.op.name, *(v.name for v in node.results), *node.loc.names}
-
-
-def _quantized(value: Value, quant: Quant) -> Value:
-    integers: Value = quantize(value, np.float32(quant.scale[0]), np.int8(quant.zero[0]), named=value.name)
-    integers.type = integers.type.with_quant(quant)
-    return integers
-
-
-def _dequantized(integers: Value, quant: Quant) -> Value:
-    reals: Value = dequantize(integers, np.float32(quant.scale[0]), np.int8(quant.zero[0]))
-    return reals
-
-
-def _integer_borders(graph: Graph, quants: Mapping[Value, Quant]) -> None:
-    """Make float inputs and outputs integers that carry their quantization as an annotation."""
-    for k, value in enumerate(graph.inputs):
-        if not value.type.dtype.is_float:
-            continue
-        quant = quants[value]
-        integers = graph_input(value.name, TensorType(value.type.shape, I8, quant))
-        graph.inputs[k] = integers
-        for node in [n for n in value.users if isinstance(n.op, QuantizeOp)]:
-            graph.replace(node.result, integers)
-            graph.prune_from([node])
-        if value.uses or graph.is_output(value):
-            graph.adopt(reals := _dequantized(integers, quant), before=next(graph.nodes, None))
-            graph.replace(value, reals)
-    for k, value in enumerate(graph.outputs):
-        if (maker := value.producer) is not None and isinstance(maker.op, Dequantize):
-            graph.set_output(k, maker.operands[0])
-            graph.prune_from([maker])
-        elif value in quants:
-            graph.adopt(integers := _quantized(value, quants[value]))
-            graph.set_output(k, integers)

@@ -82,9 +82,13 @@ class _Products:
         weights = symmetric(w)
         if isinstance(weights, Refusal):
             return weights
-        outputs, rank = int(w.type.shape[0]), w.type.rank  # type: ignore[arg-type]
+        axis = op.roles([v.type for v in operands])[1].output
+        assert axis is not None
         assert weights.value is not None
-        if weights.scale.size > 1 and weights.scale.shape != (outputs,) + (1,) * (rank - 1):
+        outputs = int(w.type.shape[axis])  # type: ignore[arg-type]
+        if weights.scale.size > 1 and weights.scale.shape != tuple(
+            outputs if a == axis else 1 for a in range(w.type.rank)
+        ):
             return Refusal("the weights have scales along another axis than that of the output channels")
         step = float(x.scale.item()) * np.broadcast_to(weights.scale.reshape(-1), (outputs,))
         integer = op.like(input_zero=int(x.zero.item()))

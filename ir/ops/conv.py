@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from ..builder import builder
 from ..channels import Channels, Kept, summed, tied
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, op, traffic
+from ..roles import ACTIVATION, BIAS, Role, weight
 from ..types import F32, I8, I32, NCHW, Array, Layout, Sym, TensorType, static
 from .contraction import accumulated, contract, dequantized_linear, linear_bounds, quantized_linear
 from .quantized import QuantizedOperand, QuantizedResult, Refusal
@@ -29,7 +29,6 @@ class Conv2d(Op):
     padding counts as input_zero.
     """
 
-    weights: ClassVar[tuple[int, ...]] = (1,)
     strides: Size2 = (1, 1)
     pads: Pads2 = (0, 0, 0, 0)
     dilations: Size2 = (1, 1)
@@ -93,6 +92,10 @@ class Conv2d(Op):
         outputs, taken = int(w.shape[0]), int(w.shape[self.layout.channel])  # type: ignore[arg-type]
         rows = x.reshape(self.groups, taken).repeat(outputs // self.groups, axis=0)
         return rows.reshape(static(self.layout.shape(outputs, taken, 1, 1)))
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        c = self.layout.channel
+        return ACTIVATION, weight(0, (c, *self.layout.spatial)), BIAS
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_linear(self, operands, result, self.layout)

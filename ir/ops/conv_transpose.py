@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..builder import builder
 from ..composite import Composite
 from ..graph import Value
 from ..op import Cost, Draw, Instance, expect, expect_dtype, op, traffic
+from ..roles import ACTIVATION, BIAS, Role, weight
 from ..types import F32, Array, TensorType, static
 from .conv import conv2d
 from .index import gather
@@ -76,6 +78,9 @@ class ConvTranspose2d(Composite):
 
     def cost(self, x: TensorType, w: TensorType, b: TensorType) -> Cost:
         return traffic(self, (x, w, b), macs=x.size * (w.size // w.shape[0]))  # type: ignore[operator]
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return ACTIVATION, weight(1, (0, 2, 3)), BIAS
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

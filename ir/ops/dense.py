@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ..builder import builder
 from ..channels import Channels, summed, tied
 from ..graph import Value
 from ..op import Bounds, Cost, Draw, Instance, Op, Perm, expect, last_axis_permuted, op, traffic
+from ..roles import ACTIVATION, BIAS, SYMMETRIC, Role, weight
 from ..types import F32, I8, I32, Array, Sym, TensorType, broadcast, static
 from .contraction import accumulated, contract, dequantized_linear, linear_bounds, quantized_linear
 from .quantized import NOT_PROVEN, QuantizedOperand, QuantizedResult, Refusal, overflow, symmetric
@@ -24,7 +25,6 @@ class Dense(Op):
     Floats give their own dtype; integers give i32: sum((x - input_zero) * w) + b.
     """
 
-    weights: ClassVar[tuple[int, ...]] = (1,)
     input_zero: int = 0
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType) -> TensorType:
@@ -42,6 +42,9 @@ class Dense(Op):
         result = self.infer(x.type, w.type, b.type)
         lo, hi = (end.reshape(1, -1) - self.input_zero for end in x.over(range(x.type.rank - 1)))
         return Bounds(result, *linear_bounds((lo, hi), w, b))
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return ACTIVATION, weight(0, (1,)), BIAS
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return quantized_linear(self, operands, result, None)
@@ -75,8 +78,6 @@ class Matmul(Op):
     Floats give their own dtype; integers (symmetric) give i32.
     """
 
-    symmetric: ClassVar[bool] = True
-
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         expect(a.rank >= 2 and b.rank >= 2 and a.shape[-1] == b.shape[-2], f"{a} and {b} do not multiply")
         batch = broadcast(a.shape[:-2], b.shape[:-2])
@@ -94,6 +95,9 @@ class Matmul(Op):
         if isinstance(terms, Sym) or not np.all(np.isfinite(products)):
             return Bounds.top(result)
         return Bounds(result, np.asarray(min(products) * terms), np.asarray(max(products) * terms))
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return SYMMETRIC, SYMMETRIC
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         if any(v.value is None or not v.per_tensor for v in operands):

@@ -10,6 +10,7 @@ import numpy as np
 from ..builder import builder
 from ..channels import Kept
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, invert, op
+from ..roles import ACTIVATION, PARAMETER, Role
 from ..types import F32, I8, I32, I64, Array, Shape, Sym, TensorType, broadcast, static
 from .shape import resized_shape
 
@@ -103,6 +104,9 @@ class Take(Op):
 
     def bounds(self, x: Bounds, indices: Bounds) -> Bounds:
         return Bounds(self.infer(x.type, indices.type), x.lo.min(), x.hi.max())
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return ACTIVATION, PARAMETER
 
     @staticmethod
     def examples(draw: Draw) -> Instance:

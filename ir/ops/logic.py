@@ -10,6 +10,7 @@ import numpy as np
 from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, expect_dtype, op, same_dtype
+from ..roles import ACTIVATION, PARAMETER, Role
 from ..types import BOOL, F32, I32, Array, TensorType, broadcast
 from .elementwise import Elementwise
 from .quantized import QuantizedOperand, QuantizedResult, Refusal
@@ -118,6 +119,9 @@ class Where(Elementwise):
     def bounds(self, condition: Bounds, a: Bounds, b: Bounds) -> Bounds:
         result = self.infer(condition.type, a.type, b.type)
         return Bounds(result, np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi))
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return PARAMETER, ACTIVATION, ACTIVATION
 
     def quantized(self, operands: Sequence[QuantizedOperand], result: QuantizedResult) -> Value | Refusal:
         return Refusal("a choice by truth values has no integer form")

@@ -11,6 +11,7 @@ from ..builder import builder, number
 from ..channels import Channels, tied
 from ..graph import Value
 from ..op import Draw, Instance, Op, Perm, expect, expect_dtype, last_axis_permuted, op, same_dtype
+from ..roles import ACTIVATION, PARAMETER, Role
 from ..rounding import gamma, likely
 from ..types import F32, NCHW, NHWC, Array, Layout, TensorType
 from .elementwise import add, div, mul, sub
@@ -50,6 +51,9 @@ class BatchNorm(Op):
         # Magnitudes add up, whatever the signs are: |x| + |mean|. Seven roundings stand between x and the result.
         wide = [v.astype(np.float64) for v in (np.abs(x), np.abs(scale), np.abs(shift), -np.abs(mean), var)]
         return gamma(7, (x,)) * self.ref(*wide)
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return (ACTIVATION, *[PARAMETER] * (len(operands) - 1))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         channel = perm[1 if self.layout is NCHW else -1]  # the axis of the untransposed image
@@ -118,6 +122,9 @@ class LayerNorm(Op):
         below = exact - np.maximum(np.abs(centred) - off, 0) / np.sqrt(high)
         quotient = np.maximum(above, below) + gamma(4, (x,)) * (exact + above)
         return quotient * np.abs(scale) + gamma(4, (x,)) * ((exact + quotient) * np.abs(scale) + np.abs(shift))
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return (ACTIVATION, *[PARAMETER] * (len(operands) - 1))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         return last_axis_permuted(self, perm, 3)

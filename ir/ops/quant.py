@@ -11,6 +11,7 @@ from .. import arithmetic
 from ..builder import builder
 from ..channels import Channels, tied_in_order
 from ..op import Bounds, Draw, Instance, Op, Perm, elementwise_permuted, expect, expect_dtype, op
+from ..roles import ACTIVATION, PARAMETER, Role
 from ..types import F32, I8, I16, I32, U8, Array, DType, TensorType, broadcast
 
 
@@ -55,6 +56,9 @@ class Quantize(QuantOp):
     def bounds(self, x: Bounds, scale: Bounds, zero: Bounds) -> Bounds:
         return Bounds(self.infer(x.type, scale.type, zero.type), np.array(self.lo), np.array(self.hi))
 
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return (ACTIVATION, *[PARAMETER] * (len(operands) - 1))
+
     @staticmethod
     def examples(draw: Draw) -> Instance:
         dtype, shape = draw.choice([I8, U8, I16]), draw.shape()
@@ -86,6 +90,9 @@ class Dequantize(QuantOp):
     def bounds(self, x: Bounds, scale: Bounds, zero: Bounds) -> Bounds:
         ends = (x.lo - zero.lo) * scale.lo, (x.hi - zero.lo) * scale.lo
         return Bounds(self.infer(x.type, scale.type, zero.type), np.minimum(*ends), np.maximum(*ends))
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return (ACTIVATION, *[PARAMETER] * (len(operands) - 1))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -132,6 +139,9 @@ class Rescale(QuantOp):
             for e in (x.lo, x.hi)
         ]
         return Bounds(self.infer(x.type, multiplier.type, shift.type), *ends)
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return (ACTIVATION, *[PARAMETER] * (len(operands) - 1))
 
     @staticmethod
     def examples(draw: Draw) -> Instance:
@@ -232,6 +242,9 @@ class Table(QuantOp):
         return Bounds(
             self.infer(x.type, table.type), _lowest(lo, first, last - first), -_lowest(-hi, first, last - first)
         )
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return (ACTIVATION, *[PARAMETER] * (len(operands) - 1))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         return self, (None, None), perm

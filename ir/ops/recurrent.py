@@ -9,6 +9,7 @@ import numpy as np
 
 from ..builder import builder
 from ..op import Bounds, Cost, Draw, Instance, Op, expect, op, same_dtype, traffic
+from ..roles import ACTIVATION, BIAS, Role, weight
 from ..rounding import gamma
 from ..running_error import Approximate, dot
 from ..types import EXACT, F32, Array, Sym, TensorType, static
@@ -27,8 +28,6 @@ class Recurrent(Op):
 
     gates: ClassVar[int]
     states: ClassVar[int]
-    weights: ClassVar[tuple[int, ...]] = (1, 2)
-    weight_axis: ClassVar[int] = 1
     ulps: ClassVar[float] = 6  # of the sigmoid
     reverse: bool = False
 
@@ -79,6 +78,10 @@ class Recurrent(Op):
         x, w, r, *_ = operands
         steps, batch = static(x.shape[:2])
         return traffic(self, operands, macs=steps * batch * (w.size + r.size))
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        rows = weight(1, (2,), batch=(0,))
+        return ACTIVATION, rows, rows, BIAS, *[ACTIVATION] * self.states
 
     @classmethod
     def _operands(cls, draw: Draw) -> list[Array]:

@@ -11,8 +11,10 @@ import numpy as np
 from ..builder import builder
 from ..graph import Value
 from ..op import Bounds, Draw, Instance, Op, Perm, expect, expect_dtype, last_axis_permuted, op
+from ..roles import ACTIVATION, PARAMETER, Role
 from ..rounding import gamma, likely
-from ..types import F32, I8, I32, Array, Quant, TensorType
+from ..scheme import Scheme
+from ..types import F32, I8, I32, Array, TensorType
 from .quantized import QuantizedOperand, QuantizedResult, Refusal
 
 #: Fraction bits of the table of exponentials.
@@ -21,6 +23,8 @@ EXP_BITS = 19
 NO_SHARE = (EXP_BITS + 1) * math.log(2)
 #: Up to here the integer form is within one step of exact: 1/2 + 2^-4 + classes / 2^12 (docs/arithmetic.md).
 MOST_CLASSES = 1792
+#: What the integers of `IntegerSoftmax` mean.
+SHARES = Scheme(I8).natural(0, 1)
 #: And results may have scales so many times finer than 1/256.
 FINEST = 1.2
 
@@ -29,7 +33,7 @@ FINEST = 1.2
 class Softmax(Op):
     """exp(x - max) / sum(exp(x - max)) along the last axis. Floats only. ONNX Softmax-13."""
 
-    natural_quant: ClassVar[Quant | None] = Quant.of(1 / 256, -128)
+    natural_range: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
     ulps: ClassVar[float] = 4  # of the exponential
 
     def infer(self, x: TensorType) -> TensorType:
@@ -69,8 +73,8 @@ class Softmax(Op):
         if result.scale * 256 < 1 / FINEST:
             return Refusal("the result's scale is finer than that of the integer softmax, 1/256")
         value: Value = integer_softmax(x.value, exp_table(float(x.scale.item())))
-        value.type = value.type.with_quant(self.natural_quant)
-        return result.requantized(QuantizedOperand(x.type, value, np.array(1 / 256), np.array(-128)))
+        value.type = value.type.with_quant(SHARES.quant)
+        return result.requantized(QuantizedOperand(x.type, value, np.array(SHARES.scale), np.array(SHARES.zero)))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         return last_axis_permuted(self, perm, 1)
@@ -98,6 +102,9 @@ class IntegerSoftmax(Op):
         e = table[wide.max(axis=-1, keepdims=True) - wide].astype(np.int64)
         reciprocal = (2**31 - 1) // e.sum(axis=-1, keepdims=True)
         return np.minimum(-128 + ((e * reciprocal + 2**22) >> 23), 127)
+
+    def roles(self, operands: Sequence[TensorType]) -> tuple[Role, ...]:
+        return (ACTIVATION, *[PARAMETER] * (len(operands) - 1))
 
     def permuted(self, perm: Perm, operands: Sequence[TensorType]) -> tuple[Self, tuple[Perm | None, ...], Perm] | None:
         return last_axis_permuted(self, perm, 2)

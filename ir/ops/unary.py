@@ -14,7 +14,7 @@ from ..graph import Value
 from ..literals import GELU_CUBIC, SIXTH, SQRT_2, SQRT_2_OVER_PI, SQRT_HALF
 from ..op import Bounds, Draw, Instance, expect_dtype, op
 from ..rounding import gamma, smallest
-from ..types import BOOL, EXACT, F32, F64, I8, I16, I32, I64, U8, U16, U32, Array, DType, Quant, TensorType, dtype_of
+from ..types import BOOL, EXACT, F32, F64, I8, I16, I32, I64, U8, U16, U32, Array, DType, TensorType, dtype_of
 from .elementwise import Elementwise, add, mul
 from .quantized import QuantizedOperand, QuantizedResult, Refusal, tabulated
 
@@ -163,7 +163,7 @@ class Sigmoid(Unary):
     """1 / (1 + e^-x). ONNX Sigmoid-13."""
 
     ulps: ClassVar[float] = 6  # of the exponential, a sum and a quotient
-    natural_quant: ClassVar[Quant | None] = Quant.of(1 / 256, -128)
+    natural_range: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
 
     def ref(self, x: Array) -> Array:
         return 1 / (1 + np.exp(-x))  # e^-x overflows to infinity below -88, and the quotient is 0, as it should be
@@ -255,7 +255,7 @@ class Silu(Unary):
 class Tanh(Unary):
     """Hyperbolic tangent. ONNX Tanh-13."""
 
-    natural_quant: ClassVar[Quant | None] = Quant.of(1 / 128, 0)
+    natural_range: ClassVar[tuple[float, float] | None] = (-1.0, 1.0)
 
     def ref(self, x: Array) -> Array:
         return np.tanh(x)

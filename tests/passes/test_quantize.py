@@ -15,16 +15,19 @@ from planish.ir.errors import UsageError
 from planish.ir.evaluate import evaluate
 from planish.ir.graph import Graph, Loc, Value, graph_input
 from planish.ir.ops.conv import conv2d
-from planish.ir.ops.dense import dense
+from planish.ir.ops.dense import dense, matmul
 from planish.ir.ops.elementwise import add, relu
 from planish.ir.ops.norm import batch_norm
 from planish.ir.ops.pool import max_pool2d
 from planish.ir.ops.shape import reshape
 from planish.ir.ops.softmax import softmax
+from planish.ir.ops.unary import sigmoid
+from planish.ir.scheme import Encoding, Scheme
+from planish.ir.text import print_graph
 from planish.ir.types import F32, I8, Array, Quant, TensorType
 from planish.ir.verifier import verify
 from planish.passes.base import Context
-from planish.passes.calibration import METHODS, Statistics, quantization
+from planish.passes.calibration import METHODS, Statistics
 from planish.passes.fold_quantization import FoldQuantization
 from planish.passes.quantize import Quantize
 from planish.testing import graphs
@@ -216,18 +219,6 @@ def test_an_unknown_name_to_exclude_is_refused_with_the_nearest() -> None:
         Quantize(exclude=("frist",)).run(graph, context_of(graph))
 
 
-@given(st.floats(-1e6, 1e6, width=32), st.floats(-1e6, 1e6, width=32), st.booleans())
-def test_quantization_covers_its_range_and_has_zero(a: float, b: float, symmetric: bool) -> None:
-    lo, hi = sorted((a, b))
-    q = quantization(lo, hi, symmetric)
-    scale, zero = np.array(q.scale, np.float32), np.array(q.zero)
-    assert float(scale[0]) == q.scale[0]
-    for x in (lo, hi, 0.0):
-        code = arithmetic.quantize(np.array([x], np.float32), scale, zero, -128, 127)
-        assert abs((code - zero) * q.scale[0] - x) <= 0.5001 * q.scale[0] + 1e-30
-    assert not symmetric or q.zero == (0,)
-
-
 def statistics_of(x: Array) -> Statistics:
     counts, edges = np.histogram(x, 256)
     return Statistics(float(x.min()), float(x.max()), (edges[1:] + edges[:-1]) / 2, counts)
@@ -238,18 +229,18 @@ def test_mse_is_no_worse_than_the_whole_range(seed: int, outlier: float) -> None
     x = np.append(np.random.Generator(np.random.PCG64(seed)).normal(size=1000), outlier)
     stats = statistics_of(x)
 
-    def error(quant: Quant) -> float:
-        codes = np.clip(np.rint(stats.centres / quant.scale[0]) + quant.zero[0], -128, 127)
-        return float(stats.counts @ np.square((codes - quant.zero[0]) * quant.scale[0] - stats.centres))
+    def error(found: Encoding) -> float:
+        codes = np.clip(np.rint(stats.centres / found.scale) + found.zero, -128, 127)
+        return float(stats.counts @ np.square((codes - found.zero) * found.scale - stats.centres))
 
-    assert error(METHODS["mse"](stats, False)) <= error(METHODS["minmax"](stats, False))
+    assert error(METHODS["mse"](stats, Scheme())) <= error(METHODS["minmax"](stats, Scheme()))
 
 
 def test_percentile_leaves_out_rare_values() -> None:
     x = np.append(RANDOM.uniform(-1, 1, 100_000), 100.0)
     assert (
-        METHODS["percentile"](statistics_of(x), False).scale[0]
-        < 0.1 * METHODS["minmax"](statistics_of(x), False).scale[0]
+        METHODS["percentile"](statistics_of(x), Scheme()).scale
+        < 0.1 * METHODS["minmax"](statistics_of(x), Scheme()).scale
     )
 
 
@@ -285,3 +276,60 @@ def test_integer_borders_of_a_graph_without_nodes() -> None:
     borders = quantized(Graph([x], [x], ["y"], "empty"), context_of(Graph([x], [x])), io="int8")
     verify(borders)
     assert [v.type.dtype for v in borders.inputs] == [I8]
+
+
+def test_golden() -> None:
+    """A weight per output, a clip, an activation that a product wants symmetric, and a result whose range is known."""
+    x = graph_input("x", TensorType((1, 2, 2), F32))
+    w = np.array([[0.5, -0.125], [0.0, 2.0]], np.float32)
+    y = relu(dense(x, w, np.array([1.0, -1.0], np.float32), named="layer"))
+    graph = Graph([x], [sigmoid(matmul(y, y))], ["y"], "small")
+    samples = [{"x": np.array([[[1, 2], [-3, 4]]], np.float32)}, {"x": np.array([[[0, 1], [2, 2]]], np.float32)}]
+    context = Context(calibration=lambda: samples)
+    for weights, golden in (("int8", GOLDEN), ("int7", GOLDEN.replace(*SEVEN_BITS).replace(*LARGER_SCALES))):
+        made = quantized(graph, context, calibration="minmax", weights=weights)
+        assert print_graph(made)[0] == golden
+
+
+GOLDEN = """\
+graph @small(%x: f32[1,2,2]) -> ("y": f32[1,2,2]) {
+  %0 = const [0.02745098] : f32[]
+  %1 = const [-19] : i8[]
+  %x_1 = quantize(%x, %0, %1) : i8[1,2,2] q<0.027450980618596077:-19>
+  %2 = const [0.02745098] : f32[]
+  %3 = const [-19] : i8[]
+  %4 = dequantize(%x_1, %2, %3) : f32[1,2,2]
+  %5 = const [0.5, -0.125, 0.0, 2.0] : f32[2,2]
+  %6 = const [1.0, -1.0] : f32[2]
+  %7 = const [127, -32, 0, 127] : i8[2,2]
+  %8 = const [0.003937008, 0.015748031] : f32[2,1]
+  %9 = const [0] : i8[]
+  %10 = dequantize(%7, %8, %9) : f32[2,2]
+  %layer = dense(%4, %10, %6) : f32[1,2,2]
+  %11 = clip(%layer) {lo=0.0} : f32[1,2,2]
+  %12 = const [0.05511811] : f32[]
+  %13 = const [0] : i8[]
+  %14 = quantize(%11, %12, %13) : i8[1,2,2] q<0.05511811003088951:0>
+  %15 = const [0.05511811] : f32[]
+  %16 = const [0] : i8[]
+  %17 = dequantize(%14, %15, %16) : f32[1,2,2]
+  %18 = matmul(%17, %17) : f32[1,2,2]
+  %19 = const [0.19215687] : f32[]
+  %20 = const [-128] : i8[]
+  %21 = quantize(%18, %19, %20) : i8[1,2,2] q<0.1921568661928177:-128>
+  %22 = const [0.19215687] : f32[]
+  %23 = const [-128] : i8[]
+  %24 = dequantize(%21, %22, %23) : f32[1,2,2]
+  %25 = sigmoid(%24) : f32[1,2,2]
+  %26 = const [0.00390625] : f32[]
+  %27 = const [-128] : i8[]
+  %28 = quantize(%25, %26, %27) : i8[1,2,2] q<0.00390625:-128>
+  %29 = const [0.00390625] : f32[]
+  %30 = const [-128] : i8[]
+  %31 = dequantize(%28, %29, %30) : f32[1,2,2]
+  return %31
+}
+"""
+#: What seven bits change: codes, and scales.
+SEVEN_BITS = "%7 = const [127, -32, 0, 127] : i8[2,2]", "%7 = const [63, -16, 0, 63] : i8[2,2]"
+LARGER_SCALES = "%8 = const [0.003937008, 0.015748031] : f32[2,1]", "%8 = const [0.007936508, 0.031746034] : f32[2,1]"

@@ -18,7 +18,7 @@ from planish.ir.types import F32, TensorType
 from planish.ir.verifier import verify
 from planish.passes.base import Context
 from planish.passes.pipeline import run_pipeline
-from planish.passes.quantize import sqnr
+from planish.passes.quantization_quality import sqnr
 from planish.runtime.oracle import judge
 from planish.runtime.target import Limits
 
@@ -51,8 +51,8 @@ def quantized(graph: Graph, options: str = "") -> Graph:
 
 def stored(graph: Graph) -> list[Any]:
     """Weights of the layer, with what they mean: (integers, scales), or None for floats."""
-    (node,) = (n for n in graph.nodes if n.op.weights)
-    makers = [node.operands[i].producer for i in node.op.weights]
+    (node,) = (n for n in graph.nodes if n.weights)
+    makers = [node.operands[i].producer for i in node.weights]
     return [tuple(v.const for v in m.operands[:2]) if m and m.op.name == "dequantize" else None for m in makers]
 
 
@@ -69,8 +69,8 @@ def test_weights_are_the_nearest_integers_of_their_rows(
 ) -> None:
     graph = layer(kind, inputs, hidden, directions, seed, wide=100.0)
     made = quantized(graph, f",per_channel={str(per_channel).lower()}")
-    (node,) = (n for n in graph.nodes if n.op.weights)
-    for i, found in zip(node.op.weights, stored(made), strict=True):
+    (node,) = (n for n in graph.nodes if n.weights)
+    for i, found in zip(node.weights, stored(made), strict=True):
         array, (integers, scale) = node.operands[i].const, found
         assert array is not None
         assert integers.dtype == np.int8

@@ -21,7 +21,11 @@ from ..ir.types import Array, TensorType, converted, dtype_of, static, type_of
 from ..ir.verifier import verify
 from ..passes.decompose import decomposed
 from .draw import HypothesisDraw, SeededDraw, composite, unhurried
+from .roles import check_roles
 from .ties import check_channels
+
+#: Instances whose roles are checked: what axes mean hardly depends on numbers.
+ROLES = 2
 
 
 @composite
@@ -44,10 +48,12 @@ def _read_only(instance: Instance) -> Instance:
 def check_op(op: type[Op]) -> None:
     """Hold an op to its declarations on generated instances.
 
-    The result has the inferred types, is deterministic and leaves the operands alone; `bounds` contains it; `permuted`
-    obeys its law; `error` and `cost` answer; a graph with the instance verifies and survives the text form. Raises
-    AssertionError with the smallest counterexample that hypothesis finds.
+    The result has the inferred types, is deterministic and leaves the operands alone; `bounds` contains it; `permuted`,
+    `channels` and `roles` obey their laws; `error` and `cost` answer; a graph with the instance verifies and survives
+    the text form. Raises AssertionError with the smallest counterexample that hypothesis finds.
     """
+    for instance in seeded_instances(op, range(ROLES)):
+        check_roles(instance)
     for_each_instance(op, _holds)
 
 

@@ -14,6 +14,7 @@ from ..ir.graph import Graph, graph_input
 from ..ir.op import Instance, Op
 from ..ir.ops.quantized import QuantizedOperand, QuantizedResult, Refusal, integer_form
 from ..ir.precision import widened
+from ..ir.scheme import Scheme
 from ..ir.text import print_graph
 from ..ir.types import F32, I8, I16, Array, DType, TensorType, dtype_of, type_of
 from ..ir.verifier import verify
@@ -64,10 +65,11 @@ def _within_one_step(instance: Instance, data: st.DataObject) -> None:
         return
     op, per_channel = instance.op, data.draw(st.booleans(), "per channel")
     taken, given = (data.draw(st.sampled_from([I8, I8, I16]), what) for what in ("operands", "result"))
-    symmetric_inputs = op.symmetric or data.draw(st.booleans(), "symmetric")
+    roles = op.roles([type_of(x) for x in instance.operands])
+    symmetric_inputs = any(role.symmetric for role in roles) or data.draw(st.booleans(), "symmetric")
     inputs, operands, arrays, reals = [], [], [], []
     for i, array in enumerate(instance.operands):
-        constant = i in op.weights
+        constant = roles[i].is_weight
         if i in instance.constants and not constant:  # a bias or the like stays float
             operands.append(QuantizedOperand(type_of(array), None, np.array(1.0), np.array(0), array))
             reals.append(array)
@@ -102,8 +104,9 @@ def _within_one_step(instance: Instance, data: st.DataObject) -> None:
 
 def _wanted(op: Op, expected: Array, symmetric_result: bool, dtype: DType) -> QuantizedResult:
     """What calibration asks for: the op's own scale, or the range of the result."""
-    type, natural = TensorType(expected.shape, F32), op.natural_quant
-    if natural is not None and dtype == I8:
-        return QuantizedResult(type, I8, natural.scale[0], natural.zero[0], -128, 127)
+    type = TensorType(expected.shape, F32)
+    if op.natural_range is not None:
+        known = Scheme(dtype).natural(*op.natural_range)
+        return QuantizedResult(type, dtype, known.scale, known.zero, known.lo, known.hi)
     c = symmetric(expected, False, dtype) if symmetric_result else asymmetric(expected, dtype)
     return QuantizedResult(type, dtype, float(c.scale), int(c.zero), dtype.min, dtype.max)
