@@ -87,11 +87,6 @@ def _installed() -> Mapping[str, tuple[Extension, ...]]:
     return {group: of(group) for group in GROUPS}
 
 
-def look_again() -> None:
-    """Forget what was installed: for programs that install packages while they run."""
-    _installed.cache_clear()
-
-
 T = TypeVar("T")
 
 

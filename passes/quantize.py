@@ -44,7 +44,7 @@ TRIED = 16
 
 
 @dataclass(frozen=True)
-class Quantize(Pass):
+class Quantize(Pass, adds=("recipe",)):
     """Quantize weights (per output channel, symmetric) and activations (per tensor, calibrated) to int8.
 
     weights: int7 keeps them within +-63, for runtimes whose sums saturate. calibration: how a range is chosen from what
