@@ -49,7 +49,7 @@ class CTarget(Target, adds=("alignment", "choices", "flags", "kernels", "machine
     flags = " ".join((*cflags.MODEL_FLAGS, cflags.OPTIMIZATION))
 
     def __init__(self, name: str = HOST) -> None:
-        self.name = self.machine = name
+        self.name, self.machine = name, HOST
 
     # ---- what passes ask
 

@@ -25,6 +25,7 @@ class CortexMTarget(CTarget):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        self.machine = name
         self.summary = f"C99 for {CORES[name].name}, run under QEMU"
         self.kernels = KERNELS[name]
         self.flags = " ".join((*CORES[name].flags, self.flags))

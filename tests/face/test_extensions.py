@@ -151,7 +151,7 @@ class Other(px.CTarget):
         super().__init__("c")
         self.name = name
 
-class Nameless(px.CTarget):
+class Nameless(px.CortexMTarget):
     pass
 
 class Failing(px.CTarget):
