@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -105,20 +106,33 @@ def samples(context: Context) -> Samples:
 
 
 def calibrate(graph: Graph, context: Context, wanted: Collection[Value]) -> dict[Value, Statistics]:
-    """Statistics of the wanted values over the context's samples, which are read twice: for ranges, then histograms.
+    """Statistics of the wanted values over the context's samples, which are run twice: for ranges, then histograms.
 
-    Of values that only one node reads, those of what it notices of them (`Op.noticed`). Values that may be infinite
-    have no statistics. Memory does not grow with the samples. Raises UsageError when there are none, when an input is
-    not finite, or when any value is no number.
+    A single sample is run once. Of values that only one node reads, those of what it notices of them (`Op.noticed`).
+    Values that may be infinite have no statistics. Memory does not grow with the samples. Raises UsageError when there
+    are none, when an input is not finite, or when any value is no number.
     """
     reader = {v: found for v in wanted if (found := _reader(graph, v)) is not None}
     infinite: set[Value] = set()
     lo, hi = dict.fromkeys(wanted, np.inf), dict.fromkeys(wanted, -np.inf)
+    counts: dict[Value, Array] = {v: np.zeros(BINS, np.int64) for v in wanted}
+    is_single = len(list(islice(samples(context), 2))) == 1
 
     def extend(value: Value, x: Array) -> None:
         if np.isinf(x).any():
             infinite.add(value)
         lo[value], hi[value] = min(lo[value], float(x.min())), max(hi[value], float(x.max()))
+        if is_single and value not in infinite:  # its range is known now: the sample need not be run again
+            count(value, x)
+
+    def width(value: Value) -> float:
+        return max((hi[value] - lo[value]) / BINS, np.finfo(np.float64).tiny)
+
+    def count(value: Value, x: Array) -> None:
+        distance = -(-x.size // COUNTED) | 1  # odd: sizes of images and numbers of channels are even
+        some = x.reshape(-1)[::distance].astype(np.float64)
+        bins = ((some - lo[value]) / width(value)).astype(np.int64)
+        counts[value] += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
 
     if not _observe(graph, samples(context), wanted, reader, extend):
         raise UsageError("the calibration data holds no sample", fix="give at least one, better a hundred")
@@ -126,17 +140,9 @@ def calibrate(graph: Graph, context: Context, wanted: Collection[Value]) -> dict
     for value in finite:
         if lo[value] > hi[value]:  # no element of it counts
             lo[value] = hi[value] = 0.0
-    counts = {v: np.zeros(BINS, np.int64) for v in finite}
-    width = {v: max((hi[v] - lo[v]) / BINS, np.finfo(np.float64).tiny) for v in finite}
-
-    def count(value: Value, x: Array) -> None:
-        distance = -(-x.size // COUNTED) | 1  # odd: sizes of images and numbers of channels are even
-        some = x.reshape(-1)[::distance].astype(np.float64)
-        bins = ((some - lo[value]) / width[value]).astype(np.int64)
-        counts[value] += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
-
-    _observe(graph, samples(context), finite, reader, count)
-    return {v: Statistics(lo[v], hi[v], lo[v] + (np.arange(BINS) + 0.5) * width[v], counts[v]) for v in finite}
+    if not is_single:
+        _observe(graph, samples(context), finite, reader, count)
+    return {v: Statistics(lo[v], hi[v], lo[v] + (np.arange(BINS) + 0.5) * width(v), counts[v]) for v in finite}
 
 
 def _reader(graph: Graph, value: Value) -> list[Node] | None:
