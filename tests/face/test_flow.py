@@ -12,7 +12,7 @@ import pytest
 
 import planish as api
 from planish.backends.c.target import CTarget
-from planish.backends.cortexm.target import CortexMTarget
+from planish.backends.kernel import Choices
 from planish.folder import read_report
 from planish.ir.errors import UsageError
 from planish.page import render
@@ -245,7 +245,7 @@ def test_a_symbolic_graph_is_not_compiled(digits, tmp_path):
 
 def test_what_ran_where_is_said(planish, int8_build, digits, tmp_path, monkeypatch):
     """Where emulation is slow the artifact runs on some samples, and the interpreter's figures stand apart."""
-    monkeypatch.setattr(CortexMTarget, "verified_macs", 7 * read_report(int8_build)["macs"])
+    monkeypatch.setattr(CTarget, "verified_macs", 7 * read_report(int8_build)["macs"])
     np.savez(tmp_path / "some.npz", **{name: array[:60] for name, array in np.load(digits / "eval.npz").items()})
     line = ("verify", int8_build, "--data", tmp_path / "some.npz")
     verdict = planish(*line, "--json").json
@@ -262,7 +262,7 @@ def test_every_node_that_a_target_refuses_is_named(planish, digits, tmp_path, mo
     def supports(self, node):
         return Unsupported("there is no kernel", "leave it out") if node.op.name in ("add", "fused") else None
 
-    monkeypatch.setattr(CTarget, "supports", supports)
+    monkeypatch.setattr(Choices, "problem", supports)
     done = planish("check", digits / "dscnn.onnx", "-t", "c", "--json")
     assert done.code == 4
     assert done.json["supported"] is False

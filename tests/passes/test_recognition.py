@@ -293,8 +293,8 @@ def between_layers(x):
         (ACTIVATIONS["hard_swish"][0], 14, ["HardSwish"]),
         (ACTIVATIONS["hard_swish"][0], 13, ["HardSigmoid", "Mul"]),
         (ACTIVATIONS["silu"][0], 21, ["Sigmoid", "Mul"]),
-        (unmasked, 23, ["Reshape", "Attention"]),
-        (unmasked, 22, ["Reshape", "Mul", "Transpose", "MatMul", "Softmax", "MatMul"]),
+        (unmasked, 23, ["Unsqueeze", "Attention"]),
+        (unmasked, 22, ["Unsqueeze", "Mul", "Transpose", "MatMul", "Softmax", "MatMul"]),
     ],
 )  # fmt: skip
 def test_the_opset_stays_and_older_ones_get_the_definition(build, opset, expected, tmp_path):
