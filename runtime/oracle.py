@@ -9,7 +9,7 @@ Infinities, and what is no number, must be what the interpreter says they are, w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +116,13 @@ def graph_tolerance(graph: Graph, inputs: Mapping[str, Array], early: bool = Fal
     return {
         name: _tolerance(exact, single[name], room) for (name, exact), room in zip(double.items(), far, strict=True)
     }
+
+
+def batch_tolerance(
+    graph: Graph, samples: Iterable[Mapping[str, Array]], early: bool = False
+) -> Iterator[dict[str, Tolerance]]:
+    """`graph_tolerance` of each sample, when it is asked for. No sample's tolerance depends on another's."""
+    return (graph_tolerance(graph, sample, early) for sample in samples)
 
 
 def _tolerance(exact: Array, single: Array, room: Array) -> Tolerance:

@@ -13,7 +13,7 @@ import numpy as np
 from .ir.graph import Graph, Node
 from .ir.ops.quant import Quantize
 from .ir.types import Array
-from .runtime.oracle import Tolerance, differs, graph_tolerance
+from .runtime.oracle import Tolerance, batch_tolerance, differs, graph_tolerance
 from .runtime.target import Artifact, Target
 from .runtime.unchained import step_values
 
@@ -61,9 +61,9 @@ def first_difference(graph: Graph, inputs: Outputs, expected: Outputs, found: Ou
 
 def _float_difference(graph: Graph, samples: Sequence[Outputs], found: Outputs) -> Difference | None:
     """The first difference that is no rounding. What is near needs few trials, which are less than all."""
-    for i, sample in enumerate(samples):
+    for i, (sample, near) in enumerate(zip(samples, batch_tolerance(graph, samples, early=True), strict=True)):
         got = {name: array[i] for name, array in found.items()}
-        if _first_beyond(graph_tolerance(graph, sample, early=True), got, i) is None:
+        if _first_beyond(near, got, i) is None:
             continue
         if (difference := _first_beyond(graph_tolerance(graph, sample), got, i)) is not None:
             return difference
