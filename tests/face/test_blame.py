@@ -4,7 +4,9 @@ import re
 import shutil
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import planish as api
 from planish.backends.lowering import INTEGERS
@@ -193,3 +195,33 @@ def test_of_a_compiled_folder_everything_is_fixed(planish, int8_build):
     done = planish("debug", "blame", int8_build, "--data", "random:0,1", "--pipeline", "simplify")
     assert (done.code, done.out) == (2, "")
     assert "passes and shapes are fixed" in done.err
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_infinite_blames_nobody(tmp_path):
+    """A mask of -inf becomes the lowest integer, which is what a softmax behind it wants."""
+    random = np.random.default_rng(0)
+    hidden = np.where(np.triu(np.ones((1, 4, 4)), 1) > 0, -np.inf, 0.0).astype(np.float32)
+    constants = {"keys": random.normal(size=(8, 4)).astype(np.float32), "mask": hidden}
+    model = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("MatMul", ["x", "keys"], ["scores"]),
+                helper.make_node("Add", ["scores", "mask"], ["masked"]),
+                helper.make_node("Softmax", ["masked"], ["y"], axis=-1),
+            ],
+            "attention",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 4])],
+            [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, tmp_path / "attention.onnx")
+    graph = api.load(tmp_path / "attention.onnx")
+    samples = [{"x": random.normal(size=(1, 4, 8)).astype(np.float32)} for _ in range(4)]
+    quantized = api.optimize(graph, f"{INT8},{INTEGERS}", calibration=samples)
+    layers = layer_noise(graph, quantized, samples)
+    assert len(layers) > 2
+    assert all(layer.sqnr_db > 20 and np.isfinite(layer.max_error) for layer in layers)

@@ -230,11 +230,11 @@ class _Seen:
             perms = _layouts(array.shape, exact.shape)
             self.perm = max(perms, key=lambda perm: sqnr_db(wanted, np.transpose(found, perm)))
         self.wanted.append(wanted.ravel())
-        self.noise.append((np.transpose(found, self.perm) - wanted).ravel())
+        self.noise.append(_noise(wanted, np.transpose(found, self.perm)))
 
     def add_own(self, value: Value, array: Array, twin: Value, exact: Array) -> None:
         """A sample of the layer alone."""
-        self.own.append((np.transpose(_decoded(value, array), self.perm) - _decoded(twin, exact)).ravel())
+        self.own.append(_noise(_decoded(twin, exact), np.transpose(_decoded(value, array), self.perm)))
 
     def add_effect(self, reference: Graph, exact: Mapping[Value, Array], twin: Value) -> None:
         """What the noise of the last sample, of this layer alone, does to the outputs."""
@@ -248,6 +248,12 @@ class _Seen:
             known = np.isfinite(before) & np.isfinite(after)
             self.signal[name] = self.signal.get(name, 0.0) + float(np.sum(np.square(before[known])))
             self.spread[name] = self.spread.get(name, 0.0) + float(np.sum(np.square((after - before)[known])))
+
+
+def _noise(wanted: Array, found: Array) -> Array:
+    """What is wrong with each element, flat. Of an infinite one nothing: integers have the end of a range for it."""
+    known = np.isfinite(wanted)
+    return np.where(known, found - np.where(known, wanted, 0.0), 0.0).ravel()
 
 
 def _layer(value: Value, name: str, seen: _Seen) -> Layer:
