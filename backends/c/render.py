@@ -119,7 +119,7 @@ class CRenderer:
                 return f"{function}({', '.join(map(self.expression, arguments))})", _ALONE
             case Apply(_, definition, arguments):
                 return f"{self._helper(definition)}({', '.join(map(self.expression, arguments))})", _ALONE
-        raise NotImplementedError(type(e).__name__)
+        raise TypeError(f"{type(e).__name__} is no expression that C has words for")
 
     def _unary(self, op: str, operand: Expr) -> tuple[str, int]:
         text = self.expression(operand, _UNARY)

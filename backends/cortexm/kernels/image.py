@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....ir.types import NCHW, Layout
+from ...loops.kernels import windows
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,8 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Sliding:
-    """Along one axis: where window i begins, and which of its taps are inside the image."""
-
-    size: int
-    window: int
-    stride: int
-    before: int
-    dilation: int
-    windows: int
-
-    @property
-    def padded(self) -> bool:
-        """Whether any window hangs over an edge."""
-        last = (self.windows - 1) * self.stride - self.before + (self.window - 1) * self.dilation
-        return self.before > 0 or last >= self.size
+class Sliding(windows.Sliding):
+    """Along one axis, as C text."""
 
     def origin(self, i: str) -> str:
         """C: coordinate of the first tap of window i."""
